@@ -1,0 +1,65 @@
+# The manual: `make help`. Everything runs in .venv, made here with $(PYTHON), whatever environment is active.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_FLAGS ?=
+
+# What is installed is written down in files inside $(VENV), so that it is installed once; they are out of date when the
+# package's requirements are newer.
+REQUIREMENTS := pyproject.toml setup.py
+DEMO_READY := $(VENV)/.ready-demo
+DEV_READY := $(VENV)/.ready-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format bench clean distclean
+
+help: ## this list
+	@echo "make TARGET, in a virtual environment of its own ($(VENV)), made with PYTHON=$(PYTHON):"
+	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-12s%s\n", $$1, $$2 }'
+
+venv: $(DEV_READY) ## make .venv and install everything that the other targets need
+
+demo: $(DEMO_READY) ## run the main job on images that it makes itself: a table of features and a picture
+	$(BIN)/kacl-gpu demo
+
+test: $(DEV_READY) ## run the tests (PYTEST_FLAGS="-k settings -x" to choose; KACL_GPU_DATA=folder for those on real images)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(DEV_READY) ## ruff, ruff format and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV_READY) ## let ruff put right what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_READY) ## run the benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(PYTEST_FLAGS)
+
+clean: ## remove what builds and runs leave behind, but for .venv
+	rm -rf build demo_output dist *.egg-info .benchmarks .hypothesis .mypy_cache .numba_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_READY): $(REQUIREMENTS) | $(BIN)/python
+	$(PIP) install --editable ".[io]"
+	@touch $@
+
+# PyRadiomics 3.0.1 has no wheels for these Pythons, imports numpy in its setup.py without asking for it, and does not
+# build on 3.12 and above. Without it the tests compare with the frozen reference values.
+$(DEV_READY): $(REQUIREMENTS) | $(BIN)/python
+	$(PIP) install --editable ".[io,dev]"
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
+	    $(PIP) install --no-build-isolation --editable ".[reference]" \
+	        || echo "make: PyRadiomics 3.0.1 did not install: the tests use its frozen values instead" >&2; \
+	else \
+	    echo "make: PyRadiomics 3.0.1 does not build on this Python: the tests use its frozen values instead" >&2; \
+	fi
+	@touch $(DEMO_READY) $@

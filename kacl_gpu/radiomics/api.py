@@ -1,0 +1,177 @@
+"""``gpu_radiomics``: the whole pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from . import ops
+from .features.firstorder import firstorder
+from .features.glcm import glcm, log_weights
+from .features.gldm import gldm
+from .features.glrlm import glrlm
+from .features.glszm import glszm
+from .features.ngtdm import ngtdm
+from .features.shape2d import shape2d
+from .features.spec import lengths
+from .levels import LevelVolumes, discretise, half_offsets
+from .memory import chunks, longest_run, matrix_chunks, max_levels, most_zones
+from .regions import Boxes, Regions, Spacing, describe, make_regions
+from .settings import CLASSES, RadiomicsSettings
+from .status import Status
+
+_warned_under: object = None  # the warning filters in force at the last warning of _warn_of_one_level
+
+
+def feature_names(settings: RadiomicsSettings = RadiomicsSettings()) -> tuple[str, ...]:
+    """The names of the F columns of :func:`gpu_radiomics` under these settings, as PyRadiomics spells them."""
+    return tuple(f"original_{name}_{feature}" for name, feature in settings.selected())
+
+
+def gpu_radiomics(
+    images: Tensor,
+    boxes: Boxes | None = None,
+    *,
+    masks: Tensor | None = None,
+    settings: RadiomicsSettings = RadiomicsSettings(),
+    spacing: Spacing | None = None,
+    invalid: Literal["raise", "nan"] = "raise",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """PyRadiomics' 2D features of many regions of a batch of grey images, computed on the images' device.
+
+    Args:
+        images: (B, H, W) or (B, 1, H, W), any real dtype.
+        boxes: x1, y1, x2, y2 in pixels, the far edge exclusive; fractions grow outward to whole pixels, what lies
+            beyond the image is cut off. (B, 4): one box an image; (K, 5): the image's index first; or a list of B
+            tensors (L_i, 4).
+        masks: (B, H, W) or (B, 1, H, W) label maps; a region is then the pixels of ``settings.label`` in its box, or
+            in its whole image if there are no boxes.
+        settings: what to compute and how: PyRadiomics' settings under snake_case names.
+        spacing: size of a pixel as (y, x), one pair or one row an image (B, 2); 1 if left out.
+        invalid: what becomes of a region that cannot be computed (no pixel, one pixel, not finite, ...): "raise" names
+            all of them in one ValueError; "nan" fills their rows with NaN and leaves the others as they are.
+        dtype: of the result, torch.float32 or torch.float64; all is computed in float64.
+
+    Returns:
+        (K, F) features, one row a region, columns as :func:`feature_names` lists them. No gradient flows through it.
+
+    Raises:
+        ValueError, TypeError: naming the argument and what was expected, or the regions that cannot be computed.
+    """
+    _check_arguments(settings, invalid, dtype)
+    regions = make_regions(images, boxes, masks, spacing)
+    moments = ops.image_moments(regions.images) if settings.normalize else None
+    limit = max_levels(regions, settings)
+    tables, statuses = [], []
+    for part in chunks(regions, settings):
+        volumes = discretise(part, moments, settings, limit)
+        _warn_of_one_level(volumes, settings)
+        tables.append(features_of(part, volumes, moments, settings))
+        statuses.append(volumes.status)
+    table, status = torch.cat(tables), torch.cat(statuses)
+    bad = status != Status.OK
+    if invalid == "raise" and bool(bad.any()):
+        raise ValueError(describe(regions, status, settings, limit))
+    return table.masked_fill(bad[:, None], torch.nan).to(dtype)
+
+
+def features_of(regions: Regions, volumes: LevelVolumes, moments: Tensor | None, settings: RadiomicsSettings) -> Tensor:
+    """Features (K, F) float64 of K regions from their intensities, grey levels and outlines, class by class."""
+    wanted = {name: [f for c, f in settings.selected() if c == name] for name in CLASSES}
+    near, far = half_offsets((1,)), half_offsets(settings.distances)  # runs and zones are always of neighbours
+    ng = max(int(volumes.n_levels.max()), 1) if len(regions) else 1
+    tables = []
+    for k in matrix_chunks(volumes.size, ng, settings):
+        index, box, spacing, n_levels = regions.image_index[k], regions.box[k], regions.spacing[k], volumes.n_levels[k]
+        start, size = volumes.start[k], volumes.size[k]
+        where = volumes.levels, start, size
+        histogram = ops.level_histogram(*where, ng)
+        columns = []
+        if names := wanted["firstorder"]:
+            intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
+            statistics = ops.first_order(regions.images, moments, index, box, *where, *intensities)
+            columns.append(firstorder(statistics, histogram, spacing, names))
+        if names := wanted["shape2D"]:
+            columns.append(shape2d(ops.shape2d(volumes.shape_mask, start, size, spacing), spacing, names))
+        if names := wanted["glcm"]:
+            weights = log_weights(far, spacing, settings.weighting_norm)
+            counts = ops.glcm(*where, far, ng)
+            columns.append(glcm(counts, histogram, n_levels, weights, settings.symmetrical_glcm, names))
+        if names := wanted["glrlm"]:
+            weights = lengths(near, spacing, settings.weighting_norm)
+            columns.append(glrlm(ops.glrlm(*where, near, ng, longest_run(size)), n_levels, weights, names))
+        if names := wanted["glszm"]:
+            columns.append(glszm(ops.glszm(*where, near, ng, most_zones(size, ng)), ng, names))
+        dependence, differences = ops.neighbourhood(*where, far, ng, settings.gldm_a)
+        if names := wanted["ngtdm"]:
+            columns.append(ngtdm(histogram, differences, names))
+        if names := wanted["gldm"]:
+            columns.append(gldm(dependence, n_levels, names))
+        tables.append(torch.cat(columns, 1))
+    return torch.cat(tables)
+
+
+class GpuRadiomics(nn.Module):
+    """:func:`gpu_radiomics` with its settings held, for use in a model; it has no parameters."""
+
+    def __init__(
+        self,
+        settings: RadiomicsSettings = RadiomicsSettings(),
+        *,
+        invalid: Literal["raise", "nan"] = "raise",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        _check_arguments(settings, invalid, dtype)
+        self.settings, self.invalid, self.dtype = settings, invalid, dtype
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return feature_names(self.settings)
+
+    def forward(
+        self,
+        images: Tensor,
+        boxes: Boxes | None = None,
+        masks: Tensor | None = None,
+        spacing: Spacing | None = None,
+    ) -> Tensor:
+        """See :func:`gpu_radiomics`: (K, F)."""
+        return gpu_radiomics(
+            images, boxes, masks=masks, settings=self.settings, spacing=spacing, invalid=self.invalid, dtype=self.dtype
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.settings}, invalid={self.invalid!r}, dtype={self.dtype}"
+
+
+def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dtype) -> None:
+    if not isinstance(settings, RadiomicsSettings):
+        raise TypeError(f"settings must be RadiomicsSettings, got {type(settings).__name__}: see from_pyradiomics")
+    if invalid not in ("raise", "nan"):
+        raise ValueError(f'invalid must be "raise" or "nan", got {invalid!r}')
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def _warn_of_one_level(volumes: LevelVolumes, settings: RadiomicsSettings) -> None:
+    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each."""
+    global _warned_under
+    if settings.bin_width is None or volumes.levels.device.type != "cpu":  # elsewhere it would wait for the device
+        return
+    one_level = volumes.n_levels == 1
+    if bool((volumes.n_levels > 1).any()) or not bool((one_level & (volumes.span > 0)).any()):
+        return
+    if _warned_under is not warnings.filters:  # a new ``catch_warnings`` hears it again
+        _warned_under = warnings.filters
+        warnings.warn(
+            f"bin_width = {settings.bin_width:g} leaves one grey level in every region, whose intensities span at most "
+            f"{float(volumes.span.max()):g}: texture features say nothing then. Use bin_count=32, or a bin_width that "
+            "fits the intensities (images scaled to [0, 1] often need 1/255 of the usual one).",
+            stacklevel=3,
+        )

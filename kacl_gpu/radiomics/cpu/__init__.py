@@ -1,0 +1,34 @@
+"""The CPU implementation of every operator: plain loops compiled by Numba, one region at a time, threads over regions.
+
+It is the readable definition, the CPU's fast path and the oracle of the GPU kernels in one. Arrays are NumPy's; the
+functions here have the signatures of :mod:`kacl_gpu.radiomics.ops`. Importing this package imports Numba, so nothing
+imports it before the first call on the CPU.
+"""
+
+from .first_order import first_order
+from .glcm import glcm, glcm_statistics
+from .glrlm import glrlm
+from .glszm import glszm, zone_statistics
+from .levels import discretise, image_moments, level_histogram
+from .neighbourhood import neighbourhood, ngtdm_pair_sums
+from .shape2d import shape2d
+from .sums import central_moments, entropy, size_statistics, weighted_sums
+
+__all__ = [
+    "central_moments",
+    "discretise",
+    "entropy",
+    "first_order",
+    "glcm",
+    "glcm_statistics",
+    "glrlm",
+    "glszm",
+    "image_moments",
+    "level_histogram",
+    "neighbourhood",
+    "ngtdm_pair_sums",
+    "shape2d",
+    "size_statistics",
+    "weighted_sums",
+    "zone_statistics",
+]

@@ -1,0 +1,80 @@
+"""What every CPU operator shares: the compiler's options, threads over regions, a region's volume with a margin."""
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# No fastmath: sums keep the order they are written in, and a * b + c is rounded twice, as in NumPy.
+jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+# An index of this type is never negative, which spares each access the test for Python's meaning of negative ones.
+at = np.uintp
+CELLS_AT_ONCE = 1 << 16
+
+
+@cache
+def _pool(pid: int, workers: int) -> ThreadPoolExecutor:
+    """The threads of one process: keyed by its id, for a forked child inherits the object but not its threads."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="kacl_gpu")
+
+
+def for_each(task: Callable[[int], None], count: int) -> None:
+    """Runs ``task(k)`` for k in 0 ... count - 1 on torch's number of threads, each k in one of them."""
+    workers = min(torch.get_num_threads(), count)
+    indices = itertools.count()  # next() of it is atomic, so whoever is free takes the next region
+
+    def work() -> None:
+        while (k := next(indices)) < count:
+            task(k)
+
+    if workers <= 1:
+        work()
+        return
+    helpers = [_pool(os.getpid(), workers - 1).submit(work) for _ in range(workers - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+
+
+def for_each_group(task: Callable[[slice], None], count: int, cells: int) -> None:
+    """``for_each`` over groups of rows of so many cells each: small enough for the cache, few enough calls of NumPy."""
+    several = max(CELLS_AT_ONCE // max(cells, 1), 1)
+    for_each(lambda g: task(slice(g * several, (g + 1) * several)), -(-count // several))
+
+
+def volume(levels: Array, start: Array, size: Array, k: int) -> Array:
+    """Region k of a packed buffer, as a view of shape (D, H, W)."""
+    first, shape = int(start[k]), tuple(int(n) for n in size[k])
+    return levels[first : first + int(np.prod(shape))].reshape(shape)
+
+
+class Padded(NamedTuple):
+    """A region's volume with a border of zeros as wide as the offsets reach, in flat memory.
+
+    Level 0 means outside, so no loop over neighbours looks at the borders of the box.
+    """
+
+    levels: Array  # (voxels,)
+    rows: Array  # where each row of the box begins
+    width: int  # of the box
+    steps: Array  # (A,) the offsets as distances in memory, all above 0
+
+
+def with_margin(region: Array, offsets: Array) -> Padded:
+    """A padded copy of (D, H, W) for neighbours at ``offsets`` (A, 3) and their opposites."""
+    depth, height, width = region.shape
+    z, y, x = np.abs(offsets).max(axis=0)
+    padded = np.zeros((depth + 2 * z, height + 2 * y, width + 2 * x), region.dtype)
+    padded[z : z + depth, y : y + height, x : x + width] = region
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    rows = (np.arange(z, z + depth)[:, None] * strides[0] + np.arange(y, y + height) * strides[1] + x).ravel()
+    return Padded(padded.ravel(), rows, width, offsets @ strides)

@@ -1,0 +1,197 @@
+"""Grey-level discretisation: from intensities to level volumes, edge by edge as PyRadiomics compares them."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..status import Status
+from ._regions import Array, for_each, jit, volume
+
+
+def image_moments(images: Array) -> Array:
+    """Mean and standard deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
+    out = np.empty((len(images), 2))
+
+    def task(b: int) -> None:
+        pixels = images[b].astype(np.float64).ravel()
+        n, s, q = pixels.size, np.add.reduce(pixels), np.add.reduce(pixels * pixels)
+        with np.errstate(all="ignore"):
+            out[b] = s / n, np.sqrt((q - s * s / n) / (n - 1))
+        if n and pixels.min() == pixels.max():  # a flat image has no deviation, whatever rounding says
+            out[b] = pixels[0], 0.0
+
+    for_each(task, len(images))
+    return out
+
+
+def intensities(
+    images: Array, moments: Array | None, b: int, box: Array, normalize_scale: float, remove_outliers: float
+) -> Array:
+    """The pixels of a box in float64, normalised if ``moments`` are given and clipped if the limit is above 0."""
+    y0, x0, y1, x1 = box
+    values = images[b, y0:y1, x0:x1].astype(np.float64)
+    if moments is None:
+        return values
+    mean, sd = moments[b]
+    with np.errstate(all="ignore"):  # a flat image has sd 0: its regions become NaN and are reported as not finite
+        values = (values + -mean) * (1.0 / sd)
+    if remove_outliers > 0:
+        values = np.clip(values, -remove_outliers, remove_outliers)
+    return values * normalize_scale
+
+
+def discretise(
+    images: Array,
+    masks: Array | None,
+    moments: Array | None,
+    image_index: Array,
+    box: Array,
+    status: Array,
+    start: Array,
+    total: int,
+    narrow: bool,
+    bin_width: float,
+    bin_count: int,
+    max_levels: int,
+    label: int,
+    normalize_scale: float,
+    remove_outliers: float,
+    resegment_range: list[float],
+    resegment_mode: str,
+    resegment_shape: bool,
+    minimum_roi_dimensions: int,
+    minimum_roi_size: int,
+    distances: list[int],
+) -> tuple[Array, Array, Array, Array, Array]:
+    """See :func:`kacl_gpu.radiomics.ops.discretise`."""
+    levels = np.zeros(total, np.uint8 if narrow else np.int16)
+    shape_mask = np.zeros(total if resegment_range else 0, np.uint8)
+    n_levels, span = np.zeros(len(box), np.int64), np.zeros(len(box))
+    status = status.copy()
+    size = np.stack([np.ones(len(box), np.int64), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
+
+    def task(k: int) -> None:
+        if status[k] != Status.OK:
+            return
+        b, (y0, x0, y1, x1) = image_index[k], box[k]
+        values = intensities(images, moments, b, box[k], normalize_scale, remove_outliers)
+        inside = np.ones(values.shape, np.bool_) if masks is None else masks[b, y0:y1, x0:x1] == label
+        status[k] = extent_status(inside, minimum_roi_dimensions, minimum_roi_size, 0)
+        if status[k] == Status.OK and resegment_range:
+            whole = inside
+            inside = resegment(values, inside, resegment_range, resegment_mode)
+            status[k] = resegmented_status(inside, minimum_roi_dimensions, minimum_roi_size)
+            if status[k] == Status.OK:
+                # PyRadiomics crops the mask of the shape features to the box of the resegmented one; so do we.
+                shape_inside = inside if resegment_shape else whole & bounding_box(inside)
+                volume(shape_mask, start, size, k)[0] = shape_inside
+        if status[k] == Status.OK and distances:
+            status[k] = extent_status(inside, 0, 0, min(distances))
+        if status[k] != Status.OK:
+            return
+        pixels = values[inside] if masks is not None or resegment_range else values
+        lo, hi = float(pixels.min()), float(pixels.max())
+        if not (math.isfinite(lo) and math.isfinite(hi)):
+            status[k] = Status.NOT_FINITE
+        elif bin_count == 0 and (hi - lo) / bin_width > 2 * max_levels:  # before its edges are laid out in memory
+            status[k] = Status.TOO_MANY_LEVELS
+        else:
+            edges = edges_by_count(lo, hi, bin_count) if bin_count else edges_by_width(lo, hi, bin_width)
+            ng = int(np.searchsorted(edges, hi, "right"))
+            if bin_count and (np.diff(edges) <= 0).any():  # numpy.histogram refuses these
+                status[k] = Status.TOO_NARROW
+            elif ng > max_levels:
+                status[k] = Status.TOO_MANY_LEVELS
+            else:
+                digitise(values, inside, edges, volume(levels, start, size, k)[0])
+                n_levels[k], span[k] = ng, hi - lo
+
+    for_each(task, len(box))
+    return levels, shape_mask, n_levels, span, status
+
+
+def extent_status(inside: Array, minimum_dimensions: int, minimum_size: int, distance: int) -> Status:
+    """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if len(rows) == 0:
+        return Status.EMPTY
+    extent = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    dimensions = sum(int(n > 1) for n in extent)
+    if dimensions == 0:
+        return Status.SINGLE_PIXEL
+    if dimensions < minimum_dimensions:
+        return Status.TOO_FEW_DIMENSIONS
+    if minimum_size and np.count_nonzero(inside) <= minimum_size:
+        return Status.TOO_SMALL
+    if distance >= max(extent):
+        return Status.DISTANCES
+    return Status.OK
+
+
+def resegmented_status(inside: Array, minimum_dimensions: int, minimum_size: int) -> Status:
+    """The same checks after resegmentation, which must leave at least two pixels."""
+    if np.count_nonzero(inside) <= 1:
+        return Status.RESEGMENTED_AWAY
+    return extent_status(inside, minimum_dimensions, minimum_size, 0)
+
+
+def resegment(values: Array, inside: Array, thresholds: list[float], mode: str) -> Array:
+    """The pixels of the region within one or two thresholds: absolute, times the maximum, or in sigma from the mean."""
+    limits: list[Any] = sorted(thresholds)
+    if mode == "relative":
+        limits = [values[inside].max() * t for t in limits]
+    elif mode == "sigma":
+        pixels = values[inside]  # NumPy's own mean and deviation: a pixel may lie exactly on the threshold
+        limits = [np.mean(pixels) + np.std(pixels) * t for t in limits]
+    kept = inside & (values >= limits[0])
+    return kept if len(limits) == 1 else kept & (values <= limits[1])
+
+
+def bounding_box(inside: Array) -> Array:
+    """True in the smallest box that holds all of ``inside``."""
+    out = np.zeros_like(inside)
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return out
+
+
+def edges_by_count(lo: float, hi: float, count: int) -> Array:
+    """``numpy.histogram``'s edges of ``count`` equal bins, the last one moved up by 1 so that the maximum is inside."""
+    if lo == hi:
+        lo, hi = lo - 0.5, hi + 0.5
+    edges = np.arange(count + 1) * ((hi - lo) / count) + lo
+    edges[-1] = hi + 1
+    return edges
+
+
+def edges_by_width(lo: float, hi: float, width: float) -> Array:
+    """Edges at multiples of the width from below the minimum to beyond the maximum, rounded as by ``numpy.arange``."""
+    return np.arange(lo - np.float64(lo) % width, hi + 2 * width, width)
+
+
+@jit
+def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
+    """Writes how many edges are <= each pixel inside: ``numpy.digitize``, by a guess that the edges then correct."""
+    first, per_step, most = edges[0], 1.0 / (edges[1] - edges[0]), float(edges.size)
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            if inside[y, x]:
+                v = values[y, x]
+                level = int(min(max((v - first) * per_step + 1.0, 1.0), most))
+                while level < edges.size and v >= edges[level]:
+                    level += 1
+                while v < edges[level - 1]:
+                    level -= 1
+                levels[y, x] = level
+
+
+def level_histogram(levels: Array, start: Array, size: Array, ng: int) -> Array:
+    """Pixels per grey level: (K, ng) int32."""
+    out = np.zeros((len(start), ng), np.int32)
+
+    def task(k: int) -> None:
+        out[k] = np.bincount(volume(levels, start, size, k).ravel(), minlength=ng + 1)[1:]
+
+    for_each(task, len(start))
+    return out

@@ -1,0 +1,82 @@
+"""Grey-level dependence and neighbouring grey-tone difference: both look at the same neighbours."""
+
+import numpy as np
+
+from ._regions import Array, at, for_each, jit, volume, with_margin
+
+
+def neighbourhood(
+    levels: Array, start: Array, size: Array, offsets: Array, ng: int, gldm_a: int
+) -> tuple[Array, Array]:
+    """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
+    columns = 1 + 2 * len(offsets)
+    gldm = np.zeros((len(start), ng, columns), np.int32)
+    ngtdm = np.zeros((len(start), ng, columns), np.int64)
+
+    def task(k: int) -> None:
+        padded = with_margin(volume(levels, start, size, k), offsets)
+        both = np.concatenate([padded.steps, -padded.steps])
+        count, total, dependent = np.empty((3, padded.width), np.int32)
+        count_neighbours(*padded[:3], both, gldm_a, count, total, dependent, gldm[k], ngtdm[k])
+
+    for_each(task, len(start))
+    return gldm, ngtdm
+
+
+@jit
+def count_neighbours(
+    levels: Array,
+    rows: Array,
+    width: int,
+    steps: Array,
+    gldm_a: int,
+    count: Array,
+    total: Array,
+    dependent: Array,
+    gldm: Array,
+    ngtdm: Array,
+) -> None:
+    """Per pixel of level i: c neighbours inside, S the sum of their levels, and how many differ by at most ``gldm_a``.
+
+    |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``, ``total`` and ``dependent`` are
+    space for a row.
+    """
+    for first in rows:
+        here = levels[first : first + width]
+        for x in range(width):
+            count[x], total[x], dependent[x] = 0, 0, 0
+        for step in steps:
+            gather(here, levels[first + step : first + step + width], gldm_a, count, total, dependent)
+        for x in range(width):
+            i = np.int64(here[x])
+            if i > 0:
+                gldm[at(i - 1), at(dependent[x])] += 1
+                ngtdm[at(i - 1), at(count[x])] += abs(count[x] * i - total[x])
+
+
+@jit
+def gather(here: Array, there: Array, gldm_a: int, count: Array, total: Array, dependent: Array) -> None:
+    """One neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
+    for x in range(here.size):
+        i, j = np.int32(here[x]), np.int32(there[x])
+        inside = np.int32(j > 0)
+        count[x] += inside
+        total[x] += j
+        dependent[x] += inside & np.int32(abs(j - i) <= gldm_a)
+
+
+def ngtdm_pair_sums(pixels: Array, differences: Array) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.ngtdm_pair_sums`."""
+    out = np.zeros((len(pixels), 3))
+    for_each(lambda k: sums_over_pairs(pixels[k], differences[k], np.flatnonzero(pixels[k]), out[k]), len(pixels))
+    return out
+
+
+@jit
+def sums_over_pairs(pixels: Array, differences: Array, present: Array, out: Array) -> None:
+    for i in present:
+        for j in present:
+            n_i, n_j = np.int64(pixels[i]), np.int64(pixels[j])
+            out[0] += abs((i + 1) * n_i - (j + 1) * n_j)  # integers: exactly 0 where all products agree
+            out[1] += abs(i - j) * (n_i * differences[i] + n_j * differences[j]) / (n_i + n_j)
+            out[2] += (n_i + n_j) * (i - j) * (i - j)

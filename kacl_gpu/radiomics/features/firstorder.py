@@ -1,0 +1,67 @@
+"""First-order features (``radiomics.firstorder``)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .spec import FeatureSpec, evaluate, squares
+
+
+class Sums(NamedTuple):
+    """Each (K,) float64; the first fifteen are the columns of ``ops.first_order``."""
+
+    n: Tensor
+    energy: Tensor
+    minimum: Tensor
+    maximum: Tensor
+    mean: Tensor
+    mad: Tensor
+    robust_mad: Tensor
+    m2: Tensor
+    m3: Tensor
+    m4: Tensor
+    p10: Tensor
+    p25: Tensor
+    p50: Tensor
+    p75: Tensor
+    p90: Tensor
+    entropy: Tensor  # of the grey levels
+    level_squares: Tensor  # sum over levels of n_i^2
+    pixel_area: Tensor
+
+
+def _standardised(moment: Tensor, m2: Tensor, power: Tensor) -> Tensor:
+    """moment / power, 0 in a flat region."""
+    return torch.where(m2 == 0, 0.0, moment / torch.where(m2 == 0, 1.0, power))
+
+
+FEATURES: tuple[FeatureSpec[Sums], ...] = (
+    FeatureSpec("10Percentile", lambda s: s.p10, "QG58"),
+    FeatureSpec("90Percentile", lambda s: s.p90, "8DWT"),
+    FeatureSpec("Energy", lambda s: s.energy, "N8CA"),
+    FeatureSpec("Entropy", lambda s: s.entropy, "TLU2"),
+    FeatureSpec("InterquartileRange", lambda s: s.p75 - s.p25, "SALO"),
+    FeatureSpec("Kurtosis", lambda s: _standardised(s.m4, s.m2, s.m2 * s.m2)),  # IBSI's is less 3
+    FeatureSpec("Maximum", lambda s: s.maximum, "84IY"),
+    FeatureSpec("MeanAbsoluteDeviation", lambda s: s.mad, "4FUA"),
+    FeatureSpec("Mean", lambda s: s.mean, "Q4LE"),
+    FeatureSpec("Median", lambda s: s.p50, "Y12H"),
+    FeatureSpec("Minimum", lambda s: s.minimum, "1GSF"),
+    FeatureSpec("Range", lambda s: s.maximum - s.minimum, "2OJQ"),
+    FeatureSpec("RobustMeanAbsoluteDeviation", lambda s: s.robust_mad, "1128"),
+    FeatureSpec("RootMeanSquared", lambda s: torch.sqrt(s.energy / s.n), "5ZWQ"),
+    FeatureSpec("Skewness", lambda s: _standardised(s.m3, s.m2, s.m2 * torch.sqrt(s.m2)), "KE2M"),
+    FeatureSpec("TotalEnergy", lambda s: s.energy * s.pixel_area),
+    FeatureSpec("Uniformity", lambda s: s.level_squares / (s.n * s.n), "BJ5W"),
+    FeatureSpec("Variance", lambda s: s.m2, "ECT3"),
+)
+
+
+def firstorder(statistics: Tensor, histogram: Tensor, spacing: Tensor, names: Sequence[str]) -> Tensor:
+    """(K, 15) of ``ops.first_order``, (K, ng) pixels per grey level, (K, 2) spacing -> (K, F) float64."""
+    levels = histogram.to(torch.float64)[:, None]
+    extra = ops.entropy(levels)[:, 0], squares(levels)[:, 0], spacing[:, 0] * spacing[:, 1]
+    return evaluate(FEATURES, Sums._make([*statistics.unbind(1), *extra]), names)

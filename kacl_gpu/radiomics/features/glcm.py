@@ -1,0 +1,138 @@
+"""Grey-level co-occurrence features (``radiomics.glcm``), each the mean over the directions that have pairs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .spec import FeatureSpec, evaluate, inner, lengths, mean_over_directions, numbers
+
+EPS = 2.0**-52
+
+
+class Sums(NamedTuple):
+    """Each (K, A) float64. x and y are the levels of a pair's two pixels; h are entropies in bits."""
+
+    energy: Tensor
+    hxy: Tensor
+    hxy1: Tensor
+    hxy2: Tensor
+    maximum: Tensor
+    covariance: Tensor
+    mcc_square: Tensor
+    hx: Tensor
+    hy: Tensor
+    h_sum: Tensor
+    h_difference: Tensor
+    mean_x: Tensor
+    mean_y: Tensor
+    variance_x: Tensor
+    variance_y: Tensor
+    sum_mean: Tensor
+    sum_m2: Tensor
+    sum_m3: Tensor
+    sum_m4: Tensor
+    difference_mean: Tensor
+    difference_m2: Tensor
+    contrast: Tensor
+    inverse: Tensor
+    inverse_square: Tensor
+    inverse_normalised: Tensor
+    inverse_square_normalised: Tensor
+    inverse_variance: Tensor
+    flat: Tensor  # (K, 1) bool: one grey level in the whole region
+
+
+def _correlation(s: Sums) -> Tensor:
+    """1 where one of the marginals has a single level."""
+    deviations = torch.sqrt(s.variance_x) * torch.sqrt(s.variance_y)
+    return torch.where(deviations == 0, 1.0, s.covariance / (deviations + EPS))
+
+
+def _imc1(s: Sums) -> Tensor:
+    """0 where the marginals have one level, or all but one weigh next to nothing: their entropy is above 1e-5 else."""
+    larger = torch.maximum(s.hx, s.hy)
+    return torch.where(larger < 1e-7, 0.0, (s.hxy - s.hxy1) / larger)
+
+
+def _imc2(s: Sums) -> Tensor:
+    """0 where rounding leaves HXY above HXY2."""
+    return torch.sqrt(torch.clamp(1 - torch.exp(-2 * (s.hxy2 - s.hxy)), min=0.0))
+
+
+FEATURES: tuple[FeatureSpec[Sums], ...] = (
+    FeatureSpec("Autocorrelation", lambda s: s.covariance + s.mean_x * s.mean_y, "QWB0"),
+    FeatureSpec("ClusterProminence", lambda s: s.sum_m4, "AE86"),
+    FeatureSpec("ClusterShade", lambda s: s.sum_m3, "7NFM"),
+    FeatureSpec("ClusterTendency", lambda s: s.sum_m2, "DG8W"),
+    FeatureSpec("Contrast", lambda s: s.contrast, "ACUI"),
+    FeatureSpec("Correlation", _correlation, "NI2N"),
+    FeatureSpec("DifferenceAverage", lambda s: s.difference_mean, "TF7R"),
+    FeatureSpec("DifferenceEntropy", lambda s: s.h_difference, "NTRS"),
+    FeatureSpec("DifferenceVariance", lambda s: s.difference_m2, "D3YU"),
+    FeatureSpec("Id", lambda s: s.inverse, "IB1Z"),
+    FeatureSpec("Idm", lambda s: s.inverse_square, "WF0Z"),
+    FeatureSpec("Idmn", lambda s: s.inverse_square_normalised, "1QCO"),
+    FeatureSpec("Idn", lambda s: s.inverse_normalised, "NDRX"),
+    FeatureSpec("Imc1", _imc1, "R8DG"),
+    FeatureSpec("Imc2", _imc2, "JN9H"),
+    FeatureSpec("InverseVariance", lambda s: s.inverse_variance, "E8JP"),
+    FeatureSpec("JointAverage", lambda s: s.mean_x, "60VM"),
+    FeatureSpec("JointEnergy", lambda s: s.energy, "8ZQL"),
+    FeatureSpec("JointEntropy", lambda s: s.hxy, "TU9B"),
+    FeatureSpec("MCC", lambda s: torch.where(s.flat, 1.0, torch.sqrt(s.mcc_square))),
+    FeatureSpec("MaximumProbability", lambda s: s.maximum, "GYBY"),
+    FeatureSpec("SumAverage", lambda s: s.sum_mean, "ZGXS"),
+    FeatureSpec("SumEntropy", lambda s: s.h_sum, "P6QZ"),
+    FeatureSpec("SumSquares", lambda s: s.variance_x, "UR99"),
+)
+
+
+def log_weights(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
+    """(K, A) minus the squared length of each offset; 0 for "no_weighting"; empty without a norm."""
+    length = lengths(offsets, spacing, norm)
+    return torch.zeros_like(length) if norm == "no_weighting" else -(length * length)
+
+
+def glcm(
+    counts: Tensor, histogram: Tensor, n_levels: Tensor, weights: Tensor, symmetric: bool, names: Sequence[str]
+) -> Tensor:
+    """Counts (K, A, ng, ng), histogram (K, ng), highest level (K,), log weights (K, A) or empty -> (K, F) float64."""
+    marginals, diagonals, joint = ops.glcm_statistics(counts, n_levels, weights, symmetric)
+    (regions, rows, _, ng), both = marginals.shape, marginals.flatten(0, 1)
+    h = ops.entropy(torch.cat([torch.nn.functional.pad(both, (0, ng)), diagonals.flatten(0, 1)], 1))
+    x = ops.central_moments(both, numbers(1, ng, both)[None]).reshape(regions, rows, 2, 4)
+    added, subtracted = diagonals.unbind(2)
+    sums = ops.central_moments(added.contiguous(), numbers(2, 2 * ng, both)[None])
+    k = numbers(0, 2 * ng, both)
+    top = n_levels.to(torch.float64)[:, None]
+    differences = ops.central_moments(subtracted.contiguous(), k[None])
+    of_differences = inner(
+        subtracted,
+        k * k,
+        1 / (1 + k),
+        1 / (1 + k * k),
+        1 / (1 + k / top),
+        1 / (1 + (k * k) / (top * top)),
+        1 / (k * k).masked_fill(k == 0, torch.inf),
+    )
+    total, *of_joint = joint.unbind(-1)
+    flat = ((histogram > 0).sum(1) == 1)[:, None]
+    values = Sums._make([
+        *of_joint,
+        *h.reshape(regions, rows, 4).unbind(-1),
+        x[:, :, 0, 0],
+        x[:, :, 1, 0],
+        x[:, :, 0, 1],
+        x[:, :, 1, 1],
+        *sums.unbind(-1),
+        *differences[..., :2].unbind(-1),
+        *of_differences,
+        flat,
+    ])  # fmt: skip
+    table = mean_over_directions(evaluate(FEATURES, values, names), total > 0)
+    # one level and no pairs: PyRadiomics' MCC is 1 before it looks at any direction
+    always = torch.tensor([name == "MCC" for name in names], device=table.device)
+    return torch.where(flat & always, 1.0, table)

@@ -1,0 +1,35 @@
+"""Grey-level dependence features (``radiomics.gldm``)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .sizes import SizeSums, size_sums
+from .spec import FeatureSpec, evaluate, numbers
+
+FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
+    FeatureSpec("DependenceEntropy", lambda s: s.entropy, "FCBV"),
+    FeatureSpec("DependenceNonUniformity", lambda s: s.size_squares / s.n, "Z87G"),
+    FeatureSpec("DependenceNonUniformityNormalized", lambda s: s.size_squares / (s.n * s.n), "OKJI"),
+    FeatureSpec("DependenceVariance", lambda s: s.size_variance, "DNX2"),
+    FeatureSpec("GrayLevelNonUniformity", lambda s: s.level_squares / s.n, "FP8K"),
+    FeatureSpec("GrayLevelVariance", lambda s: s.level_variance, "1PR1"),
+    FeatureSpec("HighGrayLevelEmphasis", lambda s: s.high / s.n, "OAE7"),
+    FeatureSpec("LargeDependenceEmphasis", lambda s: s.large / s.n, "IMOQ"),
+    FeatureSpec("LargeDependenceHighGrayLevelEmphasis", lambda s: s.large_high / s.n, "9QMG"),
+    FeatureSpec("LargeDependenceLowGrayLevelEmphasis", lambda s: s.large_low / s.n, "NBZI"),
+    FeatureSpec("LowGrayLevelEmphasis", lambda s: s.low / s.n, "TL9H"),
+    FeatureSpec("SmallDependenceEmphasis", lambda s: s.small / s.n, "SODN"),
+    FeatureSpec("SmallDependenceHighGrayLevelEmphasis", lambda s: s.small_high / s.n, "JA6D"),
+    FeatureSpec("SmallDependenceLowGrayLevelEmphasis", lambda s: s.small_low / s.n, "EQ3F"),
+)
+
+
+def gldm(counts: Tensor, n_levels: Tensor, names: Sequence[str]) -> Tensor:
+    """Counts (K, ng, 1 + neighbours), highest level (K,) -> (K, F) float64; size is dependent neighbours + 1."""
+    no_weights = n_levels.new_empty((0, 0), dtype=torch.float64)
+    by_level, by_size, joint = ops.size_statistics(counts[:, None], n_levels, no_weights)
+    sums = size_sums(by_level, by_size, numbers(1, by_size.shape[-1], by_size)[None], joint)
+    return evaluate(FEATURES, sums, names)[:, 0]

@@ -1,0 +1,67 @@
+"""Grey-level volumes of regions: where each lies in memory, and their discretisation."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .regions import Regions
+from .settings import RadiomicsSettings
+
+
+class LevelVolumes(NamedTuple):
+    """One block of 1 x H x W levels a region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
+
+    levels: Tensor  # (total,) uint8 or int16
+    shape_mask: Tensor  # (total,), above 0 where the shape features see the region
+    start: Tensor  # (K,) int64
+    size: Tensor  # (K, 3) int64: 1, height, width
+    n_levels: Tensor  # (K,) int64: the highest level present, 0 for a region that cannot be computed
+    span: Tensor  # (K,) float64: largest less smallest intensity
+    status: Tensor  # (K,) int32
+
+
+def discretise(regions: Regions, moments: Tensor | None, settings: RadiomicsSettings, max_levels: int) -> LevelVolumes:
+    """The grey levels of each region, at most ``max_levels``; ``moments`` (B, 2) normalise the images first."""
+    height, width = (regions.box[:, 2:] - regions.box[:, :2]).unbind(1)
+    size = torch.stack([torch.ones_like(height), height, width], 1)
+    end = torch.cumsum(height * width, 0)
+    start = end - height * width
+    total = int(end[-1]) if len(end) else 0
+    selected = {name for name, _ in settings.selected()}
+    levels, shape_mask, n_levels, span, status = ops.discretise(
+        regions.images,
+        regions.masks,
+        moments,
+        regions.image_index,
+        regions.box,
+        regions.status,
+        start,
+        total,
+        min(settings.bin_count or max_levels, max_levels) < 256,
+        settings.bin_width or 0.0,
+        settings.bin_count or 0,
+        max_levels,
+        settings.label,
+        settings.normalize_scale,
+        settings.remove_outliers or 0.0,
+        settings.resegment_range or (),
+        settings.resegment_mode,
+        settings.resegment_shape,
+        settings.minimum_roi_dimensions,
+        settings.minimum_roi_size or 0,
+        settings.distances if selected & {"glcm", "ngtdm", "gldm"} else (),
+    )
+    return LevelVolumes(levels, shape_mask if len(shape_mask) else levels, start, size, n_levels, span, status)
+
+
+def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:
+    """One of each pair of opposite offsets at these distances (infinity norm), as flat z, y, x triples.
+
+    In the order of ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
+    """
+    steps = range(max(distances), -max(distances) - 1, -1)
+    offsets = [(z, y, x) for z in (steps if dimensions == 3 else (0,)) for y in steps for x in steps]
+    half = offsets[: len(offsets) // 2]  # the second half holds the opposites, in reverse
+    return [step for offset in half if max(map(abs, offset)) in distances for step in offset]

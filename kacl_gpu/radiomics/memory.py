@@ -1,0 +1,80 @@
+"""How many regions are worked on at once, and how many grey levels one may have, so that the memory stays bounded."""
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from .regions import Regions
+from .settings import RadiomicsSettings
+
+MOST_LEVELS = 32767  # of int16
+
+
+def longest_run(size: Tensor) -> int:
+    """No run is longer than the longest side of the largest box (K, 3)."""
+    return int(size.max()) if len(size) else 1
+
+
+def most_zones(size: Tensor, ng: int) -> int:
+    """How many different pairs of level and size the zones of any of the boxes (K, 3) can have."""
+    return zone_bound(int(size.prod(1).max()), ng) if len(size) else 1
+
+
+def zone_bound(pixels: int, ng: int) -> int:
+    """n zones that all differ in level or size hold at least n^2 / (2 ng) pixels: sizes 1, 2, ... at every level."""
+    return max(min(pixels, math.isqrt(2 * pixels * ng)), 1)
+
+
+def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings) -> int:
+    """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
+    directions = 4 * sum(settings.distances)
+    selected = {name for name, _ in settings.selected()}
+    cells = 0
+    if "glcm" in selected:
+        cells += 4 * directions * ng * ng + 8 * directions * 16 * ng
+    if "glrlm" in selected:
+        cells += 4 * 4 * ng * max_run + 8 * 4 * 4 * (ng + max_run)
+    if "glszm" in selected:
+        cells += (12 + 8 * 6) * zone_bound(pixels, ng)
+    if "ngtdm" in selected or "gldm" in selected:
+        cells += 32 * ng * (1 + 2 * directions)
+    return cells + 128 * ng + 8 * 102 * 4
+
+
+def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
+    """The most grey levels a region may have: as asked, as fit the storage, and as fit half the memory limit."""
+    height, width = regions.images.shape[1:]
+    low, high = 1, min(settings.max_levels or MOST_LEVELS, MOST_LEVELS)
+    while low < high:  # the largest that fits, by bisection
+        middle = (low + high + 1) // 2
+        if matrix_bytes(middle, max(height, width), height * width, settings) <= settings.memory_limit // 2:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def split(costs: list[int], limit: int) -> Iterator[slice]:
+    """Consecutive slices whose costs add up to at most ``limit``, or of one item; one empty slice of nothing."""
+    first, total = 0, 0
+    for k, cost in enumerate(costs):
+        if k > first and total + cost > limit:
+            yield slice(first, k)
+            first, total = k, 0
+        total += cost
+    yield slice(first, len(costs))
+
+
+def chunks(regions: Regions, settings: RadiomicsSettings) -> Iterator[Regions]:
+    """The regions in parts whose level volumes (int16, and a mask) take at most a quarter of the memory limit."""
+    sides = regions.box[:, 2:] - regions.box[:, :2]
+    costs = (3 * sides[:, 0] * sides[:, 1] + 2048).tolist()
+    for rows in split(costs, settings.memory_limit // 4):
+        yield regions[rows]
+
+
+def matrix_chunks(size: Tensor, ng: int, settings: RadiomicsSettings) -> Iterator[slice]:
+    """The rows of (K, 3) sizes in parts whose matrices take at most half the memory limit."""
+    pixels = int(size.prod(1).max()) if len(size) else 1
+    return split([matrix_bytes(ng, longest_run(size), pixels, settings)] * len(size), settings.memory_limit // 2)

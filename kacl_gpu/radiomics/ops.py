@@ -1,0 +1,333 @@
+"""The operators: the only place where a device chooses an implementation.
+
+Each is a ``torch.library`` operator whose body is the CPU implementation (:mod:`kacl_gpu.radiomics.cpu`, Numba). On
+tensors of another device that body runs on host copies and the results go back, until a kernel is registered there.
+(``torch.library.custom_op`` would import torch._dynamo at the first call, which takes seconds; ``define`` does not.)
+
+A *packed level buffer* is flat: region k is the D x H x W block of ``size[k]`` that begins at ``start[k]``, 0 outside
+the region, levels from 1. ``offsets`` lists one half of the neighbourhood as z, y, x triples, flat, each
+lexicographically positive; the other half are their opposites. A = len(offsets) / 3.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+I64, F64 = torch.int64, torch.float64
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _operator(body: Callable[P, R]) -> Callable[P, R]:
+    """Defines ``kacl_gpu::<name>`` with this signature and body, and returns a function that calls it."""
+    name = f"kacl_gpu::{body.__name__}"
+    torch.library.define(name, torch.library.infer_schema(body, mutates_args=()))
+    torch.library.impl(name, "default", body)
+    overload = getattr(torch.ops.kacl_gpu, body.__name__).default
+
+    @wraps(body)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = overload(*args, **kwargs)
+        return result
+
+    return call
+
+
+def _fake(operator: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Registers what shapes an operator returns, for tracing."""
+    register: Callable[[Callable[P, R]], Callable[P, R]] = torch.library.register_fake(f"kacl_gpu::{operator.__name__}")
+    return register
+
+
+def _on_host(name: str, *arguments: Any) -> Any:
+    """Calls ``cpu.<name>`` on NumPy views of the tensors (host copies if they lie elsewhere)."""
+    from . import cpu  # imports Numba: not before it is needed
+
+    device = next(a.device for a in arguments if isinstance(a, Tensor))
+    result = getattr(cpu, name)(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in arguments))
+    if isinstance(result, tuple):
+        return tuple(torch.from_numpy(r).to(device) for r in result)
+    return torch.from_numpy(result).to(device)
+
+
+def _triples(offsets: Sequence[int]) -> np.ndarray[Any, Any]:
+    return np.array(offsets, np.int64).reshape(-1, 3)
+
+
+@_operator
+def image_moments(images: Tensor) -> Tensor:
+    """Mean and sample standard deviation of whole images (B, H, W) -> (B, 2) float64."""
+    return _on_host("image_moments", images)
+
+
+@_fake(image_moments)
+def _(images: Tensor) -> Tensor:
+    return images.new_empty((images.shape[0], 2), dtype=F64)
+
+
+@_operator
+def discretise(
+    images: Tensor,
+    masks: Tensor | None,
+    moments: Tensor | None,
+    image_index: Tensor,
+    box: Tensor,
+    status: Tensor,
+    start: Tensor,
+    total: int,
+    narrow: bool,
+    bin_width: float,
+    bin_count: int,
+    max_levels: int,
+    label: int,
+    normalize_scale: float,
+    remove_outliers: float,
+    resegment_range: Sequence[float],
+    resegment_mode: str,
+    resegment_shape: bool,
+    minimum_roi_dimensions: int,
+    minimum_roi_size: int,
+    distances: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Checks each region and writes its grey levels.
+
+    Args: images (B, H, W); masks (B, H, W) label maps or None; moments (B, 2) to normalise by, or None; image_index
+    (K,); box (K, 4) y0, x0, y1, x1; status (K,) int32, regions with another than 0 are passed over; start (K,) and
+    total: the packed buffer, blocks of 1 x (y1 - y0) x (x1 - x0); narrow: uint8 levels instead of int16; bin_count 0:
+    by bin_width; remove_outliers, minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of
+    ``distances`` must fit into the region's extent.
+
+    Returns: levels (total,); the mask for shape features (total,) uint8 where a range resegments, else empty; highest
+    level present (K,) int64, 0 for a region that cannot be computed; largest less smallest intensity (K,) float64;
+    status (K,) int32.
+    """
+    lists = list(resegment_range), resegment_mode, resegment_shape, minimum_roi_dimensions, minimum_roi_size
+    return _on_host(
+        "discretise", images, masks, moments, image_index, box, status, start, total, narrow, bin_width, bin_count,
+        max_levels, label, normalize_scale, remove_outliers, *lists, list(distances),
+    )  # fmt: skip
+
+
+@_fake(discretise)
+def _(images: Tensor, masks: Any, moments: Any, image_index: Tensor, box: Tensor, status: Tensor, start: Tensor,
+      total: int, narrow: bool, *settings: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    levels = images.new_empty(total, dtype=torch.uint8 if narrow else torch.int16)
+    shape_mask = images.new_empty(total if len(settings[6]) else 0, dtype=torch.uint8)
+    return levels, shape_mask, torch.empty_like(start), torch.empty_like(start, dtype=F64), torch.empty_like(status)
+
+
+@_operator
+def level_histogram(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
+    """Pixels per grey level of a packed level buffer: (K, ng) int32."""
+    return _on_host("level_histogram", levels, start, size, ng)
+
+
+@_fake(level_histogram)
+def _(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
+    return levels.new_empty((start.shape[0], ng), dtype=torch.int32)
+
+
+@_operator
+def first_order(
+    images: Tensor,
+    moments: Tensor | None,
+    image_index: Tensor,
+    box: Tensor,
+    levels: Tensor,
+    start: Tensor,
+    size: Tensor,
+    normalize_scale: float,
+    remove_outliers: float,
+    shift: float,
+) -> Tensor:
+    """Statistics of the intensities where the level is above 0: (K, 15) float64, NaN for an empty region.
+
+    Columns: n, sum of (x + shift)^2, minimum, maximum, mean, mean absolute deviation, the same of the pixels from the
+    10th to the 90th percentile, central moments 2, 3, 4, percentiles 10, 25, 50, 75, 90.
+    """
+    return _on_host(
+        "first_order", images, moments, image_index, box, levels, start, size, normalize_scale, remove_outliers, shift
+    )
+
+
+@_fake(first_order)
+def _(images: Tensor, moments: Any, image_index: Tensor, *rest: Any) -> Tensor:
+    return images.new_empty((image_index.shape[0], 15), dtype=F64)
+
+
+@_operator
+def shape2d(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+    """Outline by marching squares and moments of a packed mask (any value above 0 is inside): (K, 9) float64.
+
+    ``spacing`` (K, 2) y, x. Columns: pixels; vertical, horizontal, diagonal pieces of outline (of length 1, 1 and half
+    a pixel's diagonal); eight times the area in pixels; maximum diameter (in units of spacing); pixels squared times
+    the covariances yy, xx, yx of the pixels' indices.
+    """
+    return _on_host("shape2d", mask, start, size, spacing)
+
+
+@_fake(shape2d)
+def _(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+    return spacing.new_empty((start.shape[0], 9))
+
+
+@_operator
+def glcm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int) -> Tensor:
+    """Pairs (level at p, level at p + offset) inside each region: (K, A, ng, ng) int32, not made symmetric."""
+    return _on_host("glcm", levels, start, size, _triples(offsets), ng)
+
+
+@_fake(glcm)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int) -> Tensor:
+    return levels.new_empty((start.shape[0], len(offsets) // 3, ng, ng), dtype=torch.int32)
+
+
+@_operator
+def glcm_statistics(
+    counts: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the GLCM features need of ``counts`` (K, A, ng, ng), per direction, normalised to probabilities p.
+
+    ``log_weights`` (K, A): directions are summed under these weights before anything else, so that A becomes 1; empty:
+    each stands for itself. ``symmetric`` adds the transpose first.
+
+    Returns: (K, A, 2, ng) marginals p_x and p_y; (K, A, 2, 2 ng) diagonals, p_{x+y} from sum 2 and p_{x-y} from 0; and
+    (K, A, 8): total count, sum of p^2, HXY, HXY1, HXY2, largest p, covariance, square of the maximal correlation
+    coefficient. A direction without pairs has total 0 and NaN beside it.
+    """
+    return _on_host("glcm_statistics", counts, n_levels, log_weights, symmetric)
+
+
+@_fake(glcm_statistics)
+def _(counts: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    regions, directions, ng = counts.shape[:3]
+    rows = 1 if log_weights.shape[0] else directions
+    shapes = (regions, rows, 2, ng), (regions, rows, 2, 2 * ng), (regions, rows, 8)
+    marginals, diagonals, joint = (counts.new_empty(s, dtype=F64) for s in shapes)
+    return marginals, diagonals, joint
+
+
+@_operator
+def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_run: int) -> Tensor:
+    """Runs by level and length: (K, A, ng, max_run) int32. A direction with no two pixels on one line stays empty."""
+    return _on_host("glrlm", levels, start, size, _triples(offsets), ng, max_run)
+
+
+@_fake(glrlm)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_run: int) -> Tensor:
+    return levels.new_empty((start.shape[0], len(offsets) // 3, ng, max_run), dtype=torch.int32)
+
+
+@_operator
+def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
+    """Zones as a table (K, max_zones, 3) int32 of level, size, count; by size, then level; unused rows are 0.
+
+    A region of n pixels has at most min(n, sqrt(2 n ng)) different pairs of level and size.
+    """
+    return _on_host("glszm", levels, start, size, _triples(offsets), ng, max_zones)
+
+
+@_fake(glszm)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
+    return levels.new_empty((start.shape[0], max_zones, 3), dtype=torch.int32)
+
+
+@_operator
+def neighbourhood(
+    levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int
+) -> tuple[Tensor, Tensor]:
+    """GLDM and NGTDM, which see the same neighbours.
+
+    Returns: dependence counts (K, ng, 1 + 2 A) int32, column d for d dependent neighbours; and (K, ng, 1 + 2 A) int64,
+    the sum of |c * i - S| over the pixels of level i with c neighbours inside whose levels add up to S.
+    """
+    return _on_host("neighbourhood", levels, start, size, _triples(offsets), ng, gldm_a)
+
+
+@_fake(neighbourhood)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int) -> Any:
+    shape = start.shape[0], ng, 1 + 2 * (len(offsets) // 3)
+    return levels.new_empty(shape, dtype=torch.int32), levels.new_empty(shape, dtype=I64)
+
+
+@_operator
+def ngtdm_pair_sums(pixels: Tensor, differences: Tensor) -> Tensor:
+    """Sums over pairs of levels i, j present, of n (K, ng) int32 pixels and s (K, ng) float64 differences: (K, 3).
+
+    Columns: |i n_i - j n_j|; |i - j| (n_i s_i + n_j s_j) / (n_i + n_j); (n_i + n_j) (i - j)^2.
+    """
+    return _on_host("ngtdm_pair_sums", pixels, differences)
+
+
+@_fake(ngtdm_pair_sums)
+def _(pixels: Tensor, differences: Tensor) -> Tensor:
+    return differences.new_empty((pixels.shape[0], 3))
+
+
+@_operator
+def size_statistics(counts: Tensor, n_levels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Marginals and joint sums of ``counts`` (K, A, ng, S) by grey level i and size j = 1 ... S, per direction.
+
+    ``weights`` (K, A): directions are summed under these weights first, so that A becomes 1; empty: each for itself.
+
+    Returns: (K, A, ng) by level; (K, A, S) by size; (K, A, 5): entropy, and the sums of counts times i^-2 j^-2,
+    i^2 j^-2, i^-2 j^2, i^2 j^2.
+    """
+    return _on_host("size_statistics", counts, n_levels, weights)
+
+
+@_fake(size_statistics)
+def _(counts: Tensor, n_levels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    regions, directions, ng, sizes = counts.shape
+    rows = 1 if weights.shape[0] else directions
+    by_level, by_size, joint = (counts.new_empty((regions, rows, n), dtype=F64) for n in (ng, sizes, 5))
+    return by_level, by_size, joint
+
+
+@_operator
+def zone_statistics(zones: Tensor, ng: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of a table of zones (K, T, 3): (K, ng) by level; (K, T) by size, at the first row of each; (K, 5)."""
+    return _on_host("zone_statistics", zones, ng)
+
+
+@_fake(zone_statistics)
+def _(zones: Tensor, ng: int) -> tuple[Tensor, Tensor, Tensor]:
+    by_level, by_size, joint = (zones.new_empty((zones.shape[0], n), dtype=F64) for n in (ng, zones.shape[1], 5))
+    return by_level, by_size, joint
+
+
+@_operator
+def weighted_sums(rows: Tensor, weights: Tensor) -> Tensor:
+    """Inner products of ``rows`` (K, A, n) with ``weights`` (K or 1, M, n): (K, A, M) float64; zeros add nothing."""
+    return _on_host("weighted_sums", rows, weights)
+
+
+@_fake(weighted_sums)
+def _(rows: Tensor, weights: Tensor) -> Tensor:
+    return rows.new_empty((*rows.shape[:2], weights.shape[1]), dtype=F64)
+
+
+@_operator
+def central_moments(rows: Tensor, values: Tensor) -> Tensor:
+    """Mean and central moments 2, 3, 4 of histograms ``rows`` (K, A, n) over ``values`` (K or 1, n): (K, A, 4)."""
+    return _on_host("central_moments", rows, values)
+
+
+@_fake(central_moments)
+def _(rows: Tensor, values: Tensor) -> Tensor:
+    return rows.new_empty((*rows.shape[:2], 4), dtype=F64)
+
+
+@_operator
+def entropy(rows: Tensor) -> Tensor:
+    """-sum p log2(p + 2.2e-16) of histograms (K, A, n), p normalised: (K, A) float64, NaN where empty."""
+    return _on_host("entropy", rows)
+
+
+@_fake(entropy)
+def _(rows: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[:2], dtype=F64)

@@ -1,0 +1,680 @@
+"""What to compute and how: PyRadiomics' settings under snake_case names, checked where they enter.
+
+The defaults and meanings are those of PyRadiomics 3.0.1 (``radiomics/featureextractor.py``,
+``radiomics/schemas/paramSchema.yaml`` and the documentation page "Customizing the Extraction").
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import numbers
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+
+# The order of the output, frozen: classes in this order, and inside a class PyRadiomics' own order. That one is ASCII
+# order of its method names (getMeanAbsoluteDeviationFeatureValue before getMeanFeatureValue), hence
+# MeanAbsoluteDeviation before Mean and MCC before MaximumProbability.
+CLASSES = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+
+FEATURES: Mapping[str, tuple[str, ...]] = {
+    "firstorder": (
+        "10Percentile",
+        "90Percentile",
+        "Energy",
+        "Entropy",
+        "InterquartileRange",
+        "Kurtosis",
+        "Maximum",
+        "MeanAbsoluteDeviation",
+        "Mean",
+        "Median",
+        "Minimum",
+        "Range",
+        "RobustMeanAbsoluteDeviation",
+        "RootMeanSquared",
+        "Skewness",
+        "TotalEnergy",
+        "Uniformity",
+        "Variance",
+    ),
+    "shape2D": (
+        "Elongation",
+        "MajorAxisLength",
+        "MaximumDiameter",
+        "MeshSurface",
+        "MinorAxisLength",
+        "Perimeter",
+        "PerimeterSurfaceRatio",
+        "PixelSurface",
+        "Sphericity",
+    ),
+    "glcm": (
+        "Autocorrelation",
+        "ClusterProminence",
+        "ClusterShade",
+        "ClusterTendency",
+        "Contrast",
+        "Correlation",
+        "DifferenceAverage",
+        "DifferenceEntropy",
+        "DifferenceVariance",
+        "Id",
+        "Idm",
+        "Idmn",
+        "Idn",
+        "Imc1",
+        "Imc2",
+        "InverseVariance",
+        "JointAverage",
+        "JointEnergy",
+        "JointEntropy",
+        "MCC",
+        "MaximumProbability",
+        "SumAverage",
+        "SumEntropy",
+        "SumSquares",
+    ),
+    "glrlm": (
+        "GrayLevelNonUniformity",
+        "GrayLevelNonUniformityNormalized",
+        "GrayLevelVariance",
+        "HighGrayLevelRunEmphasis",
+        "LongRunEmphasis",
+        "LongRunHighGrayLevelEmphasis",
+        "LongRunLowGrayLevelEmphasis",
+        "LowGrayLevelRunEmphasis",
+        "RunEntropy",
+        "RunLengthNonUniformity",
+        "RunLengthNonUniformityNormalized",
+        "RunPercentage",
+        "RunVariance",
+        "ShortRunEmphasis",
+        "ShortRunHighGrayLevelEmphasis",
+        "ShortRunLowGrayLevelEmphasis",
+    ),
+    "glszm": (
+        "GrayLevelNonUniformity",
+        "GrayLevelNonUniformityNormalized",
+        "GrayLevelVariance",
+        "HighGrayLevelZoneEmphasis",
+        "LargeAreaEmphasis",
+        "LargeAreaHighGrayLevelEmphasis",
+        "LargeAreaLowGrayLevelEmphasis",
+        "LowGrayLevelZoneEmphasis",
+        "SizeZoneNonUniformity",
+        "SizeZoneNonUniformityNormalized",
+        "SmallAreaEmphasis",
+        "SmallAreaHighGrayLevelEmphasis",
+        "SmallAreaLowGrayLevelEmphasis",
+        "ZoneEntropy",
+        "ZonePercentage",
+        "ZoneVariance",
+    ),
+    "ngtdm": (
+        "Busyness",
+        "Coarseness",
+        "Complexity",
+        "Contrast",
+        "Strength",
+    ),
+    "gldm": (
+        "DependenceEntropy",
+        "DependenceNonUniformity",
+        "DependenceNonUniformityNormalized",
+        "DependenceVariance",
+        "GrayLevelNonUniformity",
+        "GrayLevelVariance",
+        "HighGrayLevelEmphasis",
+        "LargeDependenceEmphasis",
+        "LargeDependenceHighGrayLevelEmphasis",
+        "LargeDependenceLowGrayLevelEmphasis",
+        "LowGrayLevelEmphasis",
+        "SmallDependenceEmphasis",
+        "SmallDependenceHighGrayLevelEmphasis",
+        "SmallDependenceLowGrayLevelEmphasis",
+    ),
+}
+
+# Deprecated in PyRadiomics 3.0.1 and not computed here: what to use instead.
+DEPRECATED: Mapping[str, Mapping[str, str]] = {
+    "firstorder": {"StandardDeviation": "take the square root of firstorder Variance"},
+    "shape2D": {"SphericalDisproportion": "take the reciprocal of shape2D Sphericity"},
+    "glcm": {
+        "Dissimilarity": "use glcm DifferenceAverage, which equals it",
+        "Homogeneity1": "use glcm Id, which equals it",
+        "Homogeneity2": "use glcm Idm, which equals it",
+        "SumVariance": "use glcm ClusterTendency, which equals it",
+    },
+    "gldm": {
+        "DependencePercentage": "leave it out, it is 1 on every region",
+        "GrayLevelNonUniformityNormalized": "use firstorder Uniformity, which equals it",
+    },
+}
+
+# PyRadiomics' spelling of each setting that is honoured, and ours.
+SPELLING: Mapping[str, str] = {
+    "binWidth": "bin_width",
+    "binCount": "bin_count",
+    "distances": "distances",
+    "symmetricalGLCM": "symmetrical_glcm",
+    "weightingNorm": "weighting_norm",
+    "gldm_a": "gldm_a",
+    "voxelArrayShift": "voxel_array_shift",
+    "label": "label",
+    "resegmentRange": "resegment_range",
+    "resegmentMode": "resegment_mode",
+    "resegmentShape": "resegment_shape",
+    "normalize": "normalize",
+    "normalizeScale": "normalize_scale",
+    "removeOutliers": "remove_outliers",
+    "minimumROIDimensions": "minimum_roi_dimensions",
+    "minimumROISize": "minimum_roi_size",
+}
+# Those that feature classes read, so that an image type can override them; the others act before the image types part.
+_FEATURE_CLASS_SETTINGS = (
+    "binWidth",
+    "binCount",
+    "distances",
+    "symmetricalGLCM",
+    "weightingNorm",
+    "gldm_a",
+    "voxelArrayShift",
+)
+# Known to PyRadiomics, and without effect on the 2D features of an unfiltered image whose mask fits it.
+_WITHOUT_EFFECT = (
+    "geometryTolerance",
+    "correctMask",
+    "additionalInfo",
+    "preCrop",
+    "padDistance",
+    "interpolator",
+    # Restricts textures to one plane of a volume: an image here is that plane, whichever axis it was cut along.
+    "force2D",
+    "force2Ddimension",
+    "sigma",
+    "wavelet",
+    "level",
+    "start_level",
+    "gradientUseSpacing",
+    "lbp2DRadius",
+    "lbp2DSamples",
+    "lbp2DMethod",
+    "lbp3DLevels",
+    "lbp3DIcosphereRadius",
+    "lbp3DIcosphereSubdivision",
+)
+_VOXEL_SETTINGS = ("kernelRadius", "maskedKernel", "initValue", "voxelBatch", "voxelBased")
+_CONDITIONAL = ("resampledPixelSpacing", "label_channel")
+_KNOWN_SETTINGS = (*SPELLING, *_WITHOUT_EFFECT, *_VOXEL_SETTINGS, *_CONDITIONAL)
+_SECTIONS = ("setting", "featureClass", "imageType", "voxelSetting")
+_IMAGE_TYPES = (
+    "Original",
+    "Exponential",
+    "Gradient",
+    "LBP2D",
+    "LBP3D",
+    "LoG",
+    "Logarithm",
+    "Square",
+    "SquareRoot",
+    "Wavelet",
+)
+# What PyRadiomics makes of a null: its truth tests read False, its tests for None leave the default alone.
+_NULL_IS_FALSE = ("symmetricalGLCM", "resegmentShape", "normalize")
+_NULL_IS_DEFAULT = (
+    "binWidth",
+    "binCount",
+    "weightingNorm",
+    "resegmentRange",
+    "removeOutliers",
+    "minimumROISize",
+)
+_LARGEST_LEVEL = 2**15 - 1  # grey levels are stored in 16 bits, signed
+
+FeatureSelection: TypeAlias = (
+    Mapping[str, Collection[str] | None] | Sequence[str] | Sequence[tuple[str, Collection[str] | None]] | None
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadiomicsSettings:
+    """Settings of :func:`kacl_gpu.gpu_radiomics`: immutable, hashable, equal when they mean the same.
+
+    Meanings and defaults are those of PyRadiomics 3.0.1 ("Customizing the Extraction"), whose spelling stands in
+    brackets.
+
+    Attributes:
+        bin_width: width of a grey-level bin in units of the image, above 0; 25 unless ``bin_count`` is given, then
+            None (``binWidth``).
+        bin_count: number of grey-level bins from the smallest to the largest value of a region, 1 to 32767; None by
+            default: bins of fixed width (``binCount``).
+        distances: in pixels (infinity norm), at which GLCM, NGTDM and GLDM look for neighbours; each at least 1, no two
+            alike; (1,) by default (``distances``).
+        symmetrical_glcm: count each pair of the GLCM in both directions; True by default (``symmetricalGLCM``).
+        weighting_norm: None, "manhattan", "euclidean", "infinity" or "no_weighting": the norm, in units of the spacing,
+            of the distances d by which the directions of GLCM and GLRLM are weighted, by exp(-d^2), and summed into one
+            matrix; "no_weighting" sums with weight 1. None by default: features are computed for each direction and
+            averaged (``weightingNorm``).
+        gldm_a: largest difference of grey levels that counts as dependent in the GLDM, at least 0; 0 by default
+            (``gldm_a``).
+        voxel_array_shift: added to the values, in units of the image, for firstorder Energy, TotalEnergy and
+            RootMeanSquared; 0 by default (``voxelArrayShift``).
+        label: the value that marks a region in ``masks``, at least 1; 1 by default (``label``).
+        resegment_range: one threshold (lower) or two (lower and upper), inclusive, stored sorted: pixels outside leave
+            the region; None by default: all stay (``resegmentRange``).
+        resegment_mode: the unit of the thresholds: "absolute", that of the image; "relative", the region's maximum;
+            "sigma", standard deviations from the region's mean; "absolute" by default (``resegmentMode``).
+        resegment_shape: shape2D sees the resegmented region too; False by default (``resegmentShape``).
+        normalize: bring each whole image to mean 0 and standard deviation 1 first; False by default (``normalize``).
+        normalize_scale: factor on the normalised image, above 0; 1 by default (``normalizeScale``).
+        remove_outliers: clip the normalised image, before it is scaled, to this many standard deviations, above 0;
+            without effect unless ``normalize``; None by default: no clipping (``removeOutliers``).
+        minimum_roi_dimensions: in how many dimensions a region must extend over more than one pixel, 1 to 3, which no
+            2D region does; 2 by default (``minimumROIDimensions``).
+        minimum_roi_size: a region must have more pixels than this, at least 1; None by default: any number
+            (``minimumROISize``).
+        feature_class: the classes to compute, each with the names of its features (None or empty: all of the class), or
+            just the classes; None or empty, the default: all seven. Stored as a tuple of pairs, or None. The order of
+            the output is the frozen one, whatever the order here (``featureClass``).
+        max_levels: upper bound on the grey levels of a region, 1 to 32767; a region that needs more is invalid. None by
+            default: as many as fit. (Not in PyRadiomics.)
+        memory_limit: bytes of working memory that one call may take, at least 1; 2 GiB by default. (Not in
+            PyRadiomics.)
+
+    Raises:
+        TypeError: a value of the wrong type; the message names the setting, the value and what was expected.
+        ValueError: a value out of range, both ``bin_width`` and ``bin_count``, or an unknown class or feature, with the
+            nearest known one.
+    """
+
+    bin_width: float | None = None
+    bin_count: int | None = None
+    distances: tuple[int, ...] = (1,)
+    symmetrical_glcm: bool = True
+    weighting_norm: Literal["manhattan", "euclidean", "infinity", "no_weighting"] | None = None
+    gldm_a: int = 0
+    voxel_array_shift: float = 0.0
+    label: int = 1
+    resegment_range: tuple[float, ...] | None = None
+    resegment_mode: Literal["absolute", "relative", "sigma"] = "absolute"
+    resegment_shape: bool = False
+    normalize: bool = False
+    normalize_scale: float = 1.0
+    remove_outliers: float | None = None
+    minimum_roi_dimensions: int = 2
+    minimum_roi_size: int | None = None
+    feature_class: FeatureSelection = None
+    max_levels: int | None = None
+    memory_limit: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        def check(name: str, convert: Any, *limits: Any) -> None:
+            object.__setattr__(self, name, convert(name, getattr(self, name), *limits))
+
+        if self.bin_width is not None and self.bin_count is not None:
+            raise ValueError(
+                f"bin_width={self.bin_width!r} and bin_count={self.bin_count!r} (binWidth and binCount in PyRadiomics) "
+                "are both given: expected one of them. Where dataclasses.replace changes to a bin count, pass "
+                "bin_width=None too, and the other way round"
+            )
+        if self.bin_width is None and self.bin_count is None:
+            object.__setattr__(self, "bin_width", 25.0)
+        check("bin_width", _optional(_positive))
+        check("bin_count", _optional(_integer), 1, _LARGEST_LEVEL)
+        check("distances", _distances)
+        check("symmetrical_glcm", _flag)
+        check("weighting_norm", _optional(_choice), "manhattan", "euclidean", "infinity", "no_weighting")
+        check("gldm_a", _integer, 0)
+        check("voxel_array_shift", _number)
+        check("label", _integer, 1)
+        check("resegment_range", _optional(_thresholds))
+        check("resegment_mode", _choice, "absolute", "relative", "sigma")
+        check("resegment_shape", _flag)
+        check("normalize", _flag)
+        check("normalize_scale", _positive)
+        check("remove_outliers", _optional(_positive))
+        check("minimum_roi_dimensions", _integer, 1, 3)
+        check("minimum_roi_size", _optional(_integer), 1)
+        check("feature_class", _feature_class)
+        check("max_levels", _optional(_integer), 1, _LARGEST_LEVEL)
+        check("memory_limit", _integer, 1)
+
+    def selected(self) -> tuple[tuple[str, str], ...]:
+        """The (class, feature) pairs to compute, in the frozen order of the output; 102 by default."""
+        stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
+        chosen = FEATURES.items() if stored is None else stored
+        return tuple((name, feature) for name, features in chosen for feature in features or FEATURES[name])
+
+    @classmethod
+    def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:
+        """Settings from PyRadiomics' own: what its ``RadiomicsFeatureExtractor`` takes.
+
+        Settings without effect on the 2D features of an unfiltered image (``interpolator``, ``padDistance``,
+        ``preCrop``, ``force2D``, those of filters, ...) are accepted and ignored. Settings of ``imageType: Original``
+        that feature classes read (``binWidth``, ``binCount``, ``distances``, ``symmetricalGLCM``, ``weightingNorm``,
+        ``gldm_a``, ``voxelArrayShift``) override those of ``setting``, as they do there. One difference: without a
+        ``featureClass``, the flat form leaves out shape2D there; here every form computes all seven classes.
+
+        Args:
+            params: the flat settings (``{"binWidth": 10}``), the nested parameters (``setting``, ``featureClass``,
+                ``imageType``, ``voxelSetting``), or the path of a YAML or JSON (``.json``) file of either.
+
+        Raises:
+            TypeError: a value, a section or ``params`` itself of the wrong type.
+            ValueError: a file that is missing or malformed; an unknown setting, image type, class or feature, with the
+                nearest known one; one that PyRadiomics knows and that cannot be honoured here, with the remedy; a value
+                out of range.
+            ModuleNotFoundError: a YAML file where PyYAML is not installed: ``pip install "kacl-gpu[io]"``.
+        """
+        if isinstance(params, Mapping):
+            return cls(**_translate(params))
+        if not isinstance(params, (str, os.PathLike)):
+            raise TypeError(
+                f"params: expected a mapping or the path of a YAML or JSON file, got {type(params).__name__} {params!r}"
+            )
+        path = os.fsdecode(params)
+        content = _read(path)
+        try:
+            return cls(**_translate(content))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{path}: {error}") from error
+
+
+# Checks of one value: each takes the setting's name and the value, and returns the value as a plain Python object.
+
+
+def _wrong(kind: type[Exception], name: str, expected: str, value: object) -> Exception:
+    spelling = next((theirs for theirs, ours in SPELLING.items() if ours == name and theirs != ours), None)
+    called = name if spelling is None else f"{name} ({spelling} in PyRadiomics)"
+    return kind(f"{called}: expected {expected}, got {value!r}")
+
+
+def _optional(convert: Any) -> Any:
+    return lambda name, value, *limits: None if value is None else convert(name, value, *limits)
+
+
+def _integer(name: str, value: object, low: int, high: int | None = None) -> int:
+    expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    # bool is an Integral in Python, but True as a count or a label is a mistake
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise _wrong(TypeError, name, expected, value)
+    integer = int(value)
+    if integer < low or (high is not None and integer > high):
+        raise _wrong(ValueError, name, expected, value)
+    return integer
+
+
+def _number(name: str, value: object, expected: str = "a finite number") -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise _wrong(TypeError, name, expected, value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int or a fraction beyond the largest float64
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(ValueError, name, expected, value)
+    return number
+
+
+def _positive(name: str, value: object) -> float:
+    expected = "a finite number above 0"
+    number = _number(name, value, expected)
+    if number <= 0:
+        raise _wrong(ValueError, name, expected, value)
+    return number
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise _wrong(TypeError, name, "True or False", value)
+    return bool(value)
+
+
+def _choice(name: str, value: object, *choices: str) -> str:
+    expected = "one of " + ", ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise _wrong(TypeError, name, expected, value)
+    if value not in choices:
+        raise ValueError(f"{_wrong(ValueError, name, expected, value)}; the nearest is {_nearest(value, choices)!r}")
+    return str(value)
+
+
+def _sequence(name: str, value: object, expected: str) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # a number for an array without dimensions
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise _wrong(TypeError, name, expected, value)
+    return list(value)
+
+
+def _distances(name: str, value: object) -> tuple[int, ...]:
+    expected = "a sequence of different integers of at least 1"
+    distances = tuple(_integer(name, item, 1) for item in _sequence(name, value, expected))
+    if not distances or len(set(distances)) < len(distances):
+        raise _wrong(ValueError, name, expected, value)
+    return distances
+
+
+def _thresholds(name: str, value: object) -> tuple[float, ...]:
+    expected = "one or two finite thresholds"
+    # PyRadiomics sorts them too; sorted here, equal settings compare equal
+    thresholds = tuple(sorted(_number(name, item) for item in _sequence(name, value, expected)))
+    if len(thresholds) not in (1, 2):
+        raise _wrong(ValueError, name, expected, value)
+    return thresholds
+
+
+def _feature_class(name: str, value: object) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
+    """The selection in its one stored form: pairs in the frozen order, None for all features and for all classes."""
+    expected = 'a mapping of classes to feature names, or a sequence of classes such as ("firstorder", "glcm")'
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        pairs = [(item, None) if isinstance(item, str) else item for item in _sequence(name, value, expected)]
+    chosen: dict[str, tuple[str, ...] | None] = {}
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise _wrong(TypeError, name, expected, value)
+        class_name, features = pair
+        _known_class(class_name)
+        if class_name in chosen:
+            raise ValueError(f"{name}: the class {class_name!r} stands twice in {value!r}, expected once")
+        chosen[class_name] = _features_of(name, class_name, features)
+    stored = tuple((class_name, chosen[class_name]) for class_name in CLASSES if class_name in chosen)
+    everything = all(features is None for _, features in stored) and len(stored) in (0, len(CLASSES))
+    return None if everything else stored
+
+
+def _features_of(name: str, class_name: str, features: object) -> tuple[str, ...] | None:
+    if features is None:
+        return None
+    if isinstance(features, (str, bytes, Mapping)) or not isinstance(features, Collection):
+        raise _wrong(TypeError, f"{name}[{class_name!r}]", "a sequence of feature names, or None for all", features)
+    for feature in features:
+        if not isinstance(feature, str):
+            raise _wrong(TypeError, f"{name}[{class_name!r}]", "names of features", features)
+        if feature in FEATURES[class_name]:
+            continue
+        remedy = DEPRECATED.get(class_name, {}).get(feature)
+        if remedy is not None:
+            raise ValueError(f"feature {feature!r} of {class_name} is known to PyRadiomics, but deprecated: {remedy}")
+        raise _unknown(f"{class_name} feature", feature, FEATURES[class_name])
+    kept = tuple(feature for feature in FEATURES[class_name] if feature in features)
+    return None if len(kept) in (0, len(FEATURES[class_name])) else kept
+
+
+def _known_class(class_name: str) -> None:
+    if class_name == "shape":
+        raise ValueError(
+            "feature class 'shape' is known to PyRadiomics, but it describes 3D regions: use 'shape2D' for images"
+        )
+    if class_name not in CLASSES:
+        raise _unknown("feature class", class_name, CLASSES)
+
+
+# PyRadiomics' own parameters
+
+
+def _translate(params: object) -> dict[str, Any]:
+    """PyRadiomics' parameters, flat or nested, as keyword arguments of RadiomicsSettings."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"expected a mapping of PyRadiomics' settings, got {type(params).__name__} {params!r}")
+    nested = any(section in params for section in _SECTIONS)
+    if nested:
+        for key in params:
+            if key in _KNOWN_SETTINGS:
+                raise ValueError(f"setting {key!r} stands beside {', '.join(_SECTIONS)}: expected inside 'setting'")
+            if key not in _SECTIONS:
+                raise _unknown("section", key, _SECTIONS)
+
+    settings = dict(_section(params, "setting") if nested else params)
+    for key in settings:
+        if key not in _KNOWN_SETTINGS:
+            raise _unknown("setting", key, _KNOWN_SETTINGS if nested else (*_KNOWN_SETTINGS, *_SECTIONS))
+    voxel_settings = _section(params, "voxelSetting") if nested else {}
+    for key in voxel_settings:
+        if key not in _VOXEL_SETTINGS:
+            raise _unknown("setting of voxelSetting", key, _VOXEL_SETTINGS)
+    for key in (*settings, *voxel_settings):
+        if key in _VOXEL_SETTINGS:
+            raise ValueError(
+                f"setting {key!r} is known to PyRadiomics, but it belongs to voxel-based extraction, which is not done "
+                "here: leave it out to compute features of whole regions"
+            )
+    if settings.get("label_channel") not in (None, 0):
+        raise ValueError(
+            f"setting label_channel={settings['label_channel']!r} is known to PyRadiomics, but masks here have one "
+            "channel: pass that channel as the mask"
+        )
+    # An interpolator of None switches resampling off in PyRadiomics
+    if settings.get("resampledPixelSpacing") is not None and settings.get("interpolator", "default") is not None:
+        raise ValueError(
+            f"setting resampledPixelSpacing={settings['resampledPixelSpacing']!r} is known to PyRadiomics, but images "
+            "are not resampled here: resample images and masks first, pass their new spacing, and leave it out"
+        )
+    settings.update(_original_image_settings(_section(params, "imageType") if nested else {}))
+
+    arguments: dict[str, Any] = {}
+    for theirs, ours in SPELLING.items():
+        if theirs not in settings:
+            continue
+        value = settings[theirs]
+        if value is None and theirs in _NULL_IS_FALSE:
+            value = False
+        if value is not None or theirs not in _NULL_IS_DEFAULT:
+            arguments[ours] = value
+    if nested:
+        arguments["feature_class"] = _section(params, "featureClass")
+    return arguments
+
+
+def _original_image_settings(image_types: Mapping[Any, Any]) -> dict[str, Any]:
+    """The settings of the unfiltered image; every other image type is refused."""
+    for image_type in image_types:
+        if image_type not in _IMAGE_TYPES:
+            raise _unknown("image type", image_type, _IMAGE_TYPES)
+        if image_type != "Original":
+            raise ValueError(
+                f"image type {image_type!r} is known to PyRadiomics, but filters are not applied here: filter the "
+                "images first, and leave it out"
+            )
+    overrides = _section(image_types, "Original")
+    for key in overrides:
+        if key not in _KNOWN_SETTINGS:
+            raise _unknown("setting of image type 'Original'", key, _KNOWN_SETTINGS)
+        if key not in (*_FEATURE_CLASS_SETTINGS, *_WITHOUT_EFFECT):
+            raise ValueError(
+                f"setting {key!r} of image type 'Original' is known to PyRadiomics, but it acts before the image types "
+                "part, so that it cannot be honoured there: put it into 'setting'"
+            )
+    return dict(overrides)
+
+
+def _section(params: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
+    section = params.get(name)
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise TypeError(f"{name}: expected a mapping, got {type(section).__name__} {section!r}")
+    return section
+
+
+def _unknown(what: str, name: object, known: Sequence[str]) -> ValueError:
+    return ValueError(f"unknown {what} {name!r}; the nearest known one is {_nearest(name, known)!r}")
+
+
+def _nearest(name: object, known: Sequence[str]) -> str:
+    """The known name most like this one, whatever the case and the underscores."""
+    word = str(name).lower().replace("_", "")
+
+    def likeness(candidate: str) -> tuple[float, int]:
+        plain = candidate.lower().replace("_", "")
+        # Shared letters break ties: "gclm" is "glcm" with two letters swapped, not "gldm"
+        return difflib.SequenceMatcher(None, word, plain).ratio(), len(set(word) & set(plain))
+
+    return max(known, key=likeness)
+
+
+def _read(path: str) -> object:
+    """The content of a YAML or JSON file; a key that stands twice is refused, as PyRadiomics does in YAML."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
+        raise ValueError(f"{path}: expected a readable YAML or JSON file of PyRadiomics' settings: {error}") from error
+    if not text.strip():
+        raise ValueError(f"{path}: expected PyRadiomics' settings, got an empty file")
+    return _read_json(path, text) if path.lower().endswith(".json") else _read_yaml(path, text)
+
+
+def _read_json(path: str, text: str) -> object:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            raise ValueError(f"a key stands twice among {[key for key, _ in pairs]}")
+        return content
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: malformed JSON: {error}") from error
+
+
+def _read_yaml(path: str, text: str) -> object:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{path}: reading YAML needs PyYAML, which is not installed: pip install "kacl-gpu[io]", or use JSON',
+            name="yaml",
+        ) from error
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key {key.value!r} stands twice", key.start_mark
+                        )
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    # YAML 1.2, which PyRadiomics reads, knows 1e-3 as a number; PyYAML's YAML 1.1 wants 1.0e-3.
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+    try:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-99-99
+        raise ValueError(f"{path}: malformed YAML: {error}") from error
