@@ -1,0 +1,227 @@
+"""Ours against the reference, region by region: what is expected, and where ours misses it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kacl_gpu import feature_names, gpu_radiomics
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.levels import discretise, half_offsets
+from kacl_gpu.radiomics.memory import longest_run, max_levels, most_zones
+from kacl_gpu.radiomics.regions import make_regions
+from reference.definition import Definition, RegionInvalid, define
+from reference.definition import Region as Prepared
+from reference.regions import Region
+from tests.tolerance import deviations
+
+if TYPE_CHECKING:
+    from reference.pyradiomics import Matrices
+
+
+class Expected(NamedTuple):
+    """What ours must return for a region.
+
+    invalid : why there are no features, or None
+    values : (F,) of PyRadiomics, or of the definition where ``undefined`` has the feature; NaN where invalid
+    scale : (F,) sums of absolute terms, for the tolerance
+    undefined : feature name -> why PyRadiomics' value is not the reference
+    matrices : of PyRadiomics, as :func:`our_matrices` gives ours; empty where it counts none
+    """
+
+    invalid: str | None
+    values: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    undefined: Mapping[str, str]
+    matrices: Mapping[str, NDArray]
+
+
+class Miss(NamedTuple):
+    """A disagreement; ``deviation`` is a multiple of what is tolerated."""
+
+    what: str
+    ours: object
+    expected: object
+    deviation: float
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.ours} for {self.expected} ({self.deviation:.3g} times the tolerance)"
+
+
+def defined(region: Region) -> tuple[Prepared, Definition]:
+    """The definition of ``region``.
+
+    Raises
+    ------
+    RegionInvalid
+        It has none.
+    """
+    image = region.image.astype(np.float64)
+    return define(image, region.pixels(), region.settings, region.spacing or (1.0, 1.0))
+
+
+def expect(region: Region) -> Expected:
+    """What PyRadiomics says of ``region``, and where it is undefined the definition.
+
+    Raises
+    ------
+    AssertionError
+        One computes what the other refuses.
+    """
+    from reference.pyradiomics import RegionRefused, pyradiomics_region
+
+    names = feature_names(region.settings)
+    try:
+        values, matrices = pyradiomics_region(
+            region.image, region.box, mask=region.mask, settings=region.settings, spacing=region.spacing
+        )
+        refused = None
+    except RegionRefused as error:
+        refused = str(error)
+    try:
+        _, definition = defined(region)
+    except RegionInvalid as error:
+        # Of a flat image rounding errors decide whether PyRadiomics finds a standard deviation to normalise by, and
+        # shape alone it computes without looking at the values
+        flat = region.settings.normalize and np.ptp(region.image) == 0
+        only_shape = {class_name for class_name, _ in region.settings.selected()} == {"shape2D"}
+        if refused is None and not flat and not only_shape:
+            raise AssertionError(f"PyRadiomics computes what the definition refuses: {error}") from error
+        return Expected(str(error), np.full(len(names), np.nan), np.zeros(len(names)), {}, {})
+    if refused is not None:
+        raise AssertionError(f"PyRadiomics refuses what the definition computes: {refused}")
+    undefined = {name: reason for name, reason in definition.undefined.items() if name in names}
+    for name in undefined:
+        values[names.index(name)] = definition.values[name]
+    scale = np.array([definition.scale.get(name, 0) for name in names], np.float64)
+    return Expected(None, values, scale, undefined, {} if matrices is None else _their_matrices(matrices, region))
+
+
+def definition_row(region: Region, expected: Expected) -> NDArray[np.float64]:
+    """The features (F,) of the definition, NaN where the region is invalid; its grey levels are PyRadiomics'."""
+    names = feature_names(region.settings)
+    if expected.invalid is not None:
+        return np.full(len(names), np.nan)
+    prepared, definition = defined(region)
+    if expected.matrices:
+        assert np.array_equal(prepared.levels, expected.matrices["levels"])
+    return np.array([definition.values[name] for name in names], np.float64)
+
+
+def ours(region: Region) -> NDArray[np.float64]:
+    """The row (F,) of ``gpu_radiomics`` in float64, all NaN where the region is invalid."""
+    images, boxes, masks = _tensors(region)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "bin_width = ")  # one grey level is a case like others here
+        return gpu_radiomics(
+            images, boxes, masks=masks, settings=region.settings, spacing=region.spacing, invalid="nan",
+            dtype=torch.float64,
+        ).numpy()[0]  # fmt: skip
+
+
+def feature_misses(region: Region, expected: Expected, row: NDArray[np.float64]) -> list[Miss]:
+    """Where the row (F,) of ours is further from what is expected than tolerated."""
+    names = feature_names(region.settings)
+    if expected.invalid is not None:
+        return [] if np.isnan(row).all() else [Miss("features", "computed", f"invalid: {expected.invalid}", np.inf)]
+    far = deviations(names, row, expected.values, expected.scale)
+    against = {name: f" (definition: {reason})" for name, reason in expected.undefined.items()}
+    return [
+        Miss(name + against.get(name, ""), row[at], expected.values[at], far[at])
+        for at, name in enumerate(names)
+        if far[at] > 1
+    ]
+
+
+def matrix_misses(region: Region, expected: Expected) -> list[Miss]:
+    """Which of our integer matrices differs from PyRadiomics' in any element."""
+    if not expected.matrices:
+        return []
+    matrices = our_matrices(region)
+    assert matrices.keys() == expected.matrices.keys()
+    return [
+        Miss(what, matrix, expected.matrices[what], np.inf)
+        for what, matrix in matrices.items()
+        if not np.array_equal(matrix, expected.matrices[what])
+    ]
+
+
+def our_matrices(region: Region) -> dict[str, NDArray]:
+    """Levels and matrices of the operators, as int64 and without empty columns at the end.
+
+    "levels" (h, w) in the bounding box of the region; "glcm y x" (Ng, Ng) and "glrlm y x" (Ng, L) of the direction with
+    that offset; "glszm" (Ng, S); "gldm" (Ng, D); "ngtdm" (Ng,), the pixels of each level.
+    """
+    settings = region.settings
+    regions = make_regions(*_tensors(region), region.spacing)
+    moments = ops.image_moments(regions.images) if settings.normalize else None
+    volumes = discretise(regions, moments, settings, max_levels(regions, settings))
+    where = volumes.levels, volumes.start, volumes.size
+    near, far = half_offsets((1,)), half_offsets(settings.distances)
+    ng = int(volumes.n_levels[0])
+    levels = volumes.levels.numpy().reshape(volumes.size[0, 1:].tolist())
+    rows, columns = np.flatnonzero(levels.any(1)), np.flatnonzero(levels.any(0))
+    zones = ops.glszm(*where, near, ng, most_zones(volumes.size, ng))[0].numpy()
+    glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
+    for level, size, count in zones[zones[:, 2] > 0]:
+        glszm[level - 1, size - 1] += count
+    dependence = ops.neighbourhood(*where, far, ng, settings.gldm_a)[0][0].numpy()
+    return {
+        "levels": levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int64),
+        **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], ops.glcm(*where, far, ng)[0].numpy()),
+        **_by_direction(
+            "glrlm", np.reshape(near, (-1, 3))[:, 1:], ops.glrlm(*where, near, ng, longest_run(volumes.size))[0].numpy()
+        ),
+        "glszm": _trim(glszm),
+        "gldm": _trim(dependence),
+        "ngtdm": dependence.sum(1),
+    }
+
+
+def _their_matrices(theirs: Matrices, region: Region) -> dict[str, NDArray]:
+    """PyRadiomics' matrices in the form of :func:`our_matrices`."""
+    given = {
+        **_by_direction("glcm", theirs.offsets, theirs.glcm),
+        **_by_direction("glrlm", theirs.run_offsets, theirs.glrlm),
+    }
+    # Directions longer than the box are not among PyRadiomics'
+    ng = len(theirs.ngtdm)
+    offsets = [("glcm", half_offsets(region.settings.distances)), ("glrlm", half_offsets((1,)))]
+    empty = {
+        what: matrix
+        for name, steps in offsets
+        for what, matrix in _by_direction(
+            name, np.reshape(steps, (-1, 3))[:, 1:], np.zeros((len(steps) // 3, ng, ng), np.int64)
+        ).items()
+    }
+    assert given.keys() <= empty.keys()
+    return {
+        "levels": theirs.levels,
+        **empty,
+        **given,
+        "glszm": _trim(theirs.glszm),
+        "gldm": _trim(theirs.gldm),
+        "ngtdm": theirs.ngtdm[:, 0].astype(np.int64),
+    }
+
+
+def _by_direction(name: str, offsets: NDArray, matrices: NDArray) -> dict[str, NDArray]:
+    """(A, 2) offsets and (A, Ng, n) matrices as a dictionary."""
+    return {f"{name} {y} {x}": _trim(matrix) for (y, x), matrix in zip(offsets.tolist(), matrices, strict=True)}
+
+
+def _trim(matrix: NDArray) -> NDArray[np.int64]:
+    """Without the empty columns at the end: how many there are is nobody's definition."""
+    used = np.flatnonzero(matrix.any(0))
+    return matrix[:, : used[-1] + 1 if len(used) else 0].astype(np.int64)
+
+
+def _tensors(region: Region) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    boxes = None if region.box is None else torch.tensor([region.box], dtype=torch.float64)
+    masks = None if region.mask is None else torch.from_numpy(region.mask)[None]
+    return torch.from_numpy(np.ascontiguousarray(region.image))[None], boxes, masks
