@@ -1,0 +1,44 @@
+"""pytest-benchmark suite: the whole call, and each operator on one workload. ``make bench``."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.workloads import Workload, heatmap_boxes_224, workloads
+from kacl_gpu import gpu_radiomics
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.levels import discretise, half_offsets
+from kacl_gpu.radiomics.memory import longest_run, most_zones
+from kacl_gpu.radiomics.regions import make_regions
+
+
+@pytest.mark.parametrize("workload", workloads(), ids=lambda w: w.name)
+def test_all_features(benchmark: Any, workload: Workload) -> None:
+    images, rows, settings = workload.images, workload.rows, workload.settings
+    table = benchmark.pedantic(
+        gpu_radiomics, (images, rows), {"settings": settings}, rounds=7, iterations=1, warmup_rounds=1
+    )
+    benchmark.extra_info.update(regions=len(rows), pixels=workload.mean_pixels, threads=torch.get_num_threads())
+    assert bool(table.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "name", ["glcm", "glrlm", "glszm", "neighbourhood", "level_histogram", "first_order", "shape2d"]
+)
+def test_operator(benchmark: Any, name: str) -> None:
+    workload, near, ng = heatmap_boxes_224(), half_offsets((1,)), 32
+    regions = make_regions(workload.images, workload.rows, None, None)
+    volumes = discretise(regions, None, workload.settings, ng)
+    where = volumes.levels, volumes.start, volumes.size
+    arguments: dict[str, tuple[Any, ...]] = {
+        "glcm": (*where, near, ng),
+        "glrlm": (*where, near, ng, longest_run(volumes.size)),
+        "glszm": (*where, near, ng, most_zones(volumes.size, ng)),
+        "neighbourhood": (*where, near, ng, 0),
+        "level_histogram": (*where, ng),
+        "first_order": (regions.images, None, regions.image_index, regions.box, *where, 1.0, 0.0, 0.0),
+        "shape2d": (*where, regions.spacing),
+    }
+    result = benchmark.pedantic(getattr(ops, name), arguments[name], rounds=7, iterations=1, warmup_rounds=1)
+    assert result is not None
