@@ -129,7 +129,7 @@ def draw_region(draw: Draw) -> Region:
     label = draw.choice((1, 1, 1, 2, 255, 300))
     box, mask, how = _place(draw, rng, inside, label)
     spacing = draw.choice(_SPACINGS)(draw)
-    settings = RadiomicsSettings(**_settings(draw, image[inside].astype(np.float64), inside, label))
+    settings = RadiomicsSettings(**_settings(draw, image.astype(np.float64), inside, label))
     return Region(image, box, mask, spacing, settings, f"{content}, {form} by {how}")
 
 
@@ -293,8 +293,9 @@ _SPACINGS: tuple[Callable[[Draw], tuple[float, float] | None], ...] = (
 _DISTANCES = ((1,), (1,), (1,), (1,), (1,), (1,), (1,), (2,), (1, 2), (1, 2), (1, 3), (3, 1, 2), (2, 4), (7,))
 
 
-def _settings(draw: Draw, x: NDArray[np.float64], inside: NDArray[np.bool_], label: int) -> dict[str, Any]:
-    """Keyword arguments of RadiomicsSettings that suit the intensities ``x`` of the region."""
+def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_], label: int) -> dict[str, Any]:
+    """Keyword arguments of RadiomicsSettings that suit the intensities of the region."""
+    x = image[inside]
     narrow = 1 in (inside.any(0).sum(), inside.any(1).sum())
     chosen: dict[str, Any] = {
         "label": label,
@@ -307,9 +308,9 @@ def _settings(draw: Draw, x: NDArray[np.float64], inside: NDArray[np.bool_], lab
         "minimum_roi_size": draw.choice((*[None] * 14, 1, max(1, len(x) // 3), max(1, len(x) - 1), len(x))),
     }
     spread = float(x.max() - x.min())
-    # Of a large offset with fractions the one-pass variance that normalises is all rounding error
-    whole = float(abs(x).max()) < 1e4 or bool((x == np.round(x)).all())
-    if not whole or draw.choice((True, True, True, False)):
+    # The one-pass variance that normalises loses digits far from zero, unless its sums are of integers
+    whole, flat = bool((image == np.round(image)).all()), np.ptp(image) == 0
+    if not (whole or flat or abs(image.mean()) < 1e3 * image.std()) or draw.choice((True, True, True, False)):
         chosen["normalize"] = False
         low, high = float(x.min()), float(x.max())
     else:

@@ -338,6 +338,21 @@ def test_bin_edges() -> None:
     assert documented[0, 2] == 35
 
 
+def test_one_pass_deviation() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 4096, (9, 8)).astype(np.int16)
+    exact = ("firstorder_Minimum", "firstorder_Maximum", "firstorder_Median", "firstorder_10Percentile")
+    for settings in ({}, {"normalize_scale": 33.3, "remove_outliers": 1.5}):
+        of = region(image, bin_width=0.1, normalize=True, **settings)
+        features = same_as_pyradiomics(of)
+        if reference := theirs(of):
+            assert [features[name] for name in exact] == [reference[name] for name in exact]
+    far = region(1e4 + 0.1 * rng.random((5, 4)), bin_width=0.1, normalize=True)
+    sample = np.std(far.image, ddof=1) / np.std(far.image)
+    for variance in [values["firstorder_Variance"] for values in (_named(far, ours(far)), theirs(far)) if values]:
+        assert 1e-9 < abs(variance * sample**2 - 1) < 1e-3
+
+
 def test_flat_level() -> None:
     for value, count, level in ((0.0, 8, 5), (0.3, 7, 4), (-0.1, 8, 4)):
         of = region(np.full((3, 3), value), bin_count=count)

@@ -32,7 +32,8 @@ def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings
     selected = {name for name, _ in settings.selected()}
     cells = 0
     if "glcm" in selected:
-        cells += 4 * directions * ng * ng + 8 * directions * 16 * ng
+        present = min(ng, pixels)  # levels, of which one direction at a time is in float64
+        cells += 4 * directions * ng * ng + 8 * 6 * present * present + 8 * directions * 16 * ng
     if "glrlm" in selected:
         cells += 4 * 4 * ng * max_run + 8 * 4 * 4 * (ng + max_run)
     if "glszm" in selected:

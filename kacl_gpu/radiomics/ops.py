@@ -312,17 +312,6 @@ def _(rows: Tensor, weights: Tensor) -> Tensor:
 
 
 @_operator
-def central_moments(rows: Tensor, values: Tensor) -> Tensor:
-    """Mean and central moments 2, 3, 4 of histograms ``rows`` (K, A, n) over ``values`` (K or 1, n): (K, A, 4)."""
-    return _on_host("central_moments", rows, values)
-
-
-@_fake(central_moments)
-def _(rows: Tensor, values: Tensor) -> Tensor:
-    return rows.new_empty((*rows.shape[:2], 4), dtype=F64)
-
-
-@_operator
 def entropy(rows: Tensor) -> Tensor:
     """-sum p log2(p + 2.2e-16) of histograms (K, A, n), p normalised: (K, A) float64, NaN where empty."""
     return _on_host("entropy", rows)

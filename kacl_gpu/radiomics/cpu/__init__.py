@@ -12,10 +12,9 @@ from .glszm import glszm, zone_statistics
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_pair_sums
 from .shape2d import shape2d
-from .sums import central_moments, entropy, size_statistics, weighted_sums
+from .sums import entropy, size_statistics, weighted_sums
 
 __all__ = [
-    "central_moments",
     "discretise",
     "entropy",
     "first_order",

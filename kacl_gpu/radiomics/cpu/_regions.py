@@ -19,6 +19,7 @@ jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 # An index of this type is never negative, which spares each access the test for Python's meaning of negative ones.
 at = np.uintp
 CELLS_AT_ONCE = 1 << 16
+CELLS_FOR_A_THREAD = 1 << 14
 
 
 @cache
@@ -27,9 +28,12 @@ def _pool(pid: int, workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="kacl_gpu")
 
 
-def for_each(task: Callable[[int], None], count: int) -> None:
-    """Runs ``task(k)`` for k in 0 ... count - 1 on torch's number of threads, each k in one of them."""
-    workers = min(torch.get_num_threads(), count)
+def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
+    """Runs ``task(k)`` for k in 0 ... count - 1 on torch's number of threads, each k in one of them.
+
+    Tasks on few ``cells`` (in all) spend their time in Python, where threads only wait for each other.
+    """
+    workers = min(torch.get_num_threads(), count) if cells >= CELLS_FOR_A_THREAD * count else 1
     indices = itertools.count()  # next() of it is atomic, so whoever is free takes the next region
 
     def work() -> None:
@@ -48,13 +52,13 @@ def for_each(task: Callable[[int], None], count: int) -> None:
 def for_each_group(task: Callable[[slice], None], count: int, cells: int) -> None:
     """``for_each`` over groups of rows of so many cells each: small enough for the cache, few enough calls of NumPy."""
     several = max(CELLS_AT_ONCE // max(cells, 1), 1)
-    for_each(lambda g: task(slice(g * several, (g + 1) * several)), -(-count // several))
+    for_each(lambda g: task(slice(g * several, (g + 1) * several)), -(-count // several), count * cells)
 
 
 def volume(levels: Array, start: Array, size: Array, k: int) -> Array:
     """Region k of a packed buffer, as a view of shape (D, H, W)."""
-    first, shape = int(start[k]), tuple(int(n) for n in size[k])
-    return levels[first : first + int(np.prod(shape))].reshape(shape)
+    first, (depth, height, width) = int(start[k]), size[k].tolist()
+    return levels[first : first + depth * height * width].reshape(depth, height, width)
 
 
 class Padded(NamedTuple):
@@ -72,9 +76,10 @@ class Padded(NamedTuple):
 def with_margin(region: Array, offsets: Array) -> Padded:
     """A padded copy of (D, H, W) for neighbours at ``offsets`` (A, 3) and their opposites."""
     depth, height, width = region.shape
-    z, y, x = np.abs(offsets).max(axis=0)
+    z, y, x = np.abs(offsets).max(axis=0).tolist()
     padded = np.zeros((depth + 2 * z, height + 2 * y, width + 2 * x), region.dtype)
     padded[z : z + depth, y : y + height, x : x + width] = region
-    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-    rows = (np.arange(z, z + depth)[:, None] * strides[0] + np.arange(y, y + height) * strides[1] + x).ravel()
-    return Padded(padded.ravel(), rows, width, offsets @ strides)
+    plane, row = padded.shape[1] * padded.shape[2], padded.shape[2]
+    first = z * plane + y * row + x
+    rows = np.add.outer(np.arange(first, first + depth * plane, plane), np.arange(0, height * row, row)).ravel()
+    return Padded(padded.ravel(), rows, width, offsets @ np.array([plane, row, 1]))

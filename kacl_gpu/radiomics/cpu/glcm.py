@@ -7,6 +7,8 @@ import numpy as np
 from ._regions import Array, at, for_each, jit, volume, with_margin
 from .sums import EPS
 
+CELLS_AT_ONCE = 1 << 18
+
 
 def glcm(levels: Array, start: Array, size: Array, offsets: Array, ng: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glcm`."""
@@ -17,7 +19,7 @@ def glcm(levels: Array, start: Array, size: Array, offsets: Array, ng: int) -> A
         count_pairs(*with_margin(volume(levels, start, size, k), offsets), table)
         out[k] = table[:, 1:, 1:]
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(levels))
     return out
 
 
@@ -40,25 +42,19 @@ def glcm_statistics(counts: Array, n_levels: Array, log_weights: Array, symmetri
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k], : n_levels[k]]  # levels above are empty
-        present = np.flatnonzero(matrices.any((0, 1)) | matrices.any((0, 2)))  # and many below may be
+        pairs = matrices.sum(0)
+        present = np.flatnonzero(pairs.any(0) | pairs.any(1))  # and many below may be
         matrices = matrices[:, present[:, None], present]
         if len(log_weights):
             matrices = np.einsum("a,aij->ij", weights(matrices, log_weights[k]), matrices)[None]
         if symmetric:
             matrices = matrices + matrices.swapaxes(1, 2)
-        total = matrices.sum((1, 2))
-        joint[k, :, 0], joint[k, :, 1:] = total, np.nan
-        for a in np.flatnonzero(total):
-            p = matrices[a] / float(total[a])
-            px, py = p.sum(1), p.sum(0)
-            marginals[k, a, 0, present], marginals[k, a, 1, present] = px, py
-            for side, line in enumerate((present[:, None] + present, abs(present[:, None] - present))):
-                diagonals[k, a, side] = np.bincount(line.ravel(), p.ravel(), 2 * ng)
-            level, scaled = present + 1.0, np.empty_like(p)
-            joint_sums(p, px, py, level - np.sum(px * level), level - np.sum(py * level), scaled, joint[k, a])
-            joint[k, a, 7] = second_singular_value_square(scaled, symmetric)
+        several = max(CELLS_AT_ONCE // max(matrices[0].size, 1), 1)
+        for first in range(0, rows, several):
+            a = slice(first, first + several)
+            statistics_of(matrices[a], present, symmetric, marginals[k, a], diagonals[k, a], joint[k, a])
 
-    for_each(task, regions)
+    for_each(task, regions, counts.size)
     return marginals, diagonals, joint
 
 
@@ -72,35 +68,51 @@ def weights(counts: Array, log_weights: Array) -> Array:
     return np.exp(np.where(filled, log_weights - heaviest, -np.inf))
 
 
+def statistics_of(
+    counts: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array
+) -> None:
+    """Of A directions (A, m, m) over the m levels present, from 0: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns."""
+    total = counts.sum((1, 2))
+    p = counts / np.where(total == 0, 1, total)[:, None, None]
+    px, py = p.sum(2), p.sum(1)
+    marginals[:, 0, present], marginals[:, 1, present] = px, py
+    lines, direction = diagonals.shape[2], np.arange(len(p))[:, None, None]
+    for side, line in enumerate((present[:, None] + present, abs(present[:, None] - present))):
+        sums = np.bincount((direction * lines + line).ravel(), p.ravel(), len(p) * lines)
+        diagonals[:, side] = sums.reshape(len(p), lines)
+    x, y = (present + 1.0 - (m * (present + 1.0)).sum(1, keepdims=True) for m in (px, py))
+    joint_sums(p, px, py, x, y, joint)
+    # PyRadiomics adds eps here, which shows where a part of the region holds few pixels.
+    second_singular_value_squares(p / np.sqrt(px[:, :, None] * py[:, None] + EPS), symmetric, joint)
+    joint[:, 0], joint[total == 0, 1:] = total, np.nan
+
+
 @jit
-def joint_sums(p: Array, px: Array, py: Array, x: Array, y: Array, scaled: Array, out: Array) -> None:
-    """Joint columns 1 to 6 of one direction's p over levels ``x``, ``y`` from their means; and p / sqrt(px py)."""
-    energy, hxy, hxy1, hxy2, maximum, covariance = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(px.size):
-        for j in range(py.size):
-            v, independent = p[i, j], px[i] * py[j]
-            log_independent = math.log2(independent + EPS)
-            hxy2 -= independent * log_independent
-            if v > 0.0:
-                energy += v * v
-                hxy -= v * math.log2(v + EPS)
-                hxy1 -= v * log_independent
-                maximum = max(maximum, v)
-                covariance += v * x[i] * y[j]
-            # PyRadiomics adds eps here, which shows where a part of the region holds few pixels.
-            scaled[i, j] = v / math.sqrt(independent + EPS)
-    out[1], out[2], out[3], out[4], out[5], out[6] = energy, hxy, hxy1, hxy2, maximum, covariance
+def joint_sums(p: Array, px: Array, py: Array, x: Array, y: Array, out: Array) -> None:
+    """Joint columns 1 to 6 of each direction's p (A, m, m) over levels whose distances from their means are x and y."""
+    for a in range(p.shape[0]):
+        for i in range(p.shape[1]):
+            for j in range(p.shape[2]):
+                v, independent = p[a, i, j], px[a, i] * py[a, j]
+                log_independent = math.log2(independent + EPS)
+                out[a, 4] -= independent * log_independent
+                if v > 0.0:
+                    out[a, 1] += v * v
+                    out[a, 2] -= v * math.log2(v + EPS)
+                    out[a, 3] -= v * log_independent
+                    out[a, 5] = max(out[a, 5], v)
+                    out[a, 6] += v * x[a, i] * y[a, j]
 
 
-def second_singular_value_square(scaled: Array, symmetric: bool) -> float:
-    """Of p / sqrt(px py): the square of the maximal correlation coefficient."""
-    matrix = scaled if symmetric else np.einsum("ik,jk->ij", scaled, scaled)
-    n = len(matrix)
-    diagonal, beside = np.empty(n), np.zeros(n + 1)
-    tridiagonalise(matrix, np.empty(n), np.empty(n), diagonal, beside)
-    second = bisect_eigenvalue(diagonal, beside, 1.0, 2)
-    # Singular values are absolute eigenvalues of a symmetric matrix: the largest is near 1, the second may be negative.
-    return max(second, bisect_eigenvalue(diagonal, beside, -1.0, 1)) ** 2 if symmetric else second
+def second_singular_value_squares(scaled: Array, symmetric: bool, out: Array) -> None:
+    """Of p / sqrt(px py) (A, m, m): the squares of the maximal correlation coefficient, to joint column 7."""
+    matrices = scaled if symmetric else np.einsum("aik,ajk->aij", scaled, scaled)
+    for a, matrix in enumerate(matrices):
+        u, w, diagonal, beside = np.zeros((4, len(matrix) + 1))
+        tridiagonalise(matrix, u, w, diagonal, beside)
+        out[a, 7] = bisect_eigenvalue(len(matrix), diagonal, beside, 1.0, 2)
+        if symmetric:  # singular values are absolute eigenvalues: the largest is near 1, the second may be negative
+            out[a, 7] = max(out[a, 7], bisect_eigenvalue(len(matrix), diagonal, beside, -1.0, 1)) ** 2
 
 
 @jit
@@ -138,10 +150,9 @@ def tridiagonalise(matrix: Array, u: Array, w: Array, diagonal: Array, beside: A
 
 
 @jit
-def bisect_eigenvalue(diagonal: Array, beside: Array, sign: float, rank: int) -> float:
+def bisect_eigenvalue(n: int, diagonal: Array, beside: Array, sign: float, rank: int) -> float:
     """Of ``sign`` times a tridiagonal matrix, the rank-th largest eigenvalue, or 0 if it is below, by Sturm counts."""
     low, high = 0.0, 0.0
-    n = diagonal.size
     for i in range(n):  # Gershgorin
         high = max(high, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
     for _ in range(64):

@@ -12,13 +12,13 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
         padded = with_margin(region, offsets)
+        length, cell = np.zeros_like(padded.levels, np.int32), np.empty(padded.width, np.int64)
         for a, step in enumerate(padded.steps):
-            table, length = np.zeros((ng + 1) * max_run, np.int32), np.zeros_like(padded.levels, np.int32)
-            cell = np.empty(padded.width, np.int64)
+            table = np.zeros((ng + 1) * max_run, np.int32)
             if count_runs(*padded[:3], step, max_run, length, cell, table) or some_line_holds_two(region, offsets[a]):
                 out[k, a] = table.reshape(ng + 1, max_run)[1:]
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(levels))
     return out
 
 
@@ -29,7 +29,7 @@ def count_runs(
     """Counts each run where it ends; true if two pixels of the region are neighbours in this direction.
 
     A pixel in which no run ends counts in the row of level 0, which nobody reads: no branch waits for the data.
-    ``length`` (zeros, as many as levels) and ``cell`` (a row) are space.
+    ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are space.
     """
     neighbours = False
     for p in rows:

@@ -20,7 +20,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
         zones, counts = np.unique(pixels[first] * np.int64(ng) + padded.levels[first] - 1, return_counts=True)
         out[k, : len(zones)] = np.stack([zones % ng + 1, zones // ng, counts], 1)
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(levels))
     return out
 
 

@@ -21,7 +21,7 @@ def image_moments(images: Array) -> Array:
         if n and pixels.min() == pixels.max():  # a flat image has no deviation, whatever rounding says
             out[b] = pixels[0], 0.0
 
-    for_each(task, len(images))
+    for_each(task, len(images), images.size)
     return out
 
 
@@ -39,6 +39,11 @@ def intensities(
     if remove_outliers > 0:
         values = np.clip(values, -remove_outliers, remove_outliers)
     return values * normalize_scale
+
+
+def holds_integers(images: Array, moments: Array | None) -> bool:
+    """Whether intensities are integers of at most 32 bits, which can be counted by value."""
+    return moments is None and images.dtype.kind in "iub" and images.dtype.itemsize <= 4
 
 
 def discretise(
@@ -71,26 +76,30 @@ def discretise(
     status = status.copy()
     size = np.stack([np.ones(len(box), np.int64), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
 
+    integers = holds_integers(images, moments)
+
     def task(k: int) -> None:
         if status[k] != Status.OK:
             return
         b, (y0, x0, y1, x1) = image_index[k], box[k]
         values = intensities(images, moments, b, box[k], normalize_scale, remove_outliers)
-        inside = np.ones(values.shape, np.bool_) if masks is None else masks[b, y0:y1, x0:x1] == label
-        status[k] = extent_status(inside, minimum_roi_dimensions, minimum_roi_size, 0)
+        inside = None if masks is None else masks[b, y0:y1, x0:x1] == label  # None: all of the box
+        checks = minimum_roi_dimensions, minimum_roi_size
+        status[k] = extent_status(values.shape, inside, *checks, 0)
         if status[k] == Status.OK and resegment_range:
-            whole = inside
-            inside = resegment(values, inside, resegment_range, resegment_mode)
-            status[k] = resegmented_status(inside, minimum_roi_dimensions, minimum_roi_size)
+            whole = np.ones(values.shape, np.bool_) if inside is None else inside
+            inside = resegment(values, whole, resegment_range, resegment_mode)
+            few = np.count_nonzero(inside) <= 1
+            status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, *checks, 0)
             if status[k] == Status.OK:
                 # PyRadiomics crops the mask of the shape features to the box of the resegmented one; so do we.
                 shape_inside = inside if resegment_shape else whole & bounding_box(inside)
                 volume(shape_mask, start, size, k)[0] = shape_inside
         if status[k] == Status.OK and distances:
-            status[k] = extent_status(inside, 0, 0, min(distances))
+            status[k] = extent_status(values.shape, inside, 0, 0, min(distances))
         if status[k] != Status.OK:
             return
-        pixels = values[inside] if masks is not None or resegment_range else values
+        pixels = values if inside is None else values[inside]
         lo, hi = float(pixels.min()), float(pixels.max())
         if not (math.isfinite(lo) and math.isfinite(hi)):
             status[k] = Status.NOT_FINITE
@@ -104,36 +113,39 @@ def discretise(
             elif ng > max_levels:
                 status[k] = Status.TOO_MANY_LEVELS
             else:
-                digitise(values, inside, edges, volume(levels, start, size, k)[0])
+                here = volume(levels, start, size, k)[0]
+                if integers and hi - lo < pixels.size:  # each value once, and then a table
+                    table = np.zeros((1, int(hi - lo) + 1), here.dtype)
+                    digitise(np.arange(lo, hi + 1)[None], np.ones(table.shape, np.bool_), edges, table)
+                    stored = images[b, y0:y1, x0:x1]
+                    where: Any = slice(None) if inside is None else inside
+                    here[where] = table[0][stored[where].astype(np.intp) - int(lo)]
+                else:
+                    digitise(values, np.ones(values.shape, np.bool_) if inside is None else inside, edges, here)
                 n_levels[k], span[k] = ng, hi - lo
 
-    for_each(task, len(box))
+    for_each(task, len(box), total)
     return levels, shape_mask, n_levels, span, status
 
 
-def extent_status(inside: Array, minimum_dimensions: int, minimum_size: int, distance: int) -> Status:
+def extent_status(
+    box: tuple[int, ...], inside: Array | None, minimum_dimensions: int, minimum_size: int, distance: int
+) -> Status:
     """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if len(rows) == 0:
-        return Status.EMPTY
-    extent = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    extent, pixels = box, int(np.prod(box))
+    if inside is not None:
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if len(rows) == 0:
+            return Status.EMPTY
+        extent, pixels = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1), int(np.count_nonzero(inside))
     dimensions = sum(int(n > 1) for n in extent)
     if dimensions == 0:
         return Status.SINGLE_PIXEL
     if dimensions < minimum_dimensions:
         return Status.TOO_FEW_DIMENSIONS
-    if minimum_size and np.count_nonzero(inside) <= minimum_size:
+    if minimum_size and pixels <= minimum_size:
         return Status.TOO_SMALL
-    if distance >= max(extent):
-        return Status.DISTANCES
-    return Status.OK
-
-
-def resegmented_status(inside: Array, minimum_dimensions: int, minimum_size: int) -> Status:
-    """The same checks after resegmentation, which must leave at least two pixels."""
-    if np.count_nonzero(inside) <= 1:
-        return Status.RESEGMENTED_AWAY
-    return extent_status(inside, minimum_dimensions, minimum_size, 0)
+    return Status.DISTANCES if distance >= max(extent) else Status.OK
 
 
 def resegment(values: Array, inside: Array, thresholds: list[float], mode: str) -> Array:
@@ -193,5 +205,5 @@ def level_histogram(levels: Array, start: Array, size: Array, ng: int) -> Array:
     def task(k: int) -> None:
         out[k] = np.bincount(volume(levels, start, size, k).ravel(), minlength=ng + 1)[1:]
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(levels))
     return out

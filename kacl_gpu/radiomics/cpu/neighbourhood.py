@@ -19,7 +19,7 @@ def neighbourhood(
         count, total, dependent = np.empty((3, padded.width), np.int32)
         count_neighbours(*padded[:3], both, gldm_a, count, total, dependent, gldm[k], ngtdm[k])
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(levels))
     return gldm, ngtdm
 
 
@@ -68,7 +68,8 @@ def gather(here: Array, there: Array, gldm_a: int, count: Array, total: Array, d
 def ngtdm_pair_sums(pixels: Array, differences: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.ngtdm_pair_sums`."""
     out = np.zeros((len(pixels), 3))
-    for_each(lambda k: sums_over_pairs(pixels[k], differences[k], np.flatnonzero(pixels[k]), out[k]), len(pixels))
+    for k in range(len(pixels)):
+        sums_over_pairs(pixels[k], differences[k], np.flatnonzero(pixels[k]), out[k])
     return out
 
 

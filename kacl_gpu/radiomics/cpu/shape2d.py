@@ -22,7 +22,7 @@ def shape2d(mask: Array, start: Array, size: Array, spacing: Array) -> Array:
         region = volume(mask, start, size, k)[0]
         out[k] = of_a_box(*region.shape, *spacing[k]) if region.all() else of_a_mask(region > 0, *spacing[k])
 
-    for_each(task, len(start))
+    for_each(task, len(start), len(mask))
     return out
 
 

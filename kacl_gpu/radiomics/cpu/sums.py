@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._regions import Array, for_each, for_each_group, jit
+from ._regions import Array, for_each_group, jit
 
 EPS = np.spacing(1.0)
 
@@ -21,47 +21,20 @@ def total(terms: Array) -> Any:
 def weighted_sums(rows: Array, weights: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.weighted_sums`."""
     out = np.zeros((*rows.shape[:2], weights.shape[1]))
-    for_each(lambda k: inner_products(rows[k], weights[k % len(weights)], out[k]), len(rows))
+    inner_products(rows, weights, out)  # too little work for threads
     return out
 
 
 @jit
 def inner_products(rows: Array, weights: Array, out: Array) -> None:
-    for a in range(rows.shape[0]):
-        for i in range(rows.shape[1]):
-            if rows[a, i] != 0.0:  # an empty level adds nothing, whatever its weight (1 / 0 among them)
-                for m in range(weights.shape[0]):
-                    out[a, m] += rows[a, i] * weights[m, i]
-
-
-def central_moments(rows: Array, values: Array) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.central_moments`."""
-    out = np.full((*rows.shape[:2], 4), np.nan)
-
-    for_each(lambda k: moments_of(rows[k], values[k % len(values)], out[k]), len(rows))
-    return out
-
-
-@jit
-def moments_of(rows: Array, values: Array, out: Array) -> None:
-    for a in range(rows.shape[0]):
-        n, mean, kinds, single = 0.0, 0.0, 0, 0.0
-        for i in range(rows.shape[1]):
-            if rows[a, i] > 0.0:
-                n += rows[a, i]
-                mean += rows[a, i] * values[i]
-                kinds += 1
-                single = values[i]
-        if kinds == 0:
-            continue
-        mean = single if kinds == 1 else mean / n  # of one value the moments are exactly 0
-        out[a, 0], out[a, 1], out[a, 2], out[a, 3] = mean, 0.0, 0.0, 0.0
-        for i in range(rows.shape[1]):
-            if rows[a, i] > 0.0:
-                d, p = values[i] - mean, rows[a, i] / n
-                out[a, 1] += p * (d * d)
-                out[a, 2] += p * (d * d * d)
-                out[a, 3] += p * (d * d * (d * d))
+    for k in range(rows.shape[0]):
+        w = k % weights.shape[0]
+        for a in range(rows.shape[1]):
+            for i in range(rows.shape[2]):
+                v = rows[k, a, i]
+                if v != 0.0:  # an empty level adds nothing, whatever its weight (1 / 0 among them)
+                    for m in range(weights.shape[1]):
+                        out[k, a, m] += v * weights[w, m, i]
 
 
 def entropy(rows: Array) -> Array:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .spec import FeatureSpec, evaluate, inner, lengths, mean_over_directions, numbers
+from .spec import FeatureSpec, central_moments, evaluate, inner, lengths, mean_over_directions, numbers
 
 EPS = 2.0**-52
 
@@ -101,14 +101,13 @@ def glcm(
 ) -> Tensor:
     """Counts (K, A, ng, ng), histogram (K, ng), highest level (K,), log weights (K, A) or empty -> (K, F) float64."""
     marginals, diagonals, joint = ops.glcm_statistics(counts, n_levels, weights, symmetric)
-    (regions, rows, _, ng), both = marginals.shape, marginals.flatten(0, 1)
-    h = ops.entropy(torch.cat([torch.nn.functional.pad(both, (0, ng)), diagonals.flatten(0, 1)], 1))
-    x = ops.central_moments(both, numbers(1, ng, both)[None]).reshape(regions, rows, 2, 4)
-    added, subtracted = diagonals.unbind(2)
-    sums = ops.central_moments(added.contiguous(), numbers(2, 2 * ng, both)[None])
-    k = numbers(0, 2 * ng, both)
+    ng = counts.shape[-1]
+    (x, y), (added, subtracted) = marginals.unbind(2), diagonals.unbind(2)
+    level, k = numbers(1, ng, x), numbers(0, 2 * ng, x)
     top = n_levels.to(torch.float64)[:, None]
-    differences = ops.central_moments(subtracted.contiguous(), k[None])
+    mean_x, variance_x, *_ = central_moments(x, level)
+    mean_y, variance_y, *_ = central_moments(y, level)
+    difference_mean, difference_m2, *_ = central_moments(subtracted, k)
     of_differences = inner(
         subtracted,
         k * k,
@@ -122,13 +121,14 @@ def glcm(
     flat = ((histogram > 0).sum(1) == 1)[:, None]
     values = Sums._make([
         *of_joint,
-        *h.reshape(regions, rows, 4).unbind(-1),
-        x[:, :, 0, 0],
-        x[:, :, 1, 0],
-        x[:, :, 0, 1],
-        x[:, :, 1, 1],
-        *sums.unbind(-1),
-        *differences[..., :2].unbind(-1),
+        *(ops.entropy(rows.contiguous()) for rows in (x, y, added, subtracted)),
+        mean_x,
+        mean_y,
+        variance_x,
+        variance_y,
+        *central_moments(added, k + 2),
+        difference_mean,
+        difference_m2,
         *of_differences,
         flat,
     ])  # fmt: skip

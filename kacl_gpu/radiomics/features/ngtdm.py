@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .spec import FeatureSpec, evaluate, inner, numbers
+from .spec import FeatureSpec, central_moments, evaluate, inner, numbers
 
 
 class Sums(NamedTuple):
@@ -44,7 +44,7 @@ def ngtdm(histogram: Tensor, differences: Tensor, names: Sequence[str]) -> Tenso
     n = histogram.to(torch.float64)
     total, ns = inner(n[:, None], torch.ones_like(s), s)
     (s_total,) = inner(s[:, None], s.new_ones(s.shape[1]))
-    variance = ops.central_moments(n[:, None], numbers(1, n.shape[1], n)[None])[:, 0, 1]
+    variance = central_moments(n[:, None], numbers(1, n.shape[1], n))[1][:, 0]
     pairs = ops.ngtdm_pair_sums(histogram, s).unbind(1)
     present = (histogram > 0).sum(1).to(torch.float64)
     return evaluate(FEATURES, Sums(total[:, 0], present, variance, s_total[:, 0], ns[:, 0], *pairs), names)

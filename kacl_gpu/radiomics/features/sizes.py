@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .. import ops
-from .spec import inner, numbers, squares
+from .spec import central_moments, inner, numbers, squares
 
 
 class SizeSums(NamedTuple):
@@ -38,6 +37,6 @@ def size_sums(by_level: Tensor, by_size: Tensor, sizes: Tensor, joint: Tensor) -
         *inner(by_size, sizes, 1 / j2, j2),
         squares(by_level),
         squares(by_size),
-        ops.central_moments(by_level, i[None])[..., 1],
-        ops.central_moments(by_size, sizes)[..., 1],
+        central_moments(by_level, i)[1],
+        central_moments(by_size, sizes)[1],
     ])  # fmt: skip

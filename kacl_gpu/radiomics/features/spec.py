@@ -43,6 +43,21 @@ def inner(rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
     return ops.weighted_sums(rows.contiguous(), stacked.contiguous()).unbind(-1)
 
 
+def central_moments(rows: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+    """Mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
+
+    NaN of an empty histogram; of a single value the moments are exactly 0.
+    """
+    n, first = inner(rows, torch.ones_like(values), values)
+    mean = first / n
+    d = torch.atleast_2d(values)[:, None] - mean[..., None]
+    square = d * d
+    powers = torch.stack([square, square * d, square * square], 2).flatten(0, 1)
+    moments = ops.weighted_sums(rows.reshape(-1, 1, rows.shape[2]), powers).reshape(*mean.shape, 3) / n[..., None]
+    one = (rows > 0).sum(-1) == 1
+    return mean, *torch.where(one[..., None], 0.0, moments).unbind(-1)
+
+
 def squares(rows: Tensor) -> Tensor:
     """Sum of squares of each row of (K, A, n): (K, A)."""
     regions, directions, n = rows.shape
