@@ -82,7 +82,7 @@ def _nih_region(line: list[str]) -> Region:
 
 
 def _plain_region(line: Mapping[str, str]) -> Region:
-    image, label, numbers = line["image"], line.get("label", ""), [line.get(name, "") for name in BOX_COLUMNS]
+    image, label, numbers = line.get("image", ""), line.get("label", ""), [line.get(name, "") for name in BOX_COLUMNS]
     try:
         x1, y1, x2, y2 = map(float, numbers)
     except ValueError:

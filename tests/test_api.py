@@ -266,6 +266,9 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Tensor], tuple[Any, ...]], dict[str, An
     ),
     "size of masks": (lambda i: (i,), {"masks": torch.ones(3, 50, 40)}, ValueError, r"\(3, 50, 40\).*\(3, 40, 50\)"),
     "complex masks": (lambda i: (i,), {"masks": torch.ones(3, 40, 50) * 1j}, TypeError, "masks must be real"),
+    "float8": (lambda i: (i.to(torch.float8_e4m3fn), BOXES), {}, TypeError, "images must be dense .*float8_e4m3fn"),
+    "sparse": (lambda i: (i.to_sparse(), BOXES), {}, TypeError, "images must be dense .*torch.sparse_coo"),
+    "complex spacing": (lambda i: (i, BOXES), {"spacing": torch.ones(2) * 1j}, TypeError, "spacing must be numbers"),
     "no regions": (lambda i: (i,), {}, ValueError, "neither boxes nor masks"),
     "zero spacing": (lambda i: (i, BOXES), {"spacing": (0.0, 1.0)}, ValueError, "spacing must be finite and above 0"),
     "negative spacing": (lambda i: (i, BOXES), {"spacing": -torch.ones(3, 2)}, ValueError, "spacing must be"),
@@ -303,6 +306,7 @@ BAD_REGIONS: dict[str, tuple[list[float], dict[str, Any], str]] = {
     "resegmented": ([5.0, 5.0, 30.0, 30.0], {"resegment_range": (1e6,)}, r"resegment_range = \(1000000.0,\)"),
     "distance": ([5.0, 5.0, 8.0, 8.0], {"distances": (3, 4)}, r"distances = \(3, 4\) reaches beyond"),
     "levels": ([0.0, 0.0, 50.0, 40.0], {"bin_width": 1.0, "max_levels": 8}, "more than 8 grey levels"),
+    "untold width": ([0.0, 0.0, 3.0, 3.0], {"bin_width": 1e-12, "max_levels": 5}, "cannot tell its bins apart"),
     "tiny width": ([0.0, 0.0, 50.0, 40.0], {"bin_width": 1e-300}, "more than .* grey levels"),
 }
 
@@ -316,8 +320,10 @@ def test_a_bad_region_is_named_or_becomes_nan_and_disturbs_no_other(images: Tens
     if "resegment_range" in changes:
         images[0, 4:20, 4:20], images[2, 4:20, 4:20] = 2e6, 2e6
     rows = torch.tensor([[0, 2.0, 2, 30, 30], [1, *box], [2, 4.0, 4, 20, 20]])
-    if what == "tiny width":
-        images[0], images[2] = 100.0, 100.0
+    if what in ("tiny width", "untold width"):
+        images[0], images[2] = 0.0, 0.0
+    if what == "untold width":
+        images[1] = 1e5
     with pytest.raises(ValueError, match=r"1 of 3 regions .*: row 1 \(image 1, box .*" + message):
         compute(images, rows, settings=settings)
     table = compute(images, rows, settings=settings, invalid="nan")
@@ -361,6 +367,14 @@ def test_every_bad_row_is_named(images: Tensor) -> None:
         compute(images, rows)
 
 
+def test_distances_far_beyond_the_box_cost_nothing(images: Tensor) -> None:
+    near = RadiomicsSettings(distances=(1, 2))
+    far = replace(near, distances=(1, 5000, 2, 10**9))
+    assert torch.equal(
+        compute(images, BOXES[[0, 0, 0]], settings=far), compute(images, BOXES[[0, 0, 0]], settings=near)
+    )
+
+
 # --- one grey level
 
 
@@ -379,6 +393,8 @@ def test_bins_wider_than_the_image_warn_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compute(images * 255, whole)  # several levels
+        one_each = RadiomicsSettings(feature_class=("firstorder",), memory_limit=2**14)  # region by region
+        compute(torch.cat([images[:1], images[1:] * 255]), whole, settings=one_each, invalid="nan")
         compute(torch.ones_like(images), whole)  # flat: no bin width would help
         compute(images, whole, settings=RadiomicsSettings(bin_count=1))
 

@@ -749,3 +749,11 @@ def test_real_xrays(tmp_path, folder, with_boxes):
             box = (x * scale, y * scale, (x + w) * scale, (y + h) * scale)
             assert tuple(line[WHERE[2:]]) == box
         assert_row(line, row(array, box))
+
+
+def test_a_line_too_short_to_name_its_image_is_listed(tmp_path):
+    folder_of(tmp_path / "images", 1)
+    boxes = write_csv(tmp_path / "b.csv", "label,x1,y1,x2,y2,image", ("q", 1, 1), ("r", 4, 4, 20, 20, "i000.png"))
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", tmp_path / "features.csv") == 3
+    assert table_of(tmp_path / "features.csv")["label"].tolist() == ["r"]
+    assert errors_of(tmp_path / "features.csv")["label"].tolist() == ["q"]

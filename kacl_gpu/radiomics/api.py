@@ -18,7 +18,7 @@ from .features.ngtdm import ngtdm
 from .features.shape2d import shape2d
 from .features.spec import lengths
 from .levels import LevelVolumes, discretise, half_offsets
-from .memory import chunks, longest_run, matrix_chunks, max_levels, most_zones
+from .memory import chunks, fitting, longest_run, matrix_chunks, max_levels, most_zones
 from .regions import Boxes, Regions, Spacing, describe, make_regions
 from .settings import CLASSES, RadiomicsSettings
 from .status import Status
@@ -66,13 +66,14 @@ def gpu_radiomics(
     regions = make_regions(images, boxes, masks, spacing)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
-    tables, statuses = [], []
+    tables, statuses, spans = [], [], []
     for part in chunks(regions, settings):
         volumes = discretise(part, moments, settings, limit)
-        _warn_of_one_level(volumes, settings)
         tables.append(features_of(part, volumes, moments, settings))
         statuses.append(volumes.status)
+        spans.append(torch.where(volumes.n_levels == 1, volumes.span, -volumes.n_levels.double()))
     table, status = torch.cat(tables), torch.cat(statuses)
+    _warn_of_one_level(torch.cat(spans), settings)
     bad = status != Status.OK
     if invalid == "raise" and bool(bad.any()):
         raise ValueError(describe(regions, status, settings, limit))
@@ -82,7 +83,7 @@ def gpu_radiomics(
 def features_of(regions: Regions, volumes: LevelVolumes, moments: Tensor | None, settings: RadiomicsSettings) -> Tensor:
     """Features (K, F) float64 of K regions from their intensities, grey levels and outlines, class by class."""
     wanted = {name: [f for c, f in settings.selected() if c == name] for name in CLASSES}
-    near, far = half_offsets((1,)), half_offsets(settings.distances)  # runs and zones are always of neighbours
+    near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, longest_run(volumes.size)))
     ng = max(int(volumes.n_levels.max()), 1) if len(regions) else 1
     tables = []
     for k in matrix_chunks(volumes.size, ng, settings):
@@ -106,11 +107,12 @@ def features_of(regions: Regions, volumes: LevelVolumes, moments: Tensor | None,
             columns.append(glrlm(ops.glrlm(*where, near, ng, longest_run(size)), n_levels, weights, names))
         if names := wanted["glszm"]:
             columns.append(glszm(ops.glszm(*where, near, ng, most_zones(size, ng)), ng, names))
-        dependence, differences = ops.neighbourhood(*where, far, ng, settings.gldm_a)
-        if names := wanted["ngtdm"]:
-            columns.append(ngtdm(histogram, differences, names))
-        if names := wanted["gldm"]:
-            columns.append(gldm(dependence, n_levels, names))
+        if wanted["ngtdm"] or wanted["gldm"]:
+            dependence, differences = ops.neighbourhood(*where, far, ng, settings.gldm_a)
+            if names := wanted["ngtdm"]:
+                columns.append(ngtdm(histogram, differences, names))
+            if names := wanted["gldm"]:
+                columns.append(gldm(dependence, n_levels, names))
         tables.append(torch.cat(columns, 1))
     return torch.cat(tables)
 
@@ -159,19 +161,21 @@ def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dty
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
-def _warn_of_one_level(volumes: LevelVolumes, settings: RadiomicsSettings) -> None:
-    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each."""
+def _warn_of_one_level(spans: Tensor, settings: RadiomicsSettings) -> None:
+    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each.
+
+    ``spans`` (K,): the span of the intensities of a region of one level, minus the number of levels of any other.
+    """
     global _warned_under
-    if settings.bin_width is None or volumes.levels.device.type != "cpu":  # elsewhere it would wait for the device
+    if settings.bin_width is None or spans.device.type != "cpu":  # elsewhere it would wait for the device
         return
-    one_level = volumes.n_levels == 1
-    if bool((volumes.n_levels > 1).any()) or not bool((one_level & (volumes.span > 0)).any()):
+    if not bool((spans > 0).any()) or bool((spans < 0).any()):
         return
     if _warned_under is not warnings.filters:  # a new ``catch_warnings`` hears it again
         _warned_under = warnings.filters
         warnings.warn(
-            f"bin_width = {settings.bin_width:g} leaves one grey level in every region, whose intensities span at most "
-            f"{float(volumes.span.max()):g}: texture features say nothing then. Use bin_count=32, or a bin_width that "
+            f"bin_width = {settings.bin_width:g} leaves one grey level in every region, of intensities that span "
+            f"{float(spans.max()):g} at most: texture features say nothing then. Use bin_count=32, or a bin_width that "
             "fits the intensities (images scaled to [0, 1] often need 1/255 of the usual one).",
             stacklevel=3,
         )

@@ -1,5 +1,6 @@
 """Grey-level volumes of regions: where each lies in memory, and their discretisation."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -39,7 +40,7 @@ def discretise(regions: Regions, moments: Tensor | None, settings: RadiomicsSett
         regions.status,
         start,
         total,
-        min(settings.bin_count or max_levels, max_levels) < 256,
+        min(settings.bin_count + 1 if settings.bin_count else max_levels, max_levels) < 256,
         settings.bin_width or 0.0,
         settings.bin_count or 0,
         max_levels,
@@ -61,7 +62,10 @@ def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:
 
     In the order of ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
     """
-    steps = range(max(distances), -max(distances) - 1, -1)
-    offsets = [(z, y, x) for z in (steps if dimensions == 3 else (0,)) for y in steps for x in steps]
-    half = offsets[: len(offsets) // 2]  # the second half holds the opposites, in reverse
-    return [step for offset in half if max(map(abs, offset)) in distances for step in offset]
+    offsets = []
+    for d in distances:
+        steps = range(-d, d + 1)
+        for z, y in itertools.product(steps if dimensions == 3 else (0,), steps):
+            offsets += [(z, y, x) for x in (steps if d in (abs(z), abs(y)) else (-d, d))]
+    half = sorted(offsets, reverse=True)[: len(offsets) // 2]  # the second half holds the opposites
+    return [step for offset in half for step in offset]

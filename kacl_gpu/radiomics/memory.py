@@ -21,6 +21,11 @@ def most_zones(size: Tensor, ng: int) -> int:
     return zone_bound(int(size.prod(1).max()), ng) if len(size) else 1
 
 
+def fitting(distances: tuple[int, ...], longest_side: int) -> tuple[int, ...]:
+    """The distances at which a box of this side can hold pairs; one of them at least."""
+    return tuple(d for d in distances if d < longest_side) or (1,)
+
+
 def zone_bound(pixels: int, ng: int) -> int:
     """n zones that all differ in level or size hold at least n^2 / (2 ng) pixels: sizes 1, 2, ... at every level."""
     return max(min(pixels, math.isqrt(2 * pixels * ng)), 1)
@@ -28,7 +33,7 @@ def zone_bound(pixels: int, ng: int) -> int:
 
 def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings) -> int:
     """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
-    directions = 4 * sum(settings.distances)
+    directions = 4 * sum(fitting(settings.distances, max_run))
     selected = {name for name, _ in settings.selected()}
     cells = 0
     if "glcm" in selected:

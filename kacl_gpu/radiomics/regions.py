@@ -14,6 +14,11 @@ from .status import Status
 Boxes = Tensor | Sequence[Tensor]
 Spacing = Tensor | Sequence[float]
 
+REAL_DTYPES = {
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+}
 WORDS = {
     Status.IMAGE_INDEX: "the image index is not one of 0 ... {last_image}",
     Status.BOX_NOT_FINITE: "the box is not finite",
@@ -28,7 +33,7 @@ WORDS = {
     Status.NOT_FINITE: "it holds NaN or infinite intensities",
     Status.TOO_MANY_LEVELS: "it needs more than {max_levels} grey levels: widen the bins, or raise max_levels or "
     "memory_limit",
-    Status.TOO_NARROW: "its intensities are closer together than bin_count = {s.bin_count} bins can be told apart",
+    Status.TOO_NARROW: "float64 cannot tell its bins apart: bin_count = {s.bin_count}, bin_width = {s.bin_width}",
 }
 
 
@@ -112,6 +117,8 @@ def _checked_images(images: Tensor, name: str) -> Tensor:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(images).__name__}")
     if images.is_complex():
         raise TypeError(f"{name} must be real, got {images.dtype}")
+    if images.dtype not in REAL_DTYPES or images.layout != torch.strided:
+        raise TypeError(f"{name} must be dense integers or floating-point numbers, got {images.dtype}, {images.layout}")
     if images.ndim == 4:
         if images.shape[1] != 1:
             raise ValueError(f"{name} of shape {tuple(images.shape)} have {images.shape[1]} channels, expected 1")
@@ -171,11 +178,14 @@ def _checked_spacing(spacing: Spacing | None, images: Tensor) -> Tensor:
     if spacing is None:
         return torch.ones((count, 2), dtype=torch.float64, device=images.device)
     try:
-        spacing = torch.as_tensor(spacing, dtype=torch.float64)
+        if isinstance(spacing, Tensor) and spacing.is_complex():
+            raise TypeError("complex numbers")
+        device = spacing.device if isinstance(spacing, Tensor) else "cpu"
+        spacing = torch.as_tensor(spacing, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"spacing must be numbers (y, x), one pair or one an image, got {spacing!r}") from error
     if spacing.shape not in ((2,), (count, 2)):
         raise ValueError(f"spacing must have shape (2,) or ({count}, 2), y before x, got {tuple(spacing.shape)}")
-    if spacing.device.type == "cpu" and not bool((spacing.isfinite() & (spacing > 0)).all()):
+    if not bool((spacing.isfinite() & (spacing > 0)).all()):
         raise ValueError(f"spacing must be finite and above 0, got {spacing.tolist()}")
     return spacing.detach().to(images.device).expand(count, 2)

@@ -259,9 +259,9 @@ class RadiomicsSettings:
             alike; (1,) by default (``distances``).
         symmetrical_glcm: count each pair of the GLCM in both directions; True by default (``symmetricalGLCM``).
         weighting_norm: None, "manhattan", "euclidean", "infinity" or "no_weighting": the norm, in units of the spacing,
-            of the distances d by which the directions of GLCM and GLRLM are weighted, by exp(-d^2), and summed into one
-            matrix; "no_weighting" sums with weight 1. None by default: features are computed for each direction and
-            averaged (``weightingNorm``).
+            of the distances d by which the directions of the GLCM (by exp(-d^2)) and of the GLRLM (by d) are weighted
+            and summed into one matrix; "no_weighting" sums with weight 1. None by default: features are computed for
+            each direction and averaged (``weightingNorm``).
         gldm_a: largest difference of grey levels that counts as dependent in the GLDM, at least 0; 0 by default
             (``gldm_a``).
         voxel_array_shift: added to the values, in units of the image, for firstorder Energy, TotalEnergy and
@@ -285,7 +285,8 @@ class RadiomicsSettings:
             the output is the frozen one, whatever the order here (``featureClass``).
         max_levels: upper bound on the grey levels of a region, 1 to 32767; a region that needs more is invalid. None by
             default: as many as fit. (Not in PyRadiomics.)
-        memory_limit: bytes of working memory that one call may take, at least 1; 2 GiB by default. (Not in
+        memory_limit: bytes of working memory that one call may take, at least 1, whatever the number of regions; 2 GiB
+            by default. On the CPU each thread takes some 60 bytes per pixel of its region beside it. (Not in
             PyRadiomics.)
 
     Raises:
@@ -400,13 +401,13 @@ def _optional(convert: Any) -> Any:
     return lambda name, value, *limits: None if value is None else convert(name, value, *limits)
 
 
-def _integer(name: str, value: object, low: int, high: int | None = None) -> int:
-    expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+def _integer(name: str, value: object, low: int, high: int = 2**63 - 1) -> int:
+    expected = f"an integer of at least {low}" if high == 2**63 - 1 else f"an integer from {low} to {high}"
     # bool is an Integral in Python, but True as a count or a label is a mistake
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise _wrong(TypeError, name, expected, value)
     integer = int(value)
-    if integer < low or (high is not None and integer > high):
+    if not low <= integer <= high:
         raise _wrong(ValueError, name, expected, value)
     return integer
 

@@ -14,8 +14,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# No fastmath: sums keep the order they are written in, and a * b + c is rounded twice, as in NumPy.
-jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compiled by Numba at its first call, and kept on disk where a folder can be written (see NUMBA_CACHE_DIR).
+
+    No fastmath: sums keep the order they are written in, and a * b + c is rounded twice, as in NumPy.
+    """
+    try:
+        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
+    except RuntimeError:  # no folder to keep it in
+        return numba.njit(function, nogil=True, error_model="numpy")
+
+
 # An index of this type is never negative, which spares each access the test for Python's meaning of negative ones.
 at = np.uintp
 CELLS_AT_ONCE = 1 << 16

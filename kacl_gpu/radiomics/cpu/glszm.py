@@ -17,7 +17,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
         find_zones(*padded, joined, np.empty_like(pixels), pixels)
         first = np.flatnonzero(pixels)
         # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
-        zones, counts = np.unique(pixels[first] * np.int64(ng) + padded.levels[first] - 1, return_counts=True)
+        zones, counts = np.unique(pixels[first].astype(np.int64) * ng + padded.levels[first] - 1, return_counts=True)
         out[k, : len(zones)] = np.stack([zones % ng + 1, zones // ng, counts], 1)
 
     for_each(task, len(start), len(levels))

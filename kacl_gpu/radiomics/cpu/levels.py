@@ -108,7 +108,7 @@ def discretise(
         else:
             edges = edges_by_count(lo, hi, bin_count) if bin_count else edges_by_width(lo, hi, bin_width)
             ng = int(np.searchsorted(edges, hi, "right"))
-            if bin_count and (np.diff(edges) <= 0).any():  # numpy.histogram refuses these
+            if edges.size < 2 or ng < 1 or (np.diff(edges) <= 0).any():  # numpy.histogram refuses these
                 status[k] = Status.TOO_NARROW
             elif ng > max_levels:
                 status[k] = Status.TOO_MANY_LEVELS
