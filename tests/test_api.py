@@ -457,6 +457,12 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
         torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments)
 
 
+def test_a_zone_of_many_pixels_at_a_high_level() -> None:
+    """Size times number of levels passes 31 bits."""
+    where = torch.full((800 * 800,), 4000, dtype=torch.int16), torch.tensor([0]), torch.tensor([[1, 800, 800]])
+    assert ops.glszm(*where, half_offsets((1,)), 4096, 2).tolist() == [[[4000, 640000, 1], [0, 0, 0]]]
+
+
 def test_three_dimensional_volumes_go_through_the_same_operators() -> None:
     """A volume against sums over its pairs of voxels and scikit-image's labelling, by definition."""
     measure = pytest.importorskip("skimage.measure")
