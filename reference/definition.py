@@ -498,15 +498,15 @@ def _glcm_direction(matrix: Array, flat: bool) -> dict[str, Real]:
 
 
 def _maximal_correlation(p: Array, px: Array, py: Array) -> Real:
-    """Root of the second largest eigenvalue of Q(i, j) = sum over k of p(i, k) p(j, k) / (px(i) py(k) + eps)."""
-    # The others are rows and columns of zeros: eigenvalues 0
+    """Root of the second largest eigenvalue of Q(i, j) = sum over k of p(i, k) p(j, k) / (px(i) py(k) + eps).
+
+    That is the second singular value of p / sqrt(px py + eps), which float64 knows to its last digits also near 0: the
+    root of an eigenvalue has lost half of them there.
+    """
+    # The others are rows and columns of zeros
     p, px, py = p[px > 0][:, py > 0], px[px > 0], py[py > 0]
-    q = sum(p[:, None, k] * p[:, k] / (px[:, None] * py[k] + EPS) for k in range(len(py)))
-    # The same eigenvalues; but for epsilon this is symmetric, so that they are well conditioned in float64
-    root = np.sqrt(px)
-    balanced = root[:, None] * q / root
-    eigenvalues = np.sort(np.linalg.eigvals(balanced.astype(np.float64)).real)
-    return np.sqrt(max(Real(0), Real(eigenvalues[-2]))) if len(eigenvalues) > 1 else Real(0)
+    values = np.linalg.svd((p / np.sqrt(px[:, None] * py + EPS)).astype(np.float64), compute_uv=False)
+    return Real(values[1]) if len(values) > 1 else Real(0)
 
 
 def _sizes(counts: Array, pixels: Real, names: Mapping[str, str]) -> dict[str, Real]:
