@@ -9,9 +9,11 @@ the region, levels from 1. ``offsets`` lists one half of the neighbourhood as z,
 lexicographically positive; the other half are their opposites. A = len(offsets) / 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+
+# torch.library.infer_schema knows typing's Sequence, and up to some version after 2.6 not that of collections.abc
+from typing import Any, ParamSpec, Sequence, TypeVar  # noqa: UP035
 
 import numpy as np
 import torch
