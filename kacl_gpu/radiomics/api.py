@@ -66,14 +66,15 @@ def gpu_radiomics(
     regions = make_regions(images, boxes, masks, spacing)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
-    tables, statuses, spans = [], [], []
+    tables, statuses, n_levels, spans = [], [], [], []
     for part in chunks(regions, settings):
         volumes = discretise(part, moments, settings, limit)
         tables.append(features_of(part, volumes, moments, settings))
         statuses.append(volumes.status)
-        spans.append(torch.where(volumes.n_levels == 1, volumes.span, -volumes.n_levels.double()))
+        n_levels.append(volumes.n_levels)
+        spans.append(volumes.span)
     table, status = torch.cat(tables), torch.cat(statuses)
-    _warn_of_one_level(torch.cat(spans), settings)
+    _warn_of_one_level(torch.cat(n_levels), torch.cat(spans), settings)
     bad = status != Status.OK
     if invalid == "raise" and bool(bad.any()):
         raise ValueError(describe(regions, status, settings, limit))
@@ -161,15 +162,12 @@ def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dty
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
-def _warn_of_one_level(spans: Tensor, settings: RadiomicsSettings) -> None:
-    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each.
-
-    ``spans`` (K,): the span of the intensities of a region of one level, minus the number of levels of any other.
-    """
+def _warn_of_one_level(n_levels: Tensor, spans: Tensor, settings: RadiomicsSettings) -> None:
+    """Once, where bins far wider than the intensities (K,) leave regions that are not flat a single grey level each."""
     global _warned_under
     if settings.bin_width is None or spans.device.type != "cpu":  # elsewhere it would wait for the device
         return
-    if not bool((spans > 0).any()) or bool((spans < 0).any()):
+    if not bool((spans > 0).any()) or bool((n_levels > 1).any()):
         return
     if _warned_under is not warnings.filters:  # a new ``catch_warnings`` hears it again
         _warned_under = warnings.filters

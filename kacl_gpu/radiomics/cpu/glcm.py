@@ -4,10 +4,8 @@ import math
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit, volume, with_margin
+from ._regions import CELLS_AT_ONCE, Array, at, for_each, jit, volume, with_margin
 from .sums import EPS
-
-CELLS_AT_ONCE = 1 << 18
 
 
 def glcm(levels: Array, start: Array, size: Array, offsets: Array, ng: int) -> Array:

@@ -76,7 +76,7 @@ def discretise(
     status = status.copy()
     size = np.stack([np.ones(len(box), np.int64), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
 
-    integers = holds_integers(images, moments)
+    integers, distance = holds_integers(images, moments), min(distances, default=0)
 
     def task(k: int) -> None:
         if status[k] != Status.OK:
@@ -85,18 +85,16 @@ def discretise(
         values = intensities(images, moments, b, box[k], normalize_scale, remove_outliers)
         inside = None if masks is None else masks[b, y0:y1, x0:x1] == label  # None: all of the box
         checks = minimum_roi_dimensions, minimum_roi_size
-        status[k] = extent_status(values.shape, inside, *checks, 0)
+        status[k] = extent_status(values.shape, inside, *checks, 0 if resegment_range else distance)
         if status[k] == Status.OK and resegment_range:
             whole = np.ones(values.shape, np.bool_) if inside is None else inside
             inside = resegment(values, whole, resegment_range, resegment_mode)
             few = np.count_nonzero(inside) <= 1
-            status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, *checks, 0)
+            status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, *checks, distance)
             if status[k] == Status.OK:
                 # PyRadiomics crops the mask of the shape features to the box of the resegmented one; so do we.
                 shape_inside = inside if resegment_shape else whole & bounding_box(inside)
                 volume(shape_mask, start, size, k)[0] = shape_inside
-        if status[k] == Status.OK and distances:
-            status[k] = extent_status(values.shape, inside, 0, 0, min(distances))
         if status[k] != Status.OK:
             return
         pixels = values if inside is None else values[inside]
