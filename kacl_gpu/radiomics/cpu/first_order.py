@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ._regions import Array, for_each, volume
-from .levels import intensities
+from .levels import count, intensities, small_integers
 
 PERCENTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 SLICES = 1024
@@ -26,15 +26,21 @@ def first_order(
     """See :func:`kacl_gpu.radiomics.ops.first_order`."""
     out = np.full((len(box), 15), np.nan)
 
+    integers = small_integers(images, moments)
+
     def task(k: int) -> None:
         inside = volume(levels, start, size, k)[0] > 0
         if not inside.any():
             return
-        values = intensities(images, moments, image_index[k], box[k], normalize_scale, remove_outliers)
+        if integers is None:
+            values = intensities(images, moments, image_index[k], box[k], normalize_scale, remove_outliers)
+        else:
+            y0, x0, y1, x1 = box[k]
+            values = integers[image_index[k], y0:y1, x0:x1]
         pixels = values.ravel() if inside.all() else values[inside]
         out[k] = statistics_of(*integer_histogram(pixels), shift)
 
-    for_each(task, len(box), len(levels))
+    for_each(task, len(box), len(levels) if integers is None else len(levels) // 4)  # as in discretise
     return out
 
 
@@ -43,10 +49,17 @@ def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
 
     It is the values that decide, not the dtype that they came in, so that equal values give equal bits.
     """
-    lo, hi = pixels.min(), pixels.max()
-    if hi - lo >= pixels.size or any(np.any(some != np.rint(some)) for some in (pixels[:64], pixels)):
-        return pixels, None
-    counts = np.bincount((pixels - lo).astype(np.intp))
+    lo, hi = float(pixels.min()), float(pixels.max())
+    if hi - lo >= pixels.size:
+        return pixels.astype(np.float64), None
+    if pixels.dtype.kind == "f":
+        if any(np.any(some != np.rint(some)) for some in (pixels[:64], pixels)):
+            return pixels, None
+        pixels, first = (pixels - lo).astype(np.intp), 0
+    else:
+        first = int(lo)
+    counts = np.zeros(int(hi - lo) + 1, np.int64)
+    count(pixels, first, counts)
     present = np.flatnonzero(counts)
     return present + lo, counts[present]
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ._regions import CELLS_AT_ONCE, Array, at, for_each, jit, volume, with_margin
+from ._regions import Array, at, for_each, jit, volume, with_margin
 from .sums import EPS
 
 
@@ -40,17 +40,23 @@ def glcm_statistics(counts: Array, n_levels: Array, log_weights: Array, symmetri
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k], : n_levels[k]]  # levels above are empty
-        pairs = matrices.sum(0)
+        pairs = np.add.reduce(matrices)
         present = np.flatnonzero(pairs.any(0) | pairs.any(1))  # and many below may be
-        matrices = matrices[:, present[:, None], present]
         if len(log_weights):
             matrices = np.einsum("a,aij->ij", weights(matrices, log_weights[k]), matrices)[None]
-        if symmetric:
-            matrices = matrices + matrices.swapaxes(1, 2)
-        several = max(CELLS_AT_ONCE // max(matrices[0].size, 1), 1)
-        for first in range(0, rows, several):
-            a = slice(first, first + several)
-            statistics_of(matrices[a], present, symmetric, marginals[k, a], diagonals[k, a], joint[k, a])
+        scaled = np.empty((len(present), len(present)))
+        u, w, diagonal, beside = np.zeros((4, len(present) + 1))
+        for a in range(rows):
+            out = marginals[k, a], diagonals[k, a], joint[k, a]
+            if not sums_of_pairs(matrices[a], present, symmetric, *out, scaled):
+                continue
+            # A symmetric matrix has its absolute eigenvalues: the largest near 1, the second maybe of one below 0.
+            square = scaled if symmetric else np.einsum("ik,jk->ij", scaled, scaled)
+            tridiagonalise(square, u, w, diagonal, beside)
+            second = eigenvalue(len(present), diagonal, beside, 1.0, 2)
+            if symmetric:
+                second = max(second, eigenvalue(len(present), diagonal, beside, -1.0, 1)) ** 2
+            joint[k, a, 7] = second
 
     for_each(task, regions, counts.size)
     return marginals, diagonals, joint
@@ -66,51 +72,49 @@ def weights(counts: Array, log_weights: Array) -> Array:
     return np.exp(np.where(filled, log_weights - heaviest, -np.inf))
 
 
-def statistics_of(
-    counts: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array
-) -> None:
-    """Of A directions (A, m, m) over the m levels present, from 0: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns."""
-    total = counts.sum((1, 2))
-    p = counts / np.where(total == 0, 1, total)[:, None, None]
-    px, py = p.sum(2), p.sum(1)
-    marginals[:, 0, present], marginals[:, 1, present] = px, py
-    lines, direction = diagonals.shape[2], np.arange(len(p))[:, None, None]
-    for side, line in enumerate((present[:, None] + present, abs(present[:, None] - present))):
-        sums = np.bincount((direction * lines + line).ravel(), p.ravel(), len(p) * lines)
-        diagonals[:, side] = sums.reshape(len(p), lines)
-    x, y = (present + 1.0 - (m * (present + 1.0)).sum(1, keepdims=True) for m in (px, py))
-    joint_sums(p, px, py, x, y, joint)
-    # PyRadiomics adds eps here, which shows where a part of the region holds few pixels.
-    second_singular_value_squares(p / np.sqrt(px[:, :, None] * py[:, None] + EPS), symmetric, joint)
-    joint[:, 0], joint[total == 0, 1:] = total, np.nan
-
-
 @jit
-def joint_sums(p: Array, px: Array, py: Array, x: Array, y: Array, out: Array) -> None:
-    """Joint columns 1 to 6 of each direction's p (A, m, m) over levels whose distances from their means are x and y."""
-    for a in range(p.shape[0]):
-        for i in range(p.shape[1]):
-            for j in range(p.shape[2]):
-                v, independent = p[a, i, j], px[a, i] * py[a, j]
-                log_independent = math.log2(independent + EPS)
-                out[a, 4] -= independent * log_independent
-                if v > 0.0:
-                    out[a, 1] += v * v
-                    out[a, 2] -= v * math.log2(v + EPS)
-                    out[a, 3] -= v * log_independent
-                    out[a, 5] = max(out[a, 5], v)
-                    out[a, 6] += v * x[a, i] * y[a, j]
+def sums_of_pairs(
+    counts: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array, scaled: Array
+) -> bool:
+    """Of one direction (ng, ng): fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6; false if it has no pairs.
 
-
-def second_singular_value_squares(scaled: Array, symmetric: bool, out: Array) -> None:
-    """Of p / sqrt(px py) (A, m, m): the squares of the maximal correlation coefficient, to joint column 7."""
-    matrices = scaled if symmetric else np.einsum("aik,ajk->aij", scaled, scaled)
-    for a, matrix in enumerate(matrices):
-        u, w, diagonal, beside = np.zeros((4, len(matrix) + 1))
-        tridiagonalise(matrix, u, w, diagonal, beside)
-        out[a, 7] = bisect_eigenvalue(len(matrix), diagonal, beside, 1.0, 2)
-        if symmetric:  # singular values are absolute eigenvalues: the largest is near 1, the second may be negative
-            out[a, 7] = max(out[a, 7], bisect_eigenvalue(len(matrix), diagonal, beside, -1.0, 1)) ** 2
+    Only the m levels ``present`` have any. ``scaled`` (m, m) becomes p / sqrt(px py + eps): PyRadiomics adds eps there,
+    which shows where a part of the region holds few pixels.
+    """
+    total = 0.0
+    for m, i in enumerate(present):
+        for n, j in enumerate(present):
+            scaled[m, n] = counts[i, j] + counts[j, i] if symmetric else counts[i, j]
+            total += scaled[m, n]
+    joint[0] = total
+    if total == 0.0:
+        joint[1:] = np.nan
+        return False
+    mean_x, mean_y = 0.0, 0.0
+    for m, i in enumerate(present):
+        for n, j in enumerate(present):
+            p = scaled[m, n] / total
+            scaled[m, n] = p
+            marginals[0, i] += p
+            marginals[1, j] += p
+            diagonals[0, i + j] += p
+            diagonals[1, abs(i - j)] += p
+    for i in present:
+        mean_x += marginals[0, i] * (i + 1.0)
+        mean_y += marginals[1, i] * (i + 1.0)
+    for m, i in enumerate(present):
+        for n, j in enumerate(present):
+            p, independent = scaled[m, n], marginals[0, i] * marginals[1, j]
+            log_independent = math.log2(independent + EPS)
+            joint[4] -= independent * log_independent
+            if p > 0.0:
+                joint[1] += p * p
+                joint[2] -= p * math.log2(p + EPS)
+                joint[3] -= p * log_independent
+                joint[5] = max(joint[5], p)
+                joint[6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
+            scaled[m, n] = p / math.sqrt(independent + EPS)
+    return True
 
 
 @jit
@@ -126,6 +130,7 @@ def tridiagonalise(matrix: Array, u: Array, w: Array, diagonal: Array, beside: A
             u[i], w[i] = matrix[k, i], 0.0
             square += u[i] * u[i]
         if square < 1e-36:  # nothing, beside entries near 1; smaller squares would lose their digits
+            beside[k + 1] = 0.0
             continue
         length = math.sqrt(square)
         beside[k + 1] = -length if u[k + 1] > 0.0 else length
@@ -148,21 +153,29 @@ def tridiagonalise(matrix: Array, u: Array, w: Array, diagonal: Array, beside: A
 
 
 @jit
-def bisect_eigenvalue(n: int, diagonal: Array, beside: Array, sign: float, rank: int) -> float:
-    """Of ``sign`` times a tridiagonal matrix, the rank-th largest eigenvalue, or 0 if it is below, by Sturm counts."""
+def eigenvalue(n: int, diagonal: Array, beside: Array, sign: float, rank: int) -> float:
+    """Of ``sign`` times a tridiagonal matrix, the rank-th largest eigenvalue, or 0 if it is below, by Sturm counts.
+
+    Eight shifts at once cut the interval to a ninth each time: their divisions do not wait for each other.
+    """
     low, high = 0.0, 0.0
     for i in range(n):  # Gershgorin
         high = max(high, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
-    for _ in range(64):
-        middle = 0.5 * (low + high)
-        above, pivot = 0, 1.0
+    pivot, above = np.empty(8), np.empty(8, np.int64)
+    for _ in range(20):
+        step = (high - low) / 9.0
+        for s in range(8):
+            pivot[s], above[s] = 1.0, 0
         for i in range(n):
-            pivot = sign * diagonal[i] - middle - beside[i] * beside[i] / pivot
-            if pivot == 0.0:
-                pivot = 1e-300
-            above += pivot > 0.0
-        if above >= rank:
-            low = middle
-        else:
-            high = middle
+            square = beside[i] * beside[i]
+            for s in range(8):
+                q = sign * diagonal[i] - (low + (s + 1) * step) - square / pivot[s]
+                q = 1e-300 if q == 0.0 else q
+                pivot[s] = q
+                above[s] += q > 0.0
+        parts = 0
+        for s in range(8):
+            parts += above[s] >= rank
+        low += parts * step
+        high = low + step
     return low

@@ -5,6 +5,8 @@ import numpy as np
 from ._regions import Array, at, for_each, jit, volume, with_margin
 from .sums import statistics_of_triples
 
+SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
+
 
 def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_zones: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glszm`."""
@@ -13,15 +15,23 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
     def task(k: int) -> None:
         padded = with_margin(volume(levels, start, size, k), ordered)
-        pixels = np.zeros(padded.levels.size, np.int32)
-        find_zones(*padded, joined, np.empty_like(pixels), pixels)
-        first = np.flatnonzero(pixels)
+        parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
+        first = roots[: find_zones(*padded, joined, parent, pixels, roots)]
         # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
-        zones, counts = np.unique(pixels[first].astype(np.int64) * ng + padded.levels[first] - 1, return_counts=True)
+        zones, counts = count_equal(pixels[first].astype(np.int64) * ng + padded.levels[first] - 1, SMALL * ng)
         out[k, : len(zones)] = np.stack([zones % ng + 1, zones // ng, counts], 1)
 
     for_each(task, len(start), len(levels))
     return out
+
+
+def count_equal(numbers: Array, small: int) -> tuple[Array, Array]:
+    """The different ones of these numbers, ascending, and how often each occurs; most of them are below ``small``."""
+    few = numbers < small
+    of_small = np.bincount(numbers[few])
+    different = np.flatnonzero(of_small)
+    large, of_large = np.unique(numbers[~few], return_counts=True)
+    return np.concatenate([different, large]), np.concatenate([of_small[different], of_large])
 
 
 def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
@@ -37,9 +47,12 @@ def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
 
 @jit
 def find_zones(
-    levels: Array, rows: Array, width: int, steps: Array, joined: Array, parent: Array, pixels: Array
-) -> None:
-    """Counts the pixels of each zone at its first pixel, its root in a union-find; ``parent`` is space."""
+    levels: Array, rows: Array, width: int, steps: Array, joined: Array, parent: Array, pixels: Array, roots: Array
+) -> int:
+    """Counts the pixels of each zone at its first pixel, its root in a union-find; ``parent`` is space.
+
+    Lists the roots, and returns their number.
+    """
     for first in rows:
         for p in range(first, first + width):
             i = levels[at(p)]
@@ -62,11 +75,17 @@ def find_zones(
                 else:
                     parent[at(q)] = root
             parent[at(p)] = root
+    zones = 0
     for first in rows:
         for p in range(first, first + width):
             if levels[at(p)] > 0:
-                parent[at(p)] = parent[at(parent[at(p)])]  # a parent comes before its children: its own is the root
-                pixels[at(parent[at(p)])] += 1
+                zone = np.int64(parent[at(parent[at(p)])])  # a parent comes before its children: its own is the root
+                parent[at(p)] = zone
+                pixels[at(zone)] += 1
+                if zone == p:
+                    roots[at(zones)] = p
+                    zones += 1
+    return zones
 
 
 def zone_statistics(zones: Array, ng: int) -> tuple[Array, Array, Array]:
