@@ -632,8 +632,8 @@ def test_resume_of_another_run_is_refused(tmp_path, interrupted, capsys, change)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
-    count = 120
-    images = folder_of(tmp_path / "images", count, height=160, width=160)
+    count = 240
+    images = folder_of(tmp_path / "images", count, height=400, width=400)  # the last third outlives the signal by far
     (tmp_path / "images" / "i050.png").write_bytes(b"broken")
     whole, out = tmp_path / "whole.csv", tmp_path / "features.csv"
     assert run(tmp_path / "images", "--out", whole) == 3
