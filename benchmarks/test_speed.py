@@ -9,7 +9,7 @@ from benchmarks.workloads import Workload, heatmap_boxes_224, workloads
 from kacl_gpu import gpu_radiomics
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.levels import discretise, half_offsets
-from kacl_gpu.radiomics.memory import longest_run, most_zones
+from kacl_gpu.radiomics.memory import Bounds, zone_bound
 from kacl_gpu.radiomics.regions import make_regions
 
 
@@ -30,14 +30,25 @@ def test_operator(benchmark: Any, name: str) -> None:
     workload, near, ng = heatmap_boxes_224(), half_offsets((1,)), 32
     regions = make_regions(workload.images, workload.rows, None, None)
     volumes = discretise(regions, None, workload.settings, ng)
+    bounds = Bounds.of_values(volumes.size, volumes.n_levels)
     where = volumes.levels, volumes.start, volumes.size
     arguments: dict[str, tuple[Any, ...]] = {
         "glcm": (*where, near, ng),
-        "glrlm": (*where, near, ng, longest_run(volumes.size)),
-        "glszm": (*where, near, ng, most_zones(volumes.size, ng)),
+        "glrlm": (*where, near, ng, bounds.longest),
+        "glszm": (*where, near, ng, zone_bound(bounds.pixels, ng)),
         "neighbourhood": (*where, near, ng, 0),
         "level_histogram": (*where, ng),
-        "first_order": (regions.images, None, regions.image_index, regions.box, *where, 1.0, 0.0, 0.0),
+        "first_order": (
+            regions.images,
+            None,
+            regions.image_index,
+            regions.box,
+            *where,
+            ops.level_histogram(*where, ng),
+            1.0,
+            0.0,
+            0.0,
+        ),
         "shape2d": (*where, regions.spacing),
     }
     result = benchmark.pedantic(getattr(ops, name), arguments[name], rounds=7, iterations=1, warmup_rounds=1)

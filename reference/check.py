@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kacl_gpu import feature_names, gpu_radiomics
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.levels import discretise, half_offsets
-from kacl_gpu.radiomics.memory import longest_run, max_levels, most_zones
+from kacl_gpu.radiomics.memory import Bounds, max_levels, zone_bound
 from kacl_gpu.radiomics.regions import make_regions
 from reference.definition import Definition, RegionInvalid, define
 from reference.definition import Region as Prepared
@@ -163,10 +163,11 @@ def our_matrices(region: Region) -> dict[str, NDArray]:
     volumes = discretise(regions, moments, settings, max_levels(regions, settings))
     where = volumes.levels, volumes.start, volumes.size
     near, far = half_offsets((1,)), half_offsets(settings.distances)
-    ng = int(volumes.n_levels[0])
-    levels = volumes.levels.numpy().reshape(volumes.size[0, 1:].tolist())
+    bounds = Bounds.of_values(volumes.size, volumes.n_levels)
+    ng = bounds.ng
+    levels = volumes.levels.numpy()[: bounds.pixels].reshape(volumes.size[0, 1:].tolist())
     rows, columns = np.flatnonzero(levels.any(1)), np.flatnonzero(levels.any(0))
-    zones = ops.glszm(*where, near, ng, most_zones(volumes.size, ng))[0].numpy()
+    zones = ops.glszm(*where, near, ng, zone_bound(bounds.pixels, ng))[0].numpy()
     glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
     for level, size, count in zones[zones[:, 2] > 0]:
         glszm[level - 1, size - 1] += count
@@ -175,7 +176,7 @@ def our_matrices(region: Region) -> dict[str, NDArray]:
         "levels": levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int64),
         **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], ops.glcm(*where, far, ng)[0].numpy()),
         **_by_direction(
-            "glrlm", np.reshape(near, (-1, 3))[:, 1:], ops.glrlm(*where, near, ng, longest_run(volumes.size))[0].numpy()
+            "glrlm", np.reshape(near, (-1, 3))[:, 1:], ops.glrlm(*where, near, ng, bounds.longest)[0].numpy()
         ),
         "glszm": _trim(glszm),
         "gldm": _trim(dependence),

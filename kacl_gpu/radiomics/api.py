@@ -9,16 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from . import ops
-from .features.firstorder import firstorder
-from .features.glcm import glcm, log_weights
-from .features.gldm import gldm
-from .features.glrlm import glrlm
-from .features.glszm import glszm
-from .features.ngtdm import ngtdm
-from .features.shape2d import shape2d
+from .features.glcm import log_weights
 from .features.spec import lengths
 from .levels import LevelVolumes, discretise, half_offsets
-from .memory import chunks, fitting, longest_run, matrix_chunks, max_levels, most_zones
+from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
 from .regions import Boxes, Regions, Spacing, describe, make_regions
 from .settings import CLASSES, RadiomicsSettings
 from .status import Status
@@ -63,13 +57,19 @@ def gpu_radiomics(
         ValueError, TypeError: naming the argument and what was expected, or the regions that cannot be computed.
     """
     _check_arguments(settings, invalid, dtype)
-    regions = make_regions(images, boxes, masks, spacing)
+    # Without a value that the host waits for, where nothing may depend on one and there is a device to wait for.
+    bounded = settings.bin_count is not None or settings.max_levels is not None
+    static = bounded and invalid == "nan" and isinstance(images, Tensor) and images.device.type != "cpu"
+    regions = make_regions(images, boxes, masks, spacing, check_values=not static)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
+    if static:
+        limit = min(limit, settings.bin_count or limit)
     tables, statuses, n_levels, spans = [], [], [], []
-    for part in chunks(regions, settings):
-        volumes = discretise(part, moments, settings, limit)
-        tables.append(features_of(part, volumes, moments, settings))
+    for part in chunks(regions, settings, static):
+        volumes = discretise(part, moments, settings, limit, static)
+        bounds = Bounds.of_shape(part, limit) if static else Bounds.of_values(volumes.size, volumes.n_levels)
+        tables.append(features_of(part, volumes, moments, settings, bounds))
         statuses.append(volumes.status)
         n_levels.append(volumes.n_levels)
         spans.append(volumes.span)
@@ -81,39 +81,43 @@ def gpu_radiomics(
     return table.masked_fill(bad[:, None], torch.nan).to(dtype)
 
 
-def features_of(regions: Regions, volumes: LevelVolumes, moments: Tensor | None, settings: RadiomicsSettings) -> Tensor:
+def features_of(
+    regions: Regions, volumes: LevelVolumes, moments: Tensor | None, settings: RadiomicsSettings, bounds: Bounds
+) -> Tensor:
     """Features (K, F) float64 of K regions from their intensities, grey levels and outlines, class by class."""
     wanted = {name: [f for c, f in settings.selected() if c == name] for name in CLASSES}
-    near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, longest_run(volumes.size)))
-    ng = max(int(volumes.n_levels.max()), 1) if len(regions) else 1
+    near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
+    ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
+    norm = settings.weighting_norm
     tables = []
-    for k in matrix_chunks(volumes.size, ng, settings):
+    for k in matrix_chunks(len(regions), bounds, settings):
         index, box, spacing, n_levels = regions.image_index[k], regions.box[k], regions.spacing[k], volumes.n_levels[k]
         start, size = volumes.start[k], volumes.size[k]
         where = volumes.levels, start, size
         histogram = ops.level_histogram(*where, ng)
-        columns = []
-        if names := wanted["firstorder"]:
+        sums = {}
+        if wanted["firstorder"]:
             intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
-            statistics = ops.first_order(regions.images, moments, index, box, *where, *intensities)
-            columns.append(firstorder(statistics, histogram, spacing, names))
-        if names := wanted["shape2D"]:
-            columns.append(shape2d(ops.shape2d(volumes.shape_mask, start, size, spacing), spacing, names))
-        if names := wanted["glcm"]:
-            weights = log_weights(far, spacing, settings.weighting_norm)
-            counts = ops.glcm(*where, far, ng)
-            columns.append(glcm(counts, histogram, n_levels, weights, settings.symmetrical_glcm, names))
-        if names := wanted["glrlm"]:
-            weights = lengths(near, spacing, settings.weighting_norm)
-            columns.append(glrlm(ops.glrlm(*where, near, ng, longest_run(size)), n_levels, weights, names))
-        if names := wanted["glszm"]:
-            columns.append(glszm(ops.glszm(*where, near, ng, most_zones(size, ng)), ng, names))
+            sums["firstorder"] = ops.first_order(
+                regions.images, moments, index, box, *where, histogram, *intensities
+            )[:, None]  # fmt: skip
+        if wanted["shape2D"]:
+            sums["shape2D"] = ops.shape2d(volumes.shape_mask, start, size, spacing)[:, None]
+        if wanted["glcm"]:
+            counts, weights = ops.glcm(*where, far, ng), log_weights(far, spacing, norm)
+            sums["glcm"] = ops.glcm_sums(counts, histogram, n_levels, weights, settings.symmetrical_glcm)
+        if wanted["glrlm"]:
+            counts = ops.glrlm(*where, near, ng, longest)
+            sums["glrlm"] = ops.size_sums(counts, n_levels, lengths(near, spacing, norm))
+        if wanted["glszm"]:
+            sums["glszm"] = ops.zone_sums(ops.glszm(*where, near, ng, zones), ng)[:, None]
         if wanted["ngtdm"] or wanted["gldm"]:
             dependence, differences = ops.neighbourhood(*where, far, ng, settings.gldm_a)
-            if names := wanted["ngtdm"]:
-                columns.append(ngtdm(histogram, differences, names))
-            if names := wanted["gldm"]:
-                columns.append(gldm(dependence, n_levels, names))
+            if wanted["ngtdm"]:
+                sums["ngtdm"] = ops.ngtdm_sums(histogram, differences)[:, None]
+            if wanted["gldm"]:
+                sums["gldm"] = ops.size_sums(dependence[:, None], n_levels, lengths(far, spacing, None))
+        columns = [ops.features(of_class, spacing, name, ",".join(wanted[name])) for name, of_class in sums.items()]
         tables.append(torch.cat(columns, 1))
     return torch.cat(tables)
 

@@ -1,7 +1,7 @@
 """Grey-level volumes of regions: where each lies in memory, and their discretisation."""
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,9 @@ from torch import Tensor
 from . import ops
 from .regions import Regions
 from .settings import RadiomicsSettings
+
+P = TypeVar("P", int, Tensor)
+ALIGNMENT = 1024  # the kernels cut the packed buffer into tiles of this size, each of which belongs to one region
 
 
 class LevelVolumes(NamedTuple):
@@ -23,13 +26,22 @@ class LevelVolumes(NamedTuple):
     status: Tensor  # (K,) int32
 
 
-def discretise(regions: Regions, moments: Tensor | None, settings: RadiomicsSettings, max_levels: int) -> LevelVolumes:
-    """The grey levels of each region, at most ``max_levels``; ``moments`` (B, 2) normalise the images first."""
+def discretise(
+    regions: Regions, moments: Tensor | None, settings: RadiomicsSettings, max_levels: int, static: bool = False
+) -> LevelVolumes:
+    """The grey levels of each region, at most ``max_levels``; ``moments`` (B, 2) normalise the images first.
+
+    The blocks are as large as the boxes, which the host must know then, or with ``static`` each as large as an image.
+    """
     height, width = (regions.box[:, 2:] - regions.box[:, :2]).unbind(1)
     size = torch.stack([torch.ones_like(height), height, width], 1)
-    end = torch.cumsum(height * width, 0)
-    start = end - height * width
-    total = int(end[-1]) if len(end) else 0
+    if static:
+        block = aligned(regions.images.shape[1] * regions.images.shape[2])
+        start, total = torch.arange(len(regions), device=size.device) * block, len(regions) * block
+    else:
+        blocks = aligned(height * width)
+        end = torch.cumsum(blocks, 0)
+        start, total = end - blocks, int(end[-1]) if len(end) else 0
     selected = {name for name, _ in settings.selected()}
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
@@ -55,6 +67,11 @@ def discretise(regions: Regions, moments: Tensor | None, settings: RadiomicsSett
         settings.distances if selected & {"glcm", "ngtdm", "gldm"} else (),
     )
     return LevelVolumes(levels, shape_mask if len(shape_mask) else levels, start, size, n_levels, span, status)
+
+
+def aligned(pixels: P) -> P:
+    """The next multiple of ALIGNMENT."""
+    return (pixels + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
 def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:

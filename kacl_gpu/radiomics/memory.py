@@ -1,7 +1,10 @@
 """How many regions are worked on at once, and how many grey levels one may have, so that the memory stays bounded."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -11,14 +14,25 @@ from .settings import RadiomicsSettings
 MOST_LEVELS = 32767  # of int16
 
 
-def longest_run(size: Tensor) -> int:
-    """No run is longer than the longest side of the largest box (K, 3)."""
-    return int(size.max()) if len(size) else 1
+class Bounds(NamedTuple):
+    """What no region of a call passes: the matrices are as large as these."""
 
+    ng: int  # grey levels
+    longest: int  # side of a box, and so the longest run
+    pixels: int  # of a box
 
-def most_zones(size: Tensor, ng: int) -> int:
-    """How many different pairs of level and size the zones of any of the boxes (K, 3) can have."""
-    return zone_bound(int(size.prod(1).max()), ng) if len(size) else 1
+    @classmethod
+    def of_values(cls, size: Tensor, n_levels: Tensor) -> Bounds:
+        """Of boxes (K, 3) and highest levels (K,), as tight as they are."""
+        if not len(size):
+            return cls(1, 1, 1)
+        return cls(max(int(n_levels.max()), 1), int(size.max()), int(size.prod(1).max()))
+
+    @classmethod
+    def of_shape(cls, regions: Regions, levels: int) -> Bounds:
+        """Of whatever may lie in images of this shape, without a look at a value."""
+        height, width = regions.images.shape[1:]
+        return cls(levels, max(height, width, 1), max(height * width, 1))
 
 
 def fitting(distances: tuple[int, ...], longest_side: int) -> tuple[int, ...]:
@@ -72,15 +86,18 @@ def split(costs: list[int], limit: int) -> Iterator[slice]:
     yield slice(first, len(costs))
 
 
-def chunks(regions: Regions, settings: RadiomicsSettings) -> Iterator[Regions]:
+def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Iterator[Regions]:
     """The regions in parts whose level volumes (int16, and a mask) take at most a quarter of the memory limit."""
-    sides = regions.box[:, 2:] - regions.box[:, :2]
-    costs = (3 * sides[:, 0] * sides[:, 1] + 2048).tolist()
+    if static:  # each as large as an image
+        height, width = regions.images.shape[1:]
+        costs = [3 * height * width + 2048] * len(regions)
+    else:
+        sides = regions.box[:, 2:] - regions.box[:, :2]
+        costs = (3 * sides[:, 0] * sides[:, 1] + 2048).tolist()
     for rows in split(costs, settings.memory_limit // 4):
         yield regions[rows]
 
 
-def matrix_chunks(size: Tensor, ng: int, settings: RadiomicsSettings) -> Iterator[slice]:
-    """The rows of (K, 3) sizes in parts whose matrices take at most half the memory limit."""
-    pixels = int(size.prod(1).max()) if len(size) else 1
-    return split([matrix_bytes(ng, longest_run(size), pixels, settings)] * len(size), settings.memory_limit // 2)
+def matrix_chunks(count: int, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
+    """The rows of that many regions in parts whose matrices take at most half the memory limit."""
+    return split([matrix_bytes(*bounds, settings)] * count, settings.memory_limit // 2)

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .status import Status
+
 I64, F64 = torch.int64, torch.float64
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +71,38 @@ def image_moments(images: Tensor) -> Tensor:
 @_fake(image_moments)
 def _(images: Tensor) -> Tensor:
     return images.new_empty((images.shape[0], 2), dtype=F64)
+
+
+@_operator
+def region_boxes(given: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Whole pixels of boxes given as (K, 5) float64 rows of image index, x1, y1, x2, y2, for ``count`` images.
+
+    Fractions grow outward; what lies beyond the image is cut off.
+
+    Returns: image index (K,) int64; box (K, 4) int64 y0, x0, y1, x1; status (K,) int32. All 0 but for the status where
+    the region is invalid.
+    """
+    index, (x1, y1, x2, y2) = given[:, 0], given[:, 1:].unbind(1)
+    finite = given[:, 1:].isfinite().all(1)
+    corners = torch.stack([y1.floor(), x1.floor(), y2.ceil(), x2.ceil()], 1).nan_to_num(0.0)
+    clipped = torch.stack([corners[:, n].clamp(0, side) for n, side in enumerate((height, width) * 2)], 1)
+    status = torch.zeros(len(given), dtype=torch.int32, device=given.device)
+    for bad, code in (
+        ((clipped[:, 0] >= clipped[:, 2]) | (clipped[:, 1] >= clipped[:, 3]), Status.BOX_OUTSIDE),
+        ((x2 <= x1) | (y2 <= y1), Status.BOX_INVERTED),
+        (~finite, Status.BOX_NOT_FINITE),
+        (~((index >= 0) & (index < count) & (index == index.floor())), Status.IMAGE_INDEX),
+    ):
+        status = status.masked_fill(bad, int(code))
+    valid = status == Status.OK
+    image_index = torch.where(valid, index, 0.0).to(I64)
+    return image_index, torch.where(valid[:, None], clipped, 0.0).to(I64), status
+
+
+@_fake(region_boxes)
+def _(given: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    k = given.shape[0]
+    return given.new_empty(k, dtype=I64), given.new_empty((k, 4), dtype=I64), given.new_empty(k, dtype=torch.int32)
 
 
 @_operator
@@ -142,23 +176,26 @@ def first_order(
     levels: Tensor,
     start: Tensor,
     size: Tensor,
+    histogram: Tensor,
     normalize_scale: float,
     remove_outliers: float,
     shift: float,
 ) -> Tensor:
-    """Statistics of the intensities where the level is above 0: (K, 15) float64, NaN for an empty region.
+    """Statistics of the intensities where the level is above 0: (K, 17) float64, NaN for an empty region.
 
     Columns: n, sum of (x + shift)^2, minimum, maximum, mean, mean absolute deviation, the same of the pixels from the
-    10th to the 90th percentile, central moments 2, 3, 4, percentiles 10, 25, 50, 75, 90.
+    10th to the 90th percentile, central moments 2, 3, 4, percentiles 10, 25, 50, 75, 90; and of the grey levels, whose
+    ``histogram`` is (K, ng): entropy, sum of squares.
     """
     return _on_host(
-        "first_order", images, moments, image_index, box, levels, start, size, normalize_scale, remove_outliers, shift
-    )
+        "first_order", images, moments, image_index, box, levels, start, size, histogram, normalize_scale,
+        remove_outliers, shift,
+    )  # fmt: skip
 
 
 @_fake(first_order)
 def _(images: Tensor, moments: Any, image_index: Tensor, *rest: Any) -> Tensor:
-    return images.new_empty((image_index.shape[0], 15), dtype=F64)
+    return images.new_empty((image_index.shape[0], 17), dtype=F64)
 
 
 @_operator
@@ -189,28 +226,27 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def glcm_statistics(
-    counts: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the GLCM features need of ``counts`` (K, A, ng, ng), per direction, normalised to probabilities p.
+def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> Tensor:
+    """What the GLCM features need of ``counts`` (K, A, ng, ng), per direction, as probabilities p: (K, A, 29) float64.
 
-    ``log_weights`` (K, A): directions are summed under these weights before anything else, so that A becomes 1; empty:
-    each stands for itself. ``symmetric`` adds the transpose first.
+    ``histogram`` (K, ng) and ``n_levels`` (K,): pixels per grey level, and the highest one. ``log_weights`` (K, A):
+    directions are summed under these weights before anything else, so that A becomes 1; empty: each stands for itself.
+    ``symmetric`` adds the transpose first.
 
-    Returns: (K, A, 2, ng) marginals p_x and p_y; (K, A, 2, 2 ng) diagonals, p_{x+y} from sum 2 and p_{x-y} from 0; and
-    (K, A, 8): total count, sum of p^2, HXY, HXY1, HXY2, largest p, covariance, square of the maximal correlation
-    coefficient. A direction without pairs has total 0 and NaN beside it.
+    Columns: 0 total count; sum of p^2, HXY, HXY1, HXY2, largest p, covariance, square of the maximal correlation
+    coefficient; 8 entropies of p_x, p_y, p_{x+y}, p_{x-y}; 12 means and variances of x and of y (mean, mean, variance,
+    variance); 16 mean and central moments 2, 3, 4 of x + y; 20 mean and variance of k = |x - y|; 22 sums of p times
+    k^2, 1 / (1 + k), 1 / (1 + k^2), 1 / (1 + k / top), 1 / (1 + k^2 / top^2), 1 / k^2 (0 at 0), where top is the
+    highest level; 28 whether the region has a single grey level (1 or 0). A direction without pairs has total 0, its
+    column 28, and NaN between.
     """
-    return _on_host("glcm_statistics", counts, n_levels, log_weights, symmetric)
+    return _on_host("glcm_sums", counts, histogram, n_levels, log_weights, symmetric)
 
 
-@_fake(glcm_statistics)
-def _(counts: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
-    regions, directions, ng = counts.shape[:3]
-    rows = 1 if log_weights.shape[0] else directions
-    shapes = (regions, rows, 2, ng), (regions, rows, 2, 2 * ng), (regions, rows, 8)
-    marginals, diagonals, joint = (counts.new_empty(s, dtype=F64) for s in shapes)
-    return marginals, diagonals, joint
+@_fake(glcm_sums)
+def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> Tensor:
+    regions, directions = counts.shape[:2]
+    return counts.new_empty((regions, 1 if log_weights.shape[0] else directions, 29), dtype=F64)
 
 
 @_operator
@@ -257,68 +293,62 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def ngtdm_pair_sums(pixels: Tensor, differences: Tensor) -> Tensor:
-    """Sums over pairs of levels i, j present, of n (K, ng) int32 pixels and s (K, ng) float64 differences: (K, 3).
+def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
+    """Of n (K, ng) pixels per level and the (K, ng, C) integer sums of :func:`neighbourhood`: (K, 8) float64.
 
-    Columns: |i n_i - j n_j|; |i - j| (n_i s_i + n_j s_j) / (n_i + n_j); (n_i + n_j) (i - j)^2.
+    With s_i, the sum over neighbour counts c of differences / c. Columns: pixels; levels that occur; variance of the
+    levels; sums of s_i and of n_i s_i; and over pairs of levels that occur |i n_i - j n_j|,
+    |i - j| (n_i s_i + n_j s_j) / (n_i + n_j), (n_i + n_j) (i - j)^2.
     """
-    return _on_host("ngtdm_pair_sums", pixels, differences)
+    return _on_host("ngtdm_sums", histogram, differences)
 
 
-@_fake(ngtdm_pair_sums)
-def _(pixels: Tensor, differences: Tensor) -> Tensor:
-    return differences.new_empty((pixels.shape[0], 3))
+@_fake(ngtdm_sums)
+def _(histogram: Tensor, differences: Tensor) -> Tensor:
+    return histogram.new_empty((histogram.shape[0], 8), dtype=F64)
 
 
 @_operator
-def size_statistics(counts: Tensor, n_levels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Marginals and joint sums of ``counts`` (K, A, ng, S) by grey level i and size j = 1 ... S, per direction.
+def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
+    """Sums of ``counts`` (K, A, ng, S) by grey level i and size j = 1 ... S, per direction: (K, A, 15) float64.
 
     ``weights`` (K, A): directions are summed under these weights first, so that A becomes 1; empty: each for itself.
 
-    Returns: (K, A, ng) by level; (K, A, S) by size; (K, A, 5): entropy, and the sums of counts times i^-2 j^-2,
-    i^2 j^-2, i^-2 j^2, i^2 j^2.
+    Columns: total n; entropy; sums of counts times i^-2 j^-2, i^2 j^-2, i^-2 j^2, i^2 j^2, i^-2, i^2, j, j^-2, j^2;
+    sums of squares by level and by size; variance of the levels and of the sizes.
     """
-    return _on_host("size_statistics", counts, n_levels, weights)
+    return _on_host("size_sums", counts, n_levels, weights)
 
 
-@_fake(size_statistics)
-def _(counts: Tensor, n_levels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    regions, directions, ng, sizes = counts.shape
-    rows = 1 if weights.shape[0] else directions
-    by_level, by_size, joint = (counts.new_empty((regions, rows, n), dtype=F64) for n in (ng, sizes, 5))
-    return by_level, by_size, joint
-
-
-@_operator
-def zone_statistics(zones: Tensor, ng: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of a table of zones (K, T, 3): (K, ng) by level; (K, T) by size, at the first row of each; (K, 5)."""
-    return _on_host("zone_statistics", zones, ng)
-
-
-@_fake(zone_statistics)
-def _(zones: Tensor, ng: int) -> tuple[Tensor, Tensor, Tensor]:
-    by_level, by_size, joint = (zones.new_empty((zones.shape[0], n), dtype=F64) for n in (ng, zones.shape[1], 5))
-    return by_level, by_size, joint
+@_fake(size_sums)
+def _(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
+    regions, directions = counts.shape[:2]
+    return counts.new_empty((regions, 1 if weights.shape[0] else directions, 15), dtype=F64)
 
 
 @_operator
-def weighted_sums(rows: Tensor, weights: Tensor) -> Tensor:
-    """Inner products of ``rows`` (K, A, n) with ``weights`` (K or 1, M, n): (K, A, M) float64; zeros add nothing."""
-    return _on_host("weighted_sums", rows, weights)
+def zone_sums(zones: Tensor, ng: int) -> Tensor:
+    """The columns of :func:`size_sums` of a table of zones (K, T, 3) of level, size, count: (K, 15) float64."""
+    return _on_host("zone_sums", zones, ng)
 
 
-@_fake(weighted_sums)
-def _(rows: Tensor, weights: Tensor) -> Tensor:
-    return rows.new_empty((*rows.shape[:2], weights.shape[1]), dtype=F64)
+@_fake(zone_sums)
+def _(zones: Tensor, ng: int) -> Tensor:
+    return zones.new_empty((zones.shape[0], 15), dtype=F64)
 
 
 @_operator
-def entropy(rows: Tensor) -> Tensor:
-    """-sum p log2(p + 2.2e-16) of histograms (K, A, n), p normalised: (K, A) float64, NaN where empty."""
-    return _on_host("entropy", rows)
+def features(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
+    """The formulas of the features of one class, ``names`` joined by commas: (K, F) float64.
+
+    ``sums`` (K, A, C) are the columns of the class's ``Sums``, but for the spacing, which is (K, 2) y, x. Each feature
+    is the mean over the directions whose first column is above 0; NaN if there is none, unless its formula says else.
+    """
+    from .features import CLASSES, evaluate
+
+    return evaluate(*CLASSES[class_name], sums, spacing, names.split(","))
 
 
-@_fake(entropy)
-def _(rows: Tensor) -> Tensor:
-    return rows.new_empty(rows.shape[:2], dtype=F64)
+@_fake(features)
+def _(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
+    return sums.new_empty((sums.shape[0], names.count(",") + 1))

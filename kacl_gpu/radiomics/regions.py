@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import ops
 from .settings import RadiomicsSettings
 from .status import Status
 
@@ -57,8 +58,13 @@ class Regions:
         return Regions(self.images, self.masks, *rows)
 
 
-def make_regions(images: Tensor, boxes: Boxes | None, masks: Tensor | None, spacing: Spacing | None) -> Regions:
-    """Checks shapes, types and devices (ValueError, TypeError) and marks each region that has no pixels to look at."""
+def make_regions(
+    images: Tensor, boxes: Boxes | None, masks: Tensor | None, spacing: Spacing | None, check_values: bool = True
+) -> Regions:
+    """Checks shapes, types and devices (ValueError, TypeError) and marks each region that has no pixels to look at.
+
+    ``check_values``: look at the spacing also where that waits for a device.
+    """
     images = _checked_images(images, "images")
     count, height, width = images.shape
     if masks is not None:
@@ -71,29 +77,14 @@ def make_regions(images: Tensor, boxes: Boxes | None, masks: Tensor | None, spac
     if boxes is not None:
         given = _as_rows(boxes, images)
     elif masks is not None:
-        whole = torch.tensor([0.0, 0.0, width, height], dtype=torch.float64, device=images.device)
-        index = torch.arange(count, dtype=torch.float64, device=images.device)
-        given = torch.cat([index[:, None], whole.expand(count, 4)], 1)
+        given = torch.zeros((count, 5), dtype=torch.float64, device=images.device)
+        given[:, 0] = torch.arange(count, device=images.device)
+        given[:, 3], given[:, 4] = width, height
     else:
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
 
-    index, (x1, y1, x2, y2) = given[:, 0], given[:, 1:].unbind(1)
-    finite = given[:, 1:].isfinite().all(1)
-    corners = torch.stack([y1.floor(), x1.floor(), y2.ceil(), x2.ceil()], 1)  # fractions grow outward
-    limit = torch.tensor([height, width, height, width], dtype=torch.float64, device=images.device)
-    clipped = corners.nan_to_num(0.0).clamp(min=torch.zeros_like(limit), max=limit)
-    status = torch.zeros(len(given), dtype=torch.int32, device=images.device)
-    for bad, code in (
-        ((clipped[:, 0] >= clipped[:, 2]) | (clipped[:, 1] >= clipped[:, 3]), Status.BOX_OUTSIDE),
-        ((x2 <= x1) | (y2 <= y1), Status.BOX_INVERTED),
-        (~finite, Status.BOX_NOT_FINITE),
-        (~((index >= 0) & (index < count) & (index == index.floor())), Status.IMAGE_INDEX),
-    ):
-        status = status.masked_fill(bad, int(code))
-    valid = status == Status.OK
-    image_index = torch.where(valid, index, 0.0).to(torch.int64)
-    box = torch.where(valid[:, None], clipped, 0.0).to(torch.int64)
-    spacing_of_image = _checked_spacing(spacing, images)
+    image_index, box, status = ops.region_boxes(given, count, height, width)
+    spacing_of_image = _checked_spacing(spacing, images, check_values)
     # K regions of no image at all (B = 0) are none of them valid, and have no row of spacings to take
     rows = spacing_of_image[image_index] if count else spacing_of_image.new_ones((len(given), 2))
     return Regions(images, masks, image_index, box, rows, status, given)
@@ -172,7 +163,7 @@ def _checked_boxes(name: str, boxes: Tensor, images: Tensor) -> Tensor:
     return boxes.detach().to(torch.float64)
 
 
-def _checked_spacing(spacing: Spacing | None, images: Tensor) -> Tensor:
+def _checked_spacing(spacing: Spacing | None, images: Tensor, check_values: bool) -> Tensor:
     """(B, 2) float64 y, x of each image."""
     count = len(images)
     if spacing is None:
@@ -181,11 +172,15 @@ def _checked_spacing(spacing: Spacing | None, images: Tensor) -> Tensor:
         if isinstance(spacing, Tensor) and spacing.is_complex():
             raise TypeError("complex numbers")
         device = spacing.device if isinstance(spacing, Tensor) else "cpu"
-        spacing = torch.as_tensor(spacing, dtype=torch.float64, device=device)
+        rows = torch.as_tensor(spacing, dtype=torch.float64, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"spacing must be numbers (y, x), one pair or one an image, got {spacing!r}") from error
-    if spacing.shape not in ((2,), (count, 2)):
-        raise ValueError(f"spacing must have shape (2,) or ({count}, 2), y before x, got {tuple(spacing.shape)}")
-    if not bool((spacing.isfinite() & (spacing > 0)).all()):
-        raise ValueError(f"spacing must be finite and above 0, got {spacing.tolist()}")
-    return spacing.detach().to(images.device).expand(count, 2)
+    if rows.shape not in ((2,), (count, 2)):
+        raise ValueError(f"spacing must have shape (2,) or ({count}, 2), y before x, got {tuple(rows.shape)}")
+    on_host = rows.device.type == "cpu"
+    if (check_values or on_host) and not bool((rows.isfinite() & (rows > 0)).all()):
+        raise ValueError(f"spacing must be finite and above 0, got {rows.tolist()}")
+    if on_host and rows.ndim == 1:  # filled in there: a copy would wait
+        y, x = rows.tolist()
+        return torch.stack([torch.full((count,), s, dtype=torch.float64, device=images.device) for s in (y, x)], 1)
+    return rows.to(images.device).expand(count, 2)

@@ -6,28 +6,26 @@ imports it before the first call on the CPU.
 """
 
 from .first_order import first_order
-from .glcm import glcm, glcm_statistics
+from .glcm import glcm, glcm_sums
 from .glrlm import glrlm
-from .glszm import glszm, zone_statistics
+from .glszm import glszm, zone_sums
 from .levels import discretise, image_moments, level_histogram
-from .neighbourhood import neighbourhood, ngtdm_pair_sums
+from .neighbourhood import neighbourhood, ngtdm_sums
 from .shape2d import shape2d
-from .sums import entropy, size_statistics, weighted_sums
+from .sums import size_sums
 
 __all__ = [
     "discretise",
-    "entropy",
     "first_order",
     "glcm",
-    "glcm_statistics",
+    "glcm_sums",
     "glrlm",
     "glszm",
     "image_moments",
     "level_histogram",
     "neighbourhood",
-    "ngtdm_pair_sums",
+    "ngtdm_sums",
     "shape2d",
-    "size_statistics",
-    "weighted_sums",
-    "zone_statistics",
+    "size_sums",
+    "zone_sums",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ._regions import Array, for_each, volume
 from .levels import count, intensities, small_integers
+from .sums import entropy, squares
 
 PERCENTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 SLICES = 1024
@@ -19,12 +20,14 @@ def first_order(
     levels: Array,
     start: Array,
     size: Array,
+    histogram: Array,
     normalize_scale: float,
     remove_outliers: float,
     shift: float,
 ) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.first_order`."""
-    out = np.full((len(box), 15), np.nan)
+    out = np.full((len(box), 17), np.nan)
+    of_levels = histogram.astype(np.float64)[:, None]
 
     integers = small_integers(images, moments)
 
@@ -38,7 +41,8 @@ def first_order(
             y0, x0, y1, x1 = box[k]
             values = integers[image_index[k], y0:y1, x0:x1]
         pixels = values.ravel() if inside.all() else values[inside]
-        out[k] = statistics_of(*integer_histogram(pixels), shift)
+        out[k, :15] = statistics_of(*integer_histogram(pixels), shift)
+        out[k, 15:] = entropy(of_levels[k, None])[0, 0], squares(of_levels[k, None])[0, 0]
 
     for_each(task, len(box), len(levels) if integers is None else len(levels) // 4)  # as in discretise
     return out
@@ -65,7 +69,7 @@ def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
 
 
 def statistics_of(values: Array, counts: Array | None, shift: float) -> list[float]:
-    """The columns, of one region's pixels, or of its distinct values in ascending order and their counts.
+    """The first fifteen columns, of one region's pixels, or of its distinct values in ascending order and their counts.
 
     NumPy sums pairwise, which is accurate, and what the reference does.
     """

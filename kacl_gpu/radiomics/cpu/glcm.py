@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ._regions import Array, at, for_each, jit, volume, with_margin
-from .sums import EPS
+from .sums import EPS, central_moments, entropy, weighted_sums
 
 
 def glcm(levels: Array, start: Array, size: Array, offsets: Array, ng: int) -> Array:
@@ -30,8 +30,36 @@ def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array
                 out[a, at(i), at(levels[at(p + steps[a])])] += 1
 
 
-def glcm_statistics(counts: Array, n_levels: Array, log_weights: Array, symmetric: bool) -> tuple[Array, Array, Array]:
-    """See :func:`kacl_gpu.radiomics.ops.glcm_statistics`."""
+def glcm_sums(counts: Array, histogram: Array, n_levels: Array, log_weights: Array, symmetric: bool) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.glcm_sums`."""
+    marginals, diagonals, joint = statistics_of_directions(counts, n_levels, log_weights, symmetric)
+    ng = counts.shape[-1]
+    (x, y), (added, subtracted) = marginals.transpose(2, 0, 1, 3), diagonals.transpose(2, 0, 1, 3)
+    level, k, top = np.arange(1.0, ng + 1), np.arange(2.0 * ng), n_levels[:, None].astype(np.float64)
+    (mean_x, variance_x, *_), (mean_y, variance_y, *_) = central_moments(x, level), central_moments(y, level)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a region without levels has no top
+        of_differences = weighted_sums(
+            subtracted,
+            *(k * k, 1 / (1 + k), 1 / (1 + k * k), 1 / (1 + k / top), 1 / (1 + (k * k) / (top * top))),
+            1 / np.where(k == 0, np.inf, k * k),
+        )
+    sums = [
+        *(entropy(rows) for rows in (x, y, added, subtracted)),
+        *(mean_x, mean_y, variance_x, variance_y),
+        *central_moments(added, k + 2),
+        *central_moments(subtracted, k)[:2],
+        *of_differences,
+    ]
+    flat = np.broadcast_to(((histogram > 0).sum(1) == 1)[:, None], joint.shape[:2])
+    table = np.stack([*np.moveaxis(joint, 2, 0), *sums, flat], 2)
+    table[..., 1:-1][joint[..., 0] == 0] = np.nan
+    return table
+
+
+def statistics_of_directions(
+    counts: Array, n_levels: Array, log_weights: Array, symmetric: bool
+) -> tuple[Array, Array, Array]:
+    """Marginals p_x, p_y (K, A, 2, ng); p_{x+y} from sum 2 and p_{x-y} from 0 (K, A, 2, 2 ng); columns 0 to 7."""
     regions, directions, ng = counts.shape[:3]
     rows = 1 if len(log_weights) else directions
     marginals = np.zeros((regions, rows, 2, ng))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._regions import Array, at, for_each, jit, volume, with_margin
-from .sums import statistics_of_triples
+from .sums import statistics_of_triples, sums_of_marginals
 
 SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
 
@@ -88,8 +88,8 @@ def find_zones(
     return zones
 
 
-def zone_statistics(zones: Array, ng: int) -> tuple[Array, Array, Array]:
-    """See :func:`kacl_gpu.radiomics.ops.zone_statistics`."""
+def zone_sums(zones: Array, ng: int) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, rows = zones.shape[:2]
     row, n = np.nonzero(zones[..., 2])
     level, size, count = zones[row, n].T
@@ -99,4 +99,5 @@ def zone_statistics(zones: Array, ng: int) -> tuple[Array, Array, Array]:
     by_level, joint = statistics_of_triples(row, level - 1, size - 1, count.astype(np.float64), regions, ng)
     by_size = np.zeros((regions, rows))
     by_size[row[new], n[new]] = np.add.reduceat(count, np.flatnonzero(new))
-    return by_level, by_size, joint
+    sums = sums_of_marginals(by_level[:, None], by_size[:, None], zones[..., 1].astype(np.float64), joint[:, None])
+    return sums[:, 0]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._regions import Array, at, for_each, jit, volume, with_margin
+from .sums import central_moments, weighted_sums
 
 
 def neighbourhood(
@@ -65,12 +66,19 @@ def gather(here: Array, there: Array, gldm_a: int, count: Array, total: Array, d
         dependent[x] += inside & np.int32(abs(j - i) <= gldm_a)
 
 
-def ngtdm_pair_sums(pixels: Array, differences: Array) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.ngtdm_pair_sums`."""
-    out = np.zeros((len(pixels), 3))
-    for k in range(len(pixels)):
-        sums_over_pairs(pixels[k], differences[k], np.flatnonzero(pixels[k]), out[k])
-    return out
+def ngtdm_sums(histogram: Array, differences: Array) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
+    counts = np.maximum(np.arange(differences.shape[-1], dtype=np.float64), 1)  # no neighbours, no difference
+    (s,) = weighted_sums(differences.astype(np.float64), 1 / counts)
+    n = histogram.astype(np.float64)[:, None]
+    total, ns = weighted_sums(n, np.ones_like(s), s)
+    (s_total,) = weighted_sums(s[:, None], np.ones(s.shape[1]))
+    variance = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1]
+    present = (n > 0).sum(-1)
+    pairs = np.zeros((len(s), 3))
+    for k in range(len(s)):
+        sums_over_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), pairs[k])
+    return np.concatenate([total, present, variance, s_total, ns, pairs], 1)
 
 
 @jit

@@ -18,11 +18,12 @@ def total(terms: Array) -> Any:
     return np.cumsum(terms, axis=-1)[..., -1] if terms.shape[-1] else np.zeros(terms.shape[:-1])
 
 
-def weighted_sums(rows: Array, weights: Array) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.weighted_sums`."""
-    out = np.zeros((*rows.shape[:2], weights.shape[1]))
-    inner_products(rows, weights, out)  # too little work for threads
-    return out
+def weighted_sums(rows: Array, *weights: Array) -> Array:
+    """Inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
+    stacked = np.stack(np.broadcast_arrays(*(np.atleast_2d(w) for w in weights)), 1)
+    out = np.zeros((*rows.shape[:2], len(weights)))
+    inner_products(rows, stacked, out)  # too little work for threads
+    return np.moveaxis(out, 2, 0)
 
 
 @jit
@@ -38,14 +39,56 @@ def inner_products(rows: Array, weights: Array, out: Array) -> None:
 
 
 def entropy(rows: Array) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.entropy`."""
+    """-sum p log2(p + eps) of histograms (K, A, n), p normalised: (K, A), NaN where empty."""
     with np.errstate(invalid="ignore"):
         p = rows / total(rows)[..., None]
     return -total(p * np.log2(p + EPS))
 
 
+def squares(rows: Array) -> Array:
+    """Sum of squares of each row of (K, A, n): (K, A)."""
+    flat = rows.reshape(-1, rows.shape[-1])
+    return weighted_sums(flat[:, None], flat)[0].reshape(rows.shape[:-1])
+
+
+def central_moments(rows: Array, values: Array) -> tuple[Array, ...]:
+    """Mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
+
+    NaN of an empty histogram; of a single value the moments are exactly 0.
+    """
+    n, first = weighted_sums(rows, np.ones_like(values), values)
+    with np.errstate(invalid="ignore"):
+        mean = first / n
+    d = (np.atleast_2d(values)[:, None] - mean[..., None]).reshape(-1, rows.shape[-1])
+    square = d * d
+    powers = weighted_sums(rows.reshape(-1, 1, rows.shape[-1]), square, square * d, square * square)
+    one = (rows > 0).sum(-1) == 1
+    with np.errstate(invalid="ignore"):
+        return mean, *(np.where(one, 0.0, p.reshape(mean.shape) / n) for p in powers)
+
+
+def size_sums(counts: Array, n_levels: Array, weights: Array) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.size_sums`."""
+    by_level, by_size, joint = size_statistics(counts, n_levels, weights)
+    return sums_of_marginals(by_level, by_size, np.arange(1.0, by_size.shape[-1] + 1), joint)
+
+
+def sums_of_marginals(by_level: Array, by_size: Array, sizes: Array, joint: Array) -> Array:
+    """Marginals (K, A, ng) and (K, A, S), the sizes (S,) or (K, S) they stand for, joint sums (K, A, 5): (K, A, 15)."""
+    i = np.arange(1.0, by_level.shape[-1] + 1)
+    with np.errstate(divide="ignore"):  # unused rows of a table of zones have size 0
+        small = 1 / (sizes * sizes)
+    n, low, high = weighted_sums(by_level, np.ones_like(i), 1 / (i * i), i * i)
+    rest = (
+        *weighted_sums(by_size, sizes, small, sizes * sizes),
+        *(squares(by_level), squares(by_size)),
+        *(central_moments(by_level, i)[1], central_moments(by_size, sizes)[1]),
+    )
+    return np.stack([n, *np.moveaxis(joint, 2, 0), low, high, *rest], 2)
+
+
 def size_statistics(counts: Array, n_levels: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """See :func:`kacl_gpu.radiomics.ops.size_statistics`."""
+    """Marginals (K, A, ng) by level and (K, A, S) by size of the counts, and joint sums (K, A, 5)."""
     regions, directions, ng, sizes = counts.shape
     rows = 1 if len(weights) else directions
     by_level, by_size = np.zeros((regions, rows, ng)), np.zeros((regions, rows, sizes))

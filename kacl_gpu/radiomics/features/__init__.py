@@ -1,1 +1,20 @@
-"""The features: one file a class, each a literal tuple of names and formulas in torch, one code for every device."""
+"""The features: one file a class, each a literal tuple of names and formulas, one code for every device."""
+
+from typing import Any
+
+from . import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape2d
+from .sizes import SizeSums
+from .spec import FeatureSpec, evaluate
+
+# class name -> its features, and the named tuple of sums that their formulas see
+CLASSES: dict[str, tuple[tuple[FeatureSpec[Any], ...], Any]] = {
+    "firstorder": (firstorder.FEATURES, firstorder.Sums),
+    "shape2D": (shape2d.FEATURES, shape2d.Sums),
+    "glcm": (glcm.FEATURES, glcm.Sums),
+    "glrlm": (glrlm.FEATURES, SizeSums),
+    "glszm": (glszm.FEATURES, SizeSums),
+    "ngtdm": (ngtdm.FEATURES, ngtdm.Sums),
+    "gldm": (gldm.FEATURES, SizeSums),
+}
+
+__all__ = ["CLASSES", "evaluate"]

@@ -1,17 +1,15 @@
 """First-order features (``radiomics.firstorder``)."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import ops
-from .spec import FeatureSpec, evaluate, squares
+from .spec import FeatureSpec
 
 
 class Sums(NamedTuple):
-    """Each (K,) float64; the first fifteen are the columns of ``ops.first_order``."""
+    """Each (K, 1) float64; all but the last two are the columns of ``ops.first_order``."""
 
     n: Tensor
     energy: Tensor
@@ -30,7 +28,8 @@ class Sums(NamedTuple):
     p90: Tensor
     entropy: Tensor  # of the grey levels
     level_squares: Tensor  # sum over levels of n_i^2
-    pixel_area: Tensor
+    spacing_y: Tensor
+    spacing_x: Tensor
 
 
 def _standardised(moment: Tensor, m2: Tensor, power: Tensor) -> Tensor:
@@ -54,14 +53,7 @@ FEATURES: tuple[FeatureSpec[Sums], ...] = (
     FeatureSpec("RobustMeanAbsoluteDeviation", lambda s: s.robust_mad, "1128"),
     FeatureSpec("RootMeanSquared", lambda s: torch.sqrt(s.energy / s.n), "5ZWQ"),
     FeatureSpec("Skewness", lambda s: _standardised(s.m3, s.m2, s.m2 * torch.sqrt(s.m2)), "KE2M"),
-    FeatureSpec("TotalEnergy", lambda s: s.energy * s.pixel_area),
+    FeatureSpec("TotalEnergy", lambda s: s.energy * (s.spacing_y * s.spacing_x)),
     FeatureSpec("Uniformity", lambda s: s.level_squares / (s.n * s.n), "BJ5W"),
     FeatureSpec("Variance", lambda s: s.m2, "ECT3"),
 )
-
-
-def firstorder(statistics: Tensor, histogram: Tensor, spacing: Tensor, names: Sequence[str]) -> Tensor:
-    """(K, 15) of ``ops.first_order``, (K, ng) pixels per grey level, (K, 2) spacing -> (K, F) float64."""
-    levels = histogram.to(torch.float64)[:, None]
-    extra = ops.entropy(levels)[:, 0], squares(levels)[:, 0], spacing[:, 0] * spacing[:, 1]
-    return evaluate(FEATURES, Sums._make([*statistics.unbind(1), *extra]), names)

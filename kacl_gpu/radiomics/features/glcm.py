@@ -6,15 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import ops
-from .spec import FeatureSpec, central_moments, evaluate, inner, lengths, mean_over_directions, numbers
+from .spec import FeatureSpec, lengths
 
 EPS = 2.0**-52
 
 
 class Sums(NamedTuple):
-    """Each (K, A) float64. x and y are the levels of a pair's two pixels; h are entropies in bits."""
+    """Each (K, A) float64, the columns of ``ops.glcm_sums``.
 
+    x and y are the levels of a pair's two pixels; h are entropies in bits.
+    """
+
+    total: Tensor
     energy: Tensor
     hxy: Tensor
     hxy1: Tensor
@@ -42,7 +45,7 @@ class Sums(NamedTuple):
     inverse_normalised: Tensor
     inverse_square_normalised: Tensor
     inverse_variance: Tensor
-    flat: Tensor  # (K, 1) bool: one grey level in the whole region
+    flat: Tensor  # 1 where the whole region has one grey level, else 0
 
 
 def _correlation(s: Sums) -> Tensor:
@@ -82,7 +85,12 @@ FEATURES: tuple[FeatureSpec[Sums], ...] = (
     FeatureSpec("JointAverage", lambda s: s.mean_x, "60VM"),
     FeatureSpec("JointEnergy", lambda s: s.energy, "8ZQL"),
     FeatureSpec("JointEntropy", lambda s: s.hxy, "TU9B"),
-    FeatureSpec("MCC", lambda s: torch.where(s.flat, 1.0, torch.sqrt(s.mcc_square))),
+    # 1 on one level, also without any pairs: PyRadiomics returns before it looks at a direction
+    FeatureSpec(
+        "MCC",
+        lambda s: torch.where(s.flat > 0, 1.0, torch.sqrt(s.mcc_square)),
+        otherwise=lambda s: torch.where(s.flat > 0, 1.0, torch.nan),
+    ),
     FeatureSpec("MaximumProbability", lambda s: s.maximum, "GYBY"),
     FeatureSpec("SumAverage", lambda s: s.sum_mean, "ZGXS"),
     FeatureSpec("SumEntropy", lambda s: s.h_sum, "P6QZ"),
@@ -94,45 +102,3 @@ def log_weights(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Te
     """(K, A) minus the squared length of each offset; 0 for "no_weighting"; empty without a norm."""
     length = lengths(offsets, spacing, norm)
     return torch.zeros_like(length) if norm == "no_weighting" else -(length * length)
-
-
-def glcm(
-    counts: Tensor, histogram: Tensor, n_levels: Tensor, weights: Tensor, symmetric: bool, names: Sequence[str]
-) -> Tensor:
-    """Counts (K, A, ng, ng), histogram (K, ng), highest level (K,), log weights (K, A) or empty -> (K, F) float64."""
-    marginals, diagonals, joint = ops.glcm_statistics(counts, n_levels, weights, symmetric)
-    ng = counts.shape[-1]
-    (x, y), (added, subtracted) = marginals.unbind(2), diagonals.unbind(2)
-    level, k = numbers(1, ng, x), numbers(0, 2 * ng, x)
-    top = n_levels.to(torch.float64)[:, None]
-    mean_x, variance_x, *_ = central_moments(x, level)
-    mean_y, variance_y, *_ = central_moments(y, level)
-    difference_mean, difference_m2, *_ = central_moments(subtracted, k)
-    of_differences = inner(
-        subtracted,
-        k * k,
-        1 / (1 + k),
-        1 / (1 + k * k),
-        1 / (1 + k / top),
-        1 / (1 + (k * k) / (top * top)),
-        1 / (k * k).masked_fill(k == 0, torch.inf),
-    )
-    total, *of_joint = joint.unbind(-1)
-    flat = ((histogram > 0).sum(1) == 1)[:, None]
-    values = Sums._make([
-        *of_joint,
-        *(ops.entropy(rows.contiguous()) for rows in (x, y, added, subtracted)),
-        mean_x,
-        mean_y,
-        variance_x,
-        variance_y,
-        *central_moments(added, k + 2),
-        difference_mean,
-        difference_m2,
-        *of_differences,
-        flat,
-    ])  # fmt: skip
-    table = mean_over_directions(evaluate(FEATURES, values, names), total > 0)
-    # one level and no pairs: PyRadiomics' MCC is 1 before it looks at any direction
-    always = torch.tensor([name == "MCC" for name in names], device=table.device)
-    return torch.where(flat & always, 1.0, table)

@@ -1,13 +1,7 @@
 """Grey-level dependence features (``radiomics.gldm``)."""
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
-from .. import ops
-from .sizes import SizeSums, size_sums
-from .spec import FeatureSpec, evaluate, numbers
+from .sizes import SizeSums
+from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("DependenceEntropy", lambda s: s.entropy, "FCBV"),
@@ -25,11 +19,3 @@ FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("SmallDependenceHighGrayLevelEmphasis", lambda s: s.small_high / s.n, "JA6D"),
     FeatureSpec("SmallDependenceLowGrayLevelEmphasis", lambda s: s.small_low / s.n, "EQ3F"),
 )
-
-
-def gldm(counts: Tensor, n_levels: Tensor, names: Sequence[str]) -> Tensor:
-    """Counts (K, ng, 1 + neighbours), highest level (K,) -> (K, F) float64; size is dependent neighbours + 1."""
-    no_weights = n_levels.new_empty((0, 0), dtype=torch.float64)
-    by_level, by_size, joint = ops.size_statistics(counts[:, None], n_levels, no_weights)
-    sums = size_sums(by_level, by_size, numbers(1, by_size.shape[-1], by_size)[None], joint)
-    return evaluate(FEATURES, sums, names)[:, 0]

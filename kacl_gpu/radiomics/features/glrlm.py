@@ -1,12 +1,7 @@
 """Grey-level run-length features (``radiomics.glrlm``), each the mean over the directions that have runs."""
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
-from .. import ops
-from .sizes import SizeSums, size_sums
-from .spec import FeatureSpec, evaluate, mean_over_directions, numbers
+from .sizes import SizeSums
+from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("GrayLevelNonUniformity", lambda s: s.level_squares / s.n, "R5YN"),
@@ -26,10 +21,3 @@ FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("ShortRunHighGrayLevelEmphasis", lambda s: s.small_high / s.n, "GD3A"),
     FeatureSpec("ShortRunLowGrayLevelEmphasis", lambda s: s.small_low / s.n, "HTZT"),
 )
-
-
-def glrlm(counts: Tensor, n_levels: Tensor, weights: Tensor, names: Sequence[str]) -> Tensor:
-    """Counts (K, A, ng, runs), highest level (K,), direction weights (K, A) or empty -> (K, F) float64."""
-    by_level, by_size, joint = ops.size_statistics(counts, n_levels, weights)
-    sums = size_sums(by_level, by_size, numbers(1, by_size.shape[-1], by_size)[None], joint)
-    return mean_over_directions(evaluate(FEATURES, sums, names), sums.n > 0)

@@ -1,13 +1,7 @@
 """Grey-level size-zone features (``radiomics.glszm``)."""
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
-from .. import ops
-from .sizes import SizeSums, size_sums
-from .spec import FeatureSpec, evaluate
+from .sizes import SizeSums
+from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("GrayLevelNonUniformity", lambda s: s.level_squares / s.n, "JNSA"),
@@ -27,11 +21,3 @@ FEATURES: tuple[FeatureSpec[SizeSums], ...] = (
     FeatureSpec("ZonePercentage", lambda s: s.n / s.pixels, "P30P"),
     FeatureSpec("ZoneVariance", lambda s: s.size_variance, "3NSA"),
 )
-
-
-def glszm(zones: Tensor, ng: int, names: Sequence[str]) -> Tensor:
-    """Zones (K, T, 3) of level, size, count -> (K, F) float64."""
-    by_level, by_size, joint = ops.zone_statistics(zones, ng)
-    sizes = zones[..., 1].to(torch.float64)
-    sums = size_sums(by_level[:, None], by_size[:, None], sizes, joint[:, None])
-    return evaluate(FEATURES, sums, names)[:, 0]

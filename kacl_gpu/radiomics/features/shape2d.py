@@ -1,49 +1,62 @@
 """2D shape features (``radiomics.shape2D``)."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .spec import FeatureSpec, evaluate
+from .spec import FeatureSpec
 
 
 class Sums(NamedTuple):
-    """Each (K,) float64, in units of the spacing."""
+    """Each (K, 1) float64; all but the last two are the columns of ``ops.shape2d``."""
 
-    pixel_surface: Tensor
-    surface: Tensor
-    perimeter: Tensor
-    diameter: Tensor
-    major: Tensor  # eigenvalues of the covariance of the pixels' positions
-    minor: Tensor
+    n: Tensor
+    vertical: Tensor  # pieces of outline, in pixels
+    horizontal: Tensor
+    diagonal: Tensor  # of half a pixel's diagonal
+    eight_areas: Tensor  # in pixels
+    diameter: Tensor  # in units of the spacing
+    yy: Tensor  # n^2 times the covariances of the pixels' indices
+    xx: Tensor
+    yx: Tensor
+    spacing_y: Tensor
+    spacing_x: Tensor
+
+
+def _surface(s: Sums) -> Tensor:
+    return s.eight_areas / 8 * (s.spacing_y * s.spacing_x)
+
+
+def _perimeter(s: Sums) -> Tensor:
+    y, x = s.spacing_y, s.spacing_x
+    return s.vertical * y + s.horizontal * x + s.diagonal * (0.5 * torch.sqrt(y * y + x * x))
+
+
+def _major(s: Sums) -> Tensor:
+    """n^2 times the larger eigenvalue of the covariance of the pixels' positions."""
+    yy, xx = s.yy * (s.spacing_y * s.spacing_y), s.xx * (s.spacing_x * s.spacing_x)
+    yx = s.yx * (s.spacing_y * s.spacing_x)
+    return 0.5 * (yy + xx + torch.sqrt((yy - xx) * (yy - xx) + 4 * (yx * yx)))
+
+
+def _minor(s: Sums) -> Tensor:
+    """The smaller one, from the determinant, which for pixels on one line is a difference of equal numbers: 0."""
+    area = s.spacing_y * s.spacing_x
+    determinant = torch.clamp(s.yy * s.xx - s.yx * s.yx, min=0.0) * (area * area)
+    major = _major(s)
+    return torch.where(major > 0, determinant / major, 0.0)
 
 
 FEATURES: tuple[FeatureSpec[Sums], ...] = (
-    FeatureSpec("Elongation", lambda s: torch.sqrt(s.minor / s.major)),
-    FeatureSpec("MajorAxisLength", lambda s: 4 * torch.sqrt(s.major)),
+    FeatureSpec("Elongation", lambda s: torch.sqrt(_minor(s) / _major(s))),
+    FeatureSpec("MajorAxisLength", lambda s: 4 * torch.sqrt(_major(s) / (s.n * s.n))),
     FeatureSpec("MaximumDiameter", lambda s: s.diameter),
-    FeatureSpec("MeshSurface", lambda s: s.surface),
-    FeatureSpec("MinorAxisLength", lambda s: 4 * torch.sqrt(s.minor)),
-    FeatureSpec("Perimeter", lambda s: s.perimeter),
-    FeatureSpec("PerimeterSurfaceRatio", lambda s: s.perimeter / s.surface),
-    FeatureSpec("PixelSurface", lambda s: s.pixel_surface),
-    FeatureSpec("Sphericity", lambda s: 2 * torch.sqrt(math.pi * s.surface) / s.perimeter),
+    FeatureSpec("MeshSurface", _surface),
+    FeatureSpec("MinorAxisLength", lambda s: 4 * torch.sqrt(_minor(s) / (s.n * s.n))),
+    FeatureSpec("Perimeter", _perimeter),
+    FeatureSpec("PerimeterSurfaceRatio", lambda s: _perimeter(s) / _surface(s)),
+    FeatureSpec("PixelSurface", lambda s: s.n * (s.spacing_y * s.spacing_x)),
+    FeatureSpec("Sphericity", lambda s: 2 * torch.sqrt(math.pi * _surface(s)) / _perimeter(s)),
 )
-
-
-def shape2d(statistics: Tensor, spacing: Tensor, names: Sequence[str]) -> Tensor:
-    """(K, 9) of ``ops.shape2d``, (K, 2) spacing -> (K, F) float64."""
-    n, vertical, horizontal, diagonal, eight_areas, diameter, yy, xx, yx = statistics.unbind(1)
-    y, x = spacing.unbind(1)
-    area = y * x
-    perimeter = vertical * y + horizontal * x + diagonal * (0.5 * torch.sqrt(y * y + x * x))
-    # The smaller eigenvalue from the determinant, which for pixels on one line is a difference of equal numbers: 0.
-    determinant = torch.clamp(yy * xx - yx * yx, min=0.0) * (area * area)
-    yy, xx, yx = yy * (y * y), xx * (x * x), yx * area
-    major = 0.5 * (yy + xx + torch.sqrt((yy - xx) * (yy - xx) + 4 * (yx * yx)))
-    minor = torch.where(major > 0, determinant / major, 0.0)
-    sums = Sums(n * area, eight_areas / 8 * area, perimeter, diameter, major / (n * n), minor / (n * n))
-    return evaluate(FEATURES, sums, names)

@@ -1,13 +1,11 @@
-"""What a feature is, and what the classes share."""
+"""What a feature is, and how the features of a class are evaluated."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
-
-from .. import ops
 
 S = TypeVar("S")
 
@@ -17,67 +15,49 @@ class FeatureSpec(Generic[S]):
     """A feature: PyRadiomics' name, its formula over the class's sums, and its identifier in the IBSI reference manual.
 
     The formulas are PyRadiomics' own (documentation of ``radiomics.<class>``); IBSI's differs where ``ibsi`` is empty.
+    They are evaluated by torch, and translated for the GPU (``kernels/features.py``), which knows arithmetic,
+    comparisons and torch's where, sqrt, exp, maximum and clamp(min=).
     """
 
     name: str
-    formula: Callable[[S], Tensor]  # -> (K,), or (K, A) a direction
+    formula: Callable[[S], Tensor]  # -> (K, A)
     ibsi: str = ""
+    otherwise: Callable[[S], Tensor] | None = None  # the same where no direction has anything, else NaN
 
 
-def evaluate(features: Sequence[FeatureSpec[S]], sums: S, names: Sequence[str]) -> Tensor:
-    """The named features side by side: (..., len(names)) float64."""
-    formulas = {feature.name: feature.formula for feature in features}
-    return torch.stack([formulas[name](sums) for name in names], -1)
-
-
-def mean_over_directions(values: Tensor, present: Tensor) -> Tensor:
-    """(K, A, F) -> (K, F): the mean over the directions present (K, A); NaN where there is none."""
-    values = torch.where(present[..., None], values, 0.0).transpose(1, 2)
-    ones = torch.ones((1, 1, values.shape[2]), dtype=values.dtype, device=values.device)
-    return ops.weighted_sums(values.contiguous(), ones)[..., 0] / present.sum(1, keepdim=True)
-
-
-def inner(rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-    """Inner products of rows (K, A, n) with each of the weights, (n,) or (K, n): as many tensors (K, A)."""
-    stacked = torch.stack(torch.broadcast_tensors(*(torch.atleast_2d(w) for w in weights)), 1)
-    return ops.weighted_sums(rows.contiguous(), stacked.contiguous()).unbind(-1)
-
-
-def central_moments(rows: Tensor, values: Tensor) -> tuple[Tensor, ...]:
-    """Mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
-
-    NaN of an empty histogram; of a single value the moments are exactly 0.
-    """
-    n, first = inner(rows, torch.ones_like(values), values)
-    mean = first / n
-    d = torch.atleast_2d(values)[:, None] - mean[..., None]
-    square = d * d
-    powers = torch.stack([square, square * d, square * square], 2).flatten(0, 1)
-    moments = ops.weighted_sums(rows.reshape(-1, 1, rows.shape[2]), powers).reshape(*mean.shape, 3) / n[..., None]
-    one = (rows > 0).sum(-1) == 1
-    return mean, *torch.where(one[..., None], 0.0, moments).unbind(-1)
-
-
-def squares(rows: Tensor) -> Tensor:
-    """Sum of squares of each row of (K, A, n): (K, A)."""
-    regions, directions, n = rows.shape
-    rows = rows.reshape(-1, 1, n)
-    return ops.weighted_sums(rows, rows).reshape(regions, directions)
-
-
-def numbers(first: int, count: int, like: Tensor) -> Tensor:
-    """first, first + 1, ... : (count,) float64."""
-    return torch.arange(first, first + count, dtype=torch.float64, device=like.device)
+def evaluate(
+    features: Sequence[FeatureSpec[Any]], kind: Any, sums: Tensor, spacing: Tensor, names: list[str]
+) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.features`; ``kind`` is the named tuple that the formulas see."""
+    by_name = {feature.name: feature for feature in features}
+    extra = spacing.unbind(1) if "spacing_y" in kind._fields else ()
+    seen = kind(*sums.unbind(-1), *(s[:, None] for s in extra))
+    present = sums[..., 0] > 0
+    number = present.sum(1)
+    columns = []
+    for name in names:
+        values = torch.where(present, by_name[name].formula(seen), 0.0)
+        mean = values[:, 0]
+        for a in range(1, values.shape[1]):  # one after the other: torch's sum has an order for each shape
+            mean = mean + values[:, a]
+        mean = mean / number
+        if otherwise := by_name[name].otherwise:
+            mean = torch.where(number == 0, otherwise(seen)[:, 0], mean)
+        columns.append(mean)
+    return torch.stack(columns, 1)
 
 
 def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
     """(K, A) length of each offset (z, y, x triples) in units of the spacing (K, 2); empty without a norm."""
     if norm is None:
         return spacing.new_empty((0, 0))
-    steps = torch.tensor(offsets, dtype=torch.float64, device=spacing.device).reshape(-1, 3)[:, 1:].abs()
-    y, x = (steps * spacing[:, None]).unbind(-1)
-    if norm == "manhattan":
-        return y + x
-    if norm == "euclidean":
-        return torch.sqrt(y * y + x * x)
-    return torch.maximum(y, x) if norm == "infinity" else torch.ones_like(y)
+    columns = []
+    for step_y, step_x in zip(offsets[1::3], offsets[2::3]):  # numbers of Python: a tensor of them would be a copy
+        y, x = spacing[:, 0] * abs(step_y), spacing[:, 1] * abs(step_x)
+        if norm == "manhattan":
+            columns.append(y + x)
+        elif norm == "euclidean":
+            columns.append(torch.sqrt(y * y + x * x))
+        else:
+            columns.append(torch.maximum(y, x) if norm == "infinity" else torch.ones_like(y))
+    return torch.stack(columns, 1)

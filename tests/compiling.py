@@ -1,0 +1,140 @@
+"""Compiles kernels ahead of time for GPUs that are not there, and reads what they need."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+from kacl_gpu.kernels import common
+
+TARGETS = (70, 80, 90)
+MOST_SPILLED = 16  # bytes a thread
+MOST_SHARED = 48 * 1024  # bytes a program
+
+TYPES = {
+    torch.bool: "i1",
+    torch.uint8: "u8",
+    torch.uint16: "u16",
+    torch.uint32: "u32",
+    torch.uint64: "u64",
+    torch.int8: "i8",
+    torch.int16: "i16",
+    torch.int32: "i32",
+    torch.int64: "i64",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+}
+
+
+class Needs(NamedTuple):
+    """What one kernel in one configuration takes on one target."""
+
+    kernel: str
+    configuration: str
+    target: int
+    registers: int  # a thread
+    shared: int  # bytes a program
+    spilled: int  # bytes a thread, in local memory
+
+
+def launches_of(calls: Sequence[Callable[[], Any]]) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
+    """Kernel, arguments and constexprs of each launch, nothing of which runs: give the calls tensors on "meta"."""
+    found: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+    common.recorder = lambda kernel, grid, arguments, options: found.append((kernel, arguments, options))
+    try:
+        for call in calls:
+            call()
+    finally:
+        common.recorder = None
+    assert found
+    return found
+
+
+def _signature(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+    """Types and constants as Triton's launcher specialises them: None, constexprs and an int of 1 are constants."""
+    types, constants, divisible = {}, {}, []
+    for n, (parameter, value) in enumerate(zip(kernel.params, arguments)):
+        name = parameter.name
+        if (
+            parameter.is_constexpr
+            or value is None
+            or (type(value) is int and value == 1 and not parameter.do_not_specialize)
+        ):
+            types[name], constants[name] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            types[name] = f"*{TYPES[value.dtype]}"
+            divisible.append(n)
+        elif isinstance(value, bool):
+            types[name] = "i1"
+        elif isinstance(value, int):
+            types[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+        else:
+            types[name] = "fp32"
+    for name, value in options.items():
+        if name != "num_warps":
+            types[name], constants[name] = "constexpr", value
+    order = [p.name for p in kernel.params]
+    return (
+        tuple((name, types[name]) for name in order if name in types),
+        tuple((name, constants[name]) for name in order if name in constants),
+        tuple(divisible),
+        options["num_warps"],
+    )
+
+
+@cache
+def _compiled(kernel: Any, signature: tuple[Any, ...], target: int) -> Needs:
+    types, constants, divisible, num_warps = signature
+    source = triton.compiler.ASTSource(
+        kernel,
+        dict(types),
+        constexprs=dict(constants),
+        attrs={(n,): [["tt.divisibility", 16]] for n in divisible},
+    )
+    compiled = triton.compile(
+        source,
+        target=GPUTarget("cuda", target, 32),
+        options={"num_warps": num_warps, "enable_fp_fusion": False},
+    )
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
+        binary.write(compiled.asm["cubin"])
+        binary.flush()
+        usage = subprocess.run(
+            [tools / "cuobjdump", "--dump-resource-usage", binary.name], capture_output=True, text=True, check=True
+        ).stdout
+    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    configuration = ", ".join(
+        [f"{name}={value}" for name, value in constants if name.isupper()]
+        + [kind[1:] for name, kind in types if name in ("images", "levels", "mask")]
+    )
+    return Needs(
+        kernel.__name__,
+        f"{configuration}; {num_warps} warps" if configuration else f"{num_warps} warps",
+        target,
+        numbers["REG"],
+        int(compiled.metadata.shared),
+        numbers["STACK"] + numbers["LOCAL"],
+    )
+
+
+def needs_of(calls: Sequence[Callable[[], Any]], target: int) -> list[Needs]:
+    """Every different kernel and configuration that these calls launch, compiled for the target."""
+    different = dict.fromkeys((kernel, _signature(kernel, *rest)) for kernel, *rest in launches_of(calls))
+    return [_compiled(kernel, signature, target) for kernel, signature in different]
+
+
+def check(calls: Sequence[Callable[[], Any]], target: int) -> None:
+    """Fails where a kernel spills registers or wants more shared memory than sm_70 has."""
+    for needs in needs_of(calls, target):
+        assert needs.spilled <= MOST_SPILLED, needs
+        assert needs.shared <= MOST_SHARED, needs
+        assert needs.registers > 0, needs

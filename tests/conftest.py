@@ -1,0 +1,93 @@
+"""Runs the ``test_interpret_*`` tests in a process of their own, for Triton's interpreter is chosen at import.
+
+In that process (``TRITON_INTERPRET=1``) every tensor that is made empty is filled with garbage, and every pointer that
+a kernel reads or writes through is compared with the tensors of its launch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+CHILD = pytest.StashKey[subprocess.Popen]()
+FOLDER = pytest.StashKey[Path]()
+OUTCOMES = pytest.StashKey[dict[str, str]]()
+
+
+def _is_interpreted(item: pytest.Item) -> bool:
+    return item.path.name.startswith("test_interpret_")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Starts the child beside the tests of this process."""
+    chosen = [item.nodeid for item in session.items if _is_interpreted(item)]
+    if INTERPRETING or not chosen or session.config.option.collectonly:
+        return
+    folder = session.config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="interpret"))
+    Path(folder, "chosen").write_text("\n".join(chosen))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={folder / 'results.xml'}"]
+    with open(folder / "output", "w") as output:
+        session.config.stash[CHILD] = subprocess.Popen(
+            [*command, f"@{folder / 'chosen'}"],
+            env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
+            cwd=session.config.rootpath,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _outcomes(config: pytest.Config) -> dict[str, str]:
+    """Name of each test of the child: what went wrong, or an empty text."""
+    if OUTCOMES not in config.stash:
+        config.stash[CHILD].wait()
+        folder = config.stash[FOLDER]
+        results = folder / "results.xml"
+        if not results.exists():
+            raise RuntimeError(Path(folder, "output").read_text())
+        config.stash[OUTCOMES] = {
+            f"{str(case.get('classname')).split('.')[-1]}.{case.get('name')}": "\n".join(p.text or "" for p in case)
+            for case in ElementTree.parse(results).iter("testcase")
+        }
+    return config.stash[OUTCOMES]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if INTERPRETING or not _is_interpreted(pyfuncitem):
+        return None
+    problem = _outcomes(pyfuncitem.config)[f"{pyfuncitem.path.stem}.{pyfuncitem.name}"]
+    if problem:
+        pytest.fail(problem, pytrace=False)
+    return True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CHILD in config.stash:
+        config.stash[CHILD].kill()
+        shutil.rmtree(config.stash[FOLDER])
+
+
+if INTERPRETING:
+    from tests.interpreting import check_pointers
+
+    @pytest.fixture(scope="session", autouse=True)
+    def _interpreter() -> Iterator[None]:
+        """Garbage in empty tensors, and no pointer outside the tensors of a launch."""
+        settings: Any = torch.utils.deterministic
+        before = settings.fill_uninitialized_memory
+        torch.use_deterministic_algorithms(True)
+        settings.fill_uninitialized_memory = True
+        assert int(torch.empty(1, dtype=torch.int32)) == torch.iinfo(torch.int32).max
+        with check_pointers():
+            yield
+        torch.use_deterministic_algorithms(False)
+        settings.fill_uninitialized_memory = before
