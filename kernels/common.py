@@ -65,3 +65,35 @@ def region_of(start_ptr, regions, first):
         low = tl.where(below, middle, low)
         high = tl.where(below, high, middle)
     return low
+
+
+@triton.jit
+def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
+    """This program's tile: its region, where that begins, the tile's pixels counted from there, and D, H, W.
+
+    ``size_ptr``: (K, 3) int64. The tile lies beyond the region's last pixel where the first of its pixels does.
+    """
+    first = tl.program_id(0).to(tl.int64) * TILE
+    k = region_of(start_ptr, regions, first)
+    base = tl.load(start_ptr + k)
+    depth = tl.load(size_ptr + 3 * k).to(tl.int32)
+    height = tl.load(size_ptr + 3 * k + 1).to(tl.int32)
+    width = tl.load(size_ptr + 3 * k + 2).to(tl.int32)
+    return k, base, (first - base).to(tl.int32), depth, height, width
+
+
+@triton.jit
+def position(index, height, width):
+    """z, y, x of pixels (TILE,) of a volume whose planes are height x width, both above 0."""
+    row = index // width
+    z = row // height
+    return z, row - z * height, index - row * width
+
+
+@triton.jit
+def neighbour(levels, base, index, z, y, x, dz, dy, dx, depth, height, width, inside):
+    """The levels at an offset from each pixel ``inside``, 0 beyond the borders of the volume: (TILE,) int32."""
+    there = inside & (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
+    there = there & (x + dx >= 0) & (x + dx < width)
+    shift = (dz * height + dy) * width + dx
+    return tl.load(levels + base + (index + shift), mask=there, other=0).to(tl.int32)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 
 from kacl_gpu.kernels import common
 
@@ -42,7 +43,7 @@ class Needs(NamedTuple):
     target: int
     registers: int  # a thread
     shared: int  # bytes a program
-    spilled: int  # bytes a thread, in local memory
+    spilled: int  # bytes a thread, stored to local memory and loaded
 
 
 def launches_of(calls: Sequence[Callable[[], Any]]) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
@@ -93,25 +94,34 @@ def _signature(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any])
 @cache
 def _compiled(kernel: Any, signature: tuple[Any, ...], target: int) -> Needs:
     types, constants, divisible, num_warps = signature
-    source = triton.compiler.ASTSource(
+    code = triton.compiler.ASTSource(
         kernel,
         dict(types),
         constexprs=dict(constants),
         attrs={(n,): [["tt.divisibility", 16]] for n in divisible},
     )
     compiled = triton.compile(
-        source,
+        code,
         target=GPUTarget("cuda", target, 32),
         options={"num_warps": num_warps, "enable_fp_fusion": False},
     )
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
-        binary.write(compiled.asm["cubin"])
-        binary.flush()
-        usage = subprocess.run(
-            [tools / "cuobjdump", "--dump-resource-usage", binary.name], capture_output=True, text=True, check=True
-        ).stdout
-    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(compiled.asm["ptx"])
+        name = f"sm_{target}a" if target >= 90 else f"sm_{target}"  # as Triton calls it
+        command = [
+            get_ptxas(target).path,
+            "-v",
+            "--fmad=false",
+            f"--gpu-name={name}",
+            source,
+            "-o",
+            source.with_suffix(".cubin"),
+        ]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    registers = re.findall(r"Used (\d+) registers", usage)
+    spilled = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", usage)
+    assert len(registers) == len(spilled) == 1, usage
     configuration = ", ".join(
         [f"{name}={value}" for name, value in constants if name.isupper()]
         + [kind[1:] for name, kind in types if name in ("images", "levels", "mask")]
@@ -120,9 +130,9 @@ def _compiled(kernel: Any, signature: tuple[Any, ...], target: int) -> Needs:
         kernel.__name__,
         f"{configuration}; {num_warps} warps" if configuration else f"{num_warps} warps",
         target,
-        numbers["REG"],
+        int(registers[0]),
         int(compiled.metadata.shared),
-        numbers["STACK"] + numbers["LOCAL"],
+        sum(map(int, spilled[0])),
     )
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from kacl_gpu.radiomics.levels import half_offsets
+
 TILE = 1024
 LAYOUTS = (False, True)  # packed by region, or slots as large as the largest one
 
@@ -75,3 +77,39 @@ def check_pointers() -> Iterator[None]:
         call = executor.__call__
         patch.setattr(executor, "__call__", run)
         yield
+
+
+def awkward(ng: int, seed: int = 0) -> list[np.ndarray]:
+    """Regions of 1 x H x W levels up to ``ng`` that reach the corners of every kernel; the last one is empty."""
+    rng = np.random.default_rng(seed)
+    holes = rng.integers(1, ng + 1, (1, 20, 30)) * (rng.random((1, 20, 30)) < 0.7)
+    sparse = rng.integers(1, ng + 1, (1, 12, 12)) * (rng.random((1, 12, 12)) < 0.05)
+    checkers = np.indices((9, 9)).sum(0)[None] % 2 * ng
+    apart = np.zeros((1, 9, 9), np.int64)
+    apart[0, 0, 0] = apart[0, 8, 8] = 1
+    return [
+        np.full((1, 1, 1), ng),
+        rng.integers(1, ng + 1, (1, 1, 7)),
+        rng.integers(1, ng + 1, (1, 7, 1)),
+        np.full((1, 5, 6), (ng + 1) // 2),
+        holes,
+        sparse,
+        checkers,
+        apart,
+        *(rng.integers(1, ng + 1, (1, h, w)) for h, w in ((31, 33), (32, 32), (1, 1025), (33, 32))),
+        np.zeros((1, 4, 4), np.int64),
+    ]
+
+
+def close(ours: Tensor, twin: Tensor, relative: float = 1e-12, absolute: float = 1e-12) -> None:
+    """Fails unless both are float64, have NaN at the same places, and agree elsewhere."""
+    assert ours.dtype == twin.dtype == torch.float64
+    torch.testing.assert_close(ours, twin, rtol=relative, atol=absolute, equal_nan=True)
+
+
+def same(ours: Tensor, twin: Tensor) -> None:
+    """Fails unless both have the same bits, NaN being equal."""
+    torch.testing.assert_close(ours, twin, rtol=0, atol=0, equal_nan=True)
+
+
+NEAR, FAR, SPACE = half_offsets((1,)), half_offsets((1, 2)), half_offsets((1,), dimensions=3)

@@ -1,7 +1,8 @@
 """The operators: the only place where a device chooses an implementation.
 
 Each is a ``torch.library`` operator whose body is the CPU implementation (:mod:`kacl_gpu.radiomics.cpu`, Numba). On
-tensors of another device that body runs on host copies and the results go back, until a kernel is registered there.
+CUDA tensors a Triton launcher of :mod:`kacl_gpu.kernels` takes its place (``KERNELS``). On those of another device, and
+without Triton, the body runs on host copies and the results go back.
 (``torch.library.custom_op`` would import torch._dynamo at the first call, which takes seconds; ``define`` does not.)
 
 A *packed level buffer* is flat: region k is the D x H x W block of ``size[k]`` that begins at ``start[k]``, 0 outside
@@ -11,6 +12,8 @@ lexicographically positive; the other half are their opposites. A = len(offsets)
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
 
 # torch.library.infer_schema knows typing's Sequence, and up to some version after 2.6 not that of collections.abc
 from typing import Any, ParamSpec, Sequence, TypeVar  # noqa: UP035
@@ -352,3 +355,25 @@ def features(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tens
 @_fake(features)
 def _(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
     return sums.new_empty((sums.shape[0], names.count(",") + 1))
+
+
+# operator -> the file of kacl_gpu.kernels whose launcher of the same name serves CUDA tensors
+KERNELS = {
+    "features": "features",
+    "glrlm": "glrlm",
+    "neighbourhood": "neighbourhood",
+    "ngtdm_sums": "neighbourhood",
+    "size_sums": "sizes",
+}
+
+
+def _on_cuda(name: str, file: str) -> None:
+    def launcher(*arguments: Any) -> Any:
+        return getattr(import_module(f"kacl_gpu.kernels.{file}"), name)(*arguments)  # imports Triton: not before
+
+    torch.library.impl(f"kacl_gpu::{name}", "cuda", launcher)
+
+
+if find_spec("triton"):
+    for _name, _file in KERNELS.items():
+        _on_cuda(_name, _file)

@@ -1,0 +1,122 @@
+"""The formulas of ``kacl_gpu/radiomics/features/`` as one kernel a class, made from the formulas themselves.
+
+Each formula is called once with symbols in place of tensors (``torch.fx``); what it does to them is written down as the
+source of a Triton kernel. So a formula stands in one place, and a class takes one launch.
+"""
+
+import linecache
+import math
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl  # noqa: F401 - the kernels are compiled with this module's names
+from torch import Tensor, fx
+
+from .common import launch
+
+BLOCK = 32  # regions
+
+OPERATORS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "eq": "==", "gt": ">", "lt": "<"}
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, fx.Node):
+        return value.name
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def _expression(node: fx.Node) -> str:
+    """One operation of a formula, in Triton's words."""
+    name: str = node.target if isinstance(node.target, str) else node.target.__name__
+    arguments = [_number(a) for a in node.args]
+    if name in OPERATORS:
+        left, right = arguments
+        return f"{left} {OPERATORS[name]} {right}"
+    if name in ("where", "sqrt", "exp"):
+        return f"tl.{name}({', '.join(arguments)})"
+    if name == "maximum":  # these two hand NaN on, as torch's do
+        left, right = arguments
+        return f"tl.where(({left} > {right}) | ({left} != {left}), {left}, {right})"
+    if name == "clamp" and set(node.kwargs) == {"min"}:
+        (value,), least = arguments, _number(node.kwargs["min"])
+        return f"tl.where({value} < {least}, {least}, {value})"
+    raise NotImplementedError(f"a formula uses {name}, which this file does not translate")
+
+
+def _lines(formula: Any, kind: Any, suffix: str) -> tuple[list[str], str]:
+    """The assignments that compute a formula from variables named like the sums, and the name of its result."""
+    graph = fx.Graph()
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    result = formula(kind(*(fx.Proxy(graph.placeholder(field), tracer) for field in kind._fields))).node
+    lines = []
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            continue
+        node.name = f"{node.name}_{suffix}"
+        lines.append(f"{node.name} = {_expression(node)}")
+    return lines, result.name
+
+
+def source_of(class_name: str, names: tuple[str, ...]) -> str:
+    """The source of the kernel ``evaluate`` of one class."""
+    from kacl_gpu.radiomics.features import CLASSES
+
+    features, kind = CLASSES[class_name]
+    by_name = {feature.name: feature for feature in features}
+    of_spacing = ("spacing_y", "spacing_x") if "spacing_y" in kind._fields else ()
+    columns = kind._fields[: len(kind._fields) - len(of_spacing)]
+    numbers = range(len(names))
+    inside, after = [], []
+    for n, name in enumerate(names):
+        lines, result = _lines(by_name[name].formula, kind, f"f{n}")
+        inside += [*lines, f"mean{n} += tl.where(present, {result}, 0.0)"]
+        if otherwise := by_name[name].otherwise:
+            lines, result = _lines(otherwise, kind, f"o{n}")
+            after += [*lines, f"mean{n} = tl.where(number == 0, {result}, mean{n} / number)"]
+        else:
+            after.append(f"mean{n} = mean{n} / number")
+        after.append(f"tl.store(out + k * {len(names)} + {n}, mean{n}, mask=there)")
+    # the columns after the loop are those of the last direction: what a formula for none reads is the same in each
+    body = [
+        "k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
+        "there = k < regions",
+        *(f"{s} = tl.load(spacing + 2 * k + {n}, mask=there, other=1.0)" for n, s in enumerate(of_spacing)),
+        "number = tl.zeros((BLOCK,), tl.float64)",
+        *(f"mean{n} = tl.zeros((BLOCK,), tl.float64)" for n in numbers),
+        *(f"{c} = tl.zeros((BLOCK,), tl.float64)" for c in columns),
+        "for a in range(directions):",
+        f"    row = sums + (k * directions + a) * {len(columns)}",
+        *(f"    {c} = tl.load(row + {n}, mask=there, other=0.0)" for n, c in enumerate(columns)),
+        f"    present = {columns[0]} > 0",
+        "    number += present.to(tl.float64)",
+        *(f"    {line}" for line in inside),
+        *after,
+    ]
+    head = "def evaluate(sums, spacing, out, regions, directions, BLOCK: tl.constexpr):"
+    return "\n".join([head, *(f"    {line}" for line in body)]) + "\n"
+
+
+@cache
+def kernel_of(class_name: str, names: tuple[str, ...]) -> Any:
+    """The kernel of these features of a class; made once."""
+    source = source_of(class_name, names)
+    file = f"<{class_name} {hash(names)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # triton.jit reads it there
+    scope = dict(globals())
+    exec(compile(source, file, "exec"), scope)
+    kernel = triton.jit(scope["evaluate"])
+    return kernel
+
+
+def features(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.features`."""
+    wanted = tuple(names.split(","))
+    regions, directions = sums.shape[:2]
+    out = torch.empty((regions, len(wanted)), dtype=torch.float64, device=sums.device)
+    grid = (triton.cdiv(regions, BLOCK),)
+    launch(kernel_of(class_name, wanted), grid, sums, spacing, out, regions, directions, BLOCK=BLOCK, num_warps=1)
+    return out

@@ -1,0 +1,149 @@
+"""The sums of matrices of counts by grey level i and size j: runs and dependences."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .common import launch
+
+LEVELS, SIZES = 4, 128
+EPS = tl.constexpr(2.0**-52)
+
+
+@triton.jit
+def cells(counts, weights, k, directions, matrix, ng, sizes, i, j, WEIGHTED: tl.constexpr):
+    """A block of one matrix, or of the weighted sum of a region's matrices: (LEVELS, SIZES) float64."""
+    inside = (i < ng)[:, None] & (j < sizes)[None, :]
+    cell = i.to(tl.int64)[:, None] * sizes + j[None, :]
+    if WEIGHTED:
+        total = tl.zeros(cell.shape, tl.float64)
+        for a in range(directions):
+            row = k * directions + a
+            count = tl.load(counts + row * ng * sizes + cell, mask=inside, other=0).to(tl.float64)
+            total += tl.load(weights + row) * count
+        return total
+    else:
+        return tl.load(counts + matrix * ng * sizes + cell, mask=inside, other=0).to(tl.float64)
+
+
+@triton.jit
+def sum_cells(
+    counts, n_levels, weights, out, directions, ng, sizes,
+    WEIGHTED: tl.constexpr, LEVELS: tl.constexpr, SIZES: tl.constexpr,
+):  # fmt: skip
+    """The fifteen columns of one matrix.
+
+    First by level, which gives the total and both means; then by size, with what needs them. Blocks without a count
+    are passed over: they would add zeros.
+    """
+    matrix = tl.program_id(0).to(tl.int64)
+    k = matrix
+    if not WEIGHTED:
+        k = matrix // directions
+    top = tl.minimum(tl.load(n_levels + k), ng).to(tl.int32)
+
+    n_at = tl.zeros((LEVELS,), tl.float64)  # each added up per place in the block, and over the block at the end
+    i_at = tl.zeros((LEVELS,), tl.float64)
+    low_at = tl.zeros((LEVELS,), tl.float64)
+    high_at = tl.zeros((LEVELS,), tl.float64)
+    squares_at = tl.zeros((LEVELS,), tl.float64)
+    levels_at = tl.zeros((LEVELS,), tl.int32)
+    pixels_at = tl.zeros((LEVELS,), tl.float64)
+    for first in range(0, top, LEVELS):
+        level = first + tl.arange(0, LEVELS)
+        i = (level + 1).to(tl.float64)
+        by_level = tl.zeros((LEVELS,), tl.float64)
+        for beginning in range(0, sizes, SIZES):
+            size = beginning + tl.arange(0, SIZES)
+            c = cells(counts, weights, k, directions, matrix, ng, sizes, level, size, WEIGHTED)
+            by_level += tl.sum(c, 1)
+            pixels_at += tl.sum(c * (size + 1).to(tl.float64)[None, :], 1)
+        n_at += by_level
+        i_at += by_level * i
+        low_at += by_level / (i * i)
+        high_at += by_level * (i * i)
+        squares_at += by_level * by_level
+        levels_at += (by_level > 0).to(tl.int32)
+    n = tl.sum(n_at)
+    pixels = tl.sum(pixels_at)
+    mean_level = tl.sum(i_at) / n
+    mean_size = pixels / n
+    one_level = tl.sum(levels_at) == 1
+
+    entropy_at = tl.zeros((SIZES,), tl.float64)
+    small_low_at = tl.zeros((SIZES,), tl.float64)
+    small_high_at = tl.zeros((SIZES,), tl.float64)
+    large_low_at = tl.zeros((SIZES,), tl.float64)
+    large_high_at = tl.zeros((SIZES,), tl.float64)
+    level_variance_at = tl.zeros((SIZES,), tl.float64)
+    small_at = tl.zeros((SIZES,), tl.float64)
+    large_at = tl.zeros((SIZES,), tl.float64)
+    size_squares_at = tl.zeros((SIZES,), tl.float64)
+    size_variance_at = tl.zeros((SIZES,), tl.float64)
+    sizes_at = tl.zeros((SIZES,), tl.int32)
+    for beginning in range(0, sizes, SIZES):
+        size = beginning + tl.arange(0, SIZES)
+        j = (size + 1).to(tl.float64)
+        by_size = tl.zeros((SIZES,), tl.float64)
+        low = tl.zeros((SIZES,), tl.float64)
+        high = tl.zeros((SIZES,), tl.float64)
+        for first in range(0, top, LEVELS):
+            level = first + tl.arange(0, LEVELS)
+            c = cells(counts, weights, k, directions, matrix, ng, sizes, level, size, WEIGHTED)
+            if tl.max(tl.max(c, 1)) > 0:
+                i = (level + 1).to(tl.float64)
+                i2 = i * i
+                d = i - mean_level
+                p = c * (1 / n)
+                by_size += tl.sum(c, 0)
+                low += tl.sum(c * (1 / i2)[:, None], 0)
+                high += tl.sum(c * i2[:, None], 0)
+                entropy_at += tl.sum(tl.where(c > 0, -p * tl.log2(p + EPS), 0.0), 0)
+                level_variance_at += tl.sum(c * (d * d)[:, None], 0)
+        j2 = j * j
+        d = j - mean_size
+        small_at += by_size / j2
+        large_at += by_size * j2
+        small_low_at += low / j2
+        small_high_at += high / j2
+        large_low_at += low * j2
+        large_high_at += high * j2
+        size_squares_at += by_size * by_size
+        size_variance_at += by_size * (d * d)
+        sizes_at += (by_size > 0).to(tl.int32)
+    one_size = tl.sum(sizes_at) == 1
+
+    row = out + matrix * 15
+    tl.store(row, n)
+    tl.store(row + 1, tl.sum(entropy_at))
+    tl.store(row + 2, tl.sum(small_low_at))
+    tl.store(row + 3, tl.sum(small_high_at))
+    tl.store(row + 4, tl.sum(large_low_at))
+    tl.store(row + 5, tl.sum(large_high_at))
+    tl.store(row + 6, tl.sum(low_at))
+    tl.store(row + 7, tl.sum(high_at))
+    tl.store(row + 8, pixels)
+    tl.store(row + 9, tl.sum(small_at))
+    tl.store(row + 10, tl.sum(large_at))
+    tl.store(row + 11, tl.sum(squares_at))
+    tl.store(row + 12, tl.sum(size_squares_at))
+    tl.store(row + 13, tl.where(one_level, 0.0, tl.sum(level_variance_at) / n))
+    tl.store(row + 14, tl.where(one_size, 0.0, tl.sum(size_variance_at) / n))
+
+
+def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.size_sums`."""
+    regions, directions, ng, sizes = counts.shape
+    weighted = len(weights) > 0
+    rows = 1 if weighted else directions
+    out = torch.empty((regions, rows, 15), dtype=torch.float64, device=counts.device)
+    launch(
+        sum_cells,
+        (regions * rows,),
+        *(counts, n_levels, weights, out, directions, ng, sizes),
+        WEIGHTED=weighted,
+        LEVELS=LEVELS,
+        SIZES=SIZES,
+    )
+    return out

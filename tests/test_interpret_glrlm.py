@@ -1,0 +1,44 @@
+"""``glrlm`` under Triton's interpreter against the CPU implementation."""
+
+import numpy as np
+import pytest
+import torch
+
+from kacl_gpu.kernels.glrlm import glrlm
+from kacl_gpu.radiomics import ops
+from tests.interpreting import LAYOUTS, NEAR, SPACE, awkward, pack
+
+
+def lone_lines() -> list[np.ndarray]:
+    """Pixels of which no two, or two that are not neighbours, lie on one line of some direction."""
+    regions = []
+    for pixels in ([(0, 0), (1, 2)], [(0, 0), (5, 0)], [(0, 1), (4, 5)], [(6, 0), (0, 6)], [(3, 0), (3, 6)], [(2, 3)]):
+        region = np.zeros((1, 7, 7), np.int64)
+        for y, x in pixels:
+            region[0, y, x] = 1 + x % 2
+        regions.append(region)
+    return regions
+
+
+@pytest.mark.parametrize("ng, dtype", [(1, torch.uint8), (3, torch.uint8), (255, torch.uint8), (300, torch.int16)])
+def test_interpret_glrlm(ng: int, dtype: torch.dtype) -> None:
+    for slots in LAYOUTS:
+        where = pack(awkward(ng), slots, dtype)
+        assert torch.equal(glrlm(*where, NEAR, ng, 1025), ops.glrlm(*where, NEAR, ng, 1025))
+
+
+def test_interpret_glrlm_of_lone_lines() -> None:
+    where = pack(lone_lines())
+    twin = ops.glrlm(*where, NEAR, 2, 7)
+    assert bool((twin.sum((2, 3)) == 0).any()) and bool((twin.sum((2, 3)) > 0).any())
+    assert torch.equal(glrlm(*where, NEAR, 2, 7), twin)
+
+
+def test_interpret_glrlm_of_volumes() -> None:
+    rng = np.random.default_rng(1)
+    where = pack([rng.integers(0, 3, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
+    assert torch.equal(glrlm(*where, SPACE, 2, 17), ops.glrlm(*where, SPACE, 2, 17))
+
+
+def test_interpret_glrlm_of_nothing() -> None:
+    assert glrlm(*pack([]), NEAR, 3, 4).shape == (0, 4, 3, 4)
