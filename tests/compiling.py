@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 
 from kacl_gpu.kernels import common
 
 TARGETS = (70, 80, 90)
-MOST_SPILLED = 16  # bytes a thread
+MOST_SPILLED = 64  # bytes a thread, stored and loaded: what a call of a division in float64 may put aside
 MOST_SHARED = 48 * 1024  # bytes a program
 
 TYPES = {
@@ -44,6 +45,11 @@ class Needs(NamedTuple):
     registers: int  # a thread
     shared: int  # bytes a program
     spilled: int  # bytes a thread, stored to local memory and loaded
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """A tensor of which only shape and type exist."""
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def launches_of(calls: Sequence[Callable[[], Any]]) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:

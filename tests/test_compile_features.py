@@ -18,4 +18,5 @@ def test_compile_features(target: int) -> None:
         sums = torch.empty((64, 4, len(kind._fields)), dtype=torch.float64, device="meta")
         spacing = torch.empty((64, 2), dtype=torch.float64, device="meta")
         calls.append(partial(features, sums, spacing, class_name, names))
+        calls.append(partial(features, sums[:1, :1], spacing[:1], class_name, specs[0].name))
     check(calls, target)

@@ -1,7 +1,6 @@
 """The kernels of runs, dependences and neighbouring differences, compiled ahead of time."""
 
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -9,17 +8,17 @@ import torch
 from kacl_gpu.kernels.glrlm import glrlm
 from kacl_gpu.kernels.neighbourhood import neighbourhood, ngtdm_sums
 from kacl_gpu.kernels.sizes import size_sums
-from tests.compiling import TARGETS, check
+from tests.compiling import TARGETS, check, meta
 from tests.interpreting import NEAR
 
-
-def meta(*shape: int, dtype: torch.dtype = torch.int64) -> Any:
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
 WHERE = [(meta(4096, dtype=dtype), meta(3), meta(3, 3)) for dtype in (torch.uint8, torch.int16)]
+ONE = meta(1024, dtype=torch.uint8), meta(1), meta(1, 3)  # what is 1 becomes a constant
 COUNTS = meta(3, 4, 32, 64, dtype=torch.int32)
 CALLS = [
+    partial(neighbourhood, *ONE, (0, 0, 1), 1, 1),
+    partial(glrlm, *ONE, (0, 0, 1), 1, 1),
+    partial(ngtdm_sums, meta(1, 1, dtype=torch.int32), meta(1, 1, 3)),
+    partial(size_sums, meta(1, 1, 1, 1, dtype=torch.int32), meta(1), meta(0, 0, dtype=torch.float64)),
     *(partial(neighbourhood, *where, NEAR, 32, 0) for where in WHERE),
     *(partial(glrlm, *where, NEAR, 32, 64) for where in WHERE),
     lambda: ngtdm_sums(meta(3, 32, dtype=torch.int32), meta(3, 32, 9)),

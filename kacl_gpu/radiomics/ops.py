@@ -359,8 +359,12 @@ def _(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
 
 # operator -> the file of kacl_gpu.kernels whose launcher of the same name serves CUDA tensors
 KERNELS = {
+    "discretise": "levels",
     "features": "features",
+    "first_order": "first_order",
     "glrlm": "glrlm",
+    "image_moments": "levels",
+    "level_histogram": "levels",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
     "size_sums": "sizes",

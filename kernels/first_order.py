@@ -1,0 +1,406 @@
+"""First-order statistics: exact order statistics by selection, sums tile by tile in a fixed order.
+
+Images of 8 bits take two launches: a histogram of their 256 values, and everything from it. Others are cast to float64,
+whose bits order like integers; twelve order statistics (minimum, maximum, two neighbours for each of five percentiles)
+are found digit by digit from the top, as many digits as the image's type can fill.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .common import TILE, launch, position, tile_of, tiles
+from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
+
+DIGITS = tl.constexpr(256)
+RANKS = tl.constexpr(16)  # 0: minimum, 1 to 5 and 6 to 10: below and above each percentile, 11 and so on: maximum
+TILES = tl.constexpr(128)  # whose sums are added at once
+EPS = tl.constexpr(2.0**-52)
+LOWEST = tl.constexpr(-(2**63))
+
+# How many digits of 8 bits, from the top, hold all that a value of this type sets in float64
+PASSES = {
+    **dict.fromkeys((torch.uint8, torch.int8, torch.float16), 3),
+    **dict.fromkeys((torch.uint16, torch.int16), 4),
+    torch.float32: 5,
+    **dict.fromkeys((torch.uint32, torch.int32), 6),
+    **dict.fromkeys((torch.uint64, torch.int64, torch.float64), 8),
+}
+
+
+@triton.jit
+def pixels_of(
+    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
+    k, base, first, pixels, width, height, TILE: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr,
+):  # fmt: skip
+    """The intensities (TILE,) of a tile, and which of them belong to the region."""
+    index = first + tl.arange(0, TILE)
+    inside = index < pixels
+    inside = tl.load(levels + base + index, mask=inside, other=0) > 0
+    _, y, x = position(index, height, width)
+    y += tl.load(box + 4 * k).to(tl.int32)
+    x += tl.load(box + 4 * k + 1).to(tl.int32)
+    b = tl.load(image_index + k)
+    value = intensity(
+        images, stride_b, stride_y, stride_x, moments, scale, limit, b, y, x, inside, NORMALISE, CLIP
+    )  # fmt: skip
+    return value, inside
+
+
+@triton.jit
+def quantile(column):
+    """0.10, 0.25, 0.50, 0.75, 0.90 for columns 0 to 4, 5 to 9; as quotients, since constants may be rounded."""
+    column = column % 5
+    percent = tl.where(column == 0, 10, tl.where(column == 1, 25, tl.where(column == 2, 50, 75)))
+    return tl.where(column == 4, 90, percent).to(tl.float64) / 100
+
+
+@triton.jit
+def rank_of(n):
+    """The wanted ranks (RANKS,) among n values, from 0."""
+    rank = tl.arange(0, RANKS)
+    below = (quantile(rank + 4) * (n - 1).to(tl.float64)).to(tl.int32)
+    wanted = tl.where(rank > 5, tl.minimum(below + 1, n - 1), below)
+    wanted = tl.where(rank == 0, 0, wanted)
+    return tl.where(rank > 10, n - 1, wanted)
+
+
+@triton.jit
+def interpolate(of_rank, n, column):
+    """Percentile ``column`` by NumPy's linear interpolation between the order statistics (RANKS,) around it."""
+    rank = tl.arange(0, RANKS)
+    below = tl.sum(tl.where(rank == column + 1, of_rank, 0.0))
+    above = tl.sum(tl.where(rank == column + 6, of_rank, 0.0))
+    where = quantile(tl.zeros((1,), tl.int32) + column) * (n - 1).to(tl.float64)
+    t = where - where.to(tl.int32).to(tl.float64)
+    step = above - below
+    return tl.sum(tl.where(t < 0.5, below + step * t, above - step * (1 - t)))
+
+
+@triton.jit
+def of_levels(histogram, out, k, ng, BLOCK: tl.constexpr):
+    """Columns 15 and 16: entropy and sum of squares of a row of the histogram."""
+    total = tl.zeros((BLOCK,), tl.float64)
+    squares = tl.zeros((BLOCK,), tl.float64)
+    for first in range(0, ng, BLOCK):
+        level = first + tl.arange(0, BLOCK)
+        count = tl.load(histogram + k * ng + level, mask=level < ng, other=0).to(tl.float64)
+        total += count
+        squares += count * count
+    n = tl.sum(total)
+    entropy = tl.zeros((BLOCK,), tl.float64)
+    for first in range(0, ng, BLOCK):
+        level = first + tl.arange(0, BLOCK)
+        p = tl.load(histogram + k * ng + level, mask=level < ng, other=0).to(tl.float64) / n
+        entropy -= tl.where(p > 0, p * tl.log2(p + EPS), 0.0)
+    tl.store(out + 15, tl.sum(entropy))
+    tl.store(out + 16, tl.sum(squares))
+
+
+@triton.jit
+def central(m1, m2, m3, m4, out):
+    """Columns 7 to 9: the mean was rounded, which shifts the centre where it is far from zero; m1 puts it back."""
+    square = m1 * m1
+    tl.store(out + 7, m2 - square)
+    tl.store(out + 8, m3 - 3 * m1 * m2 + 2 * square * m1)
+    tl.store(out + 9, m4 - 4 * m1 * m3 + 6 * square * m2 - 3 * square * square)
+
+
+@triton.jit
+def fill_nan(out):
+    column = tl.arange(0, 32)
+    tl.store(out + column, tl.full((32,), float("nan"), tl.float64), mask=column < 17)
+
+
+# Images of 8 bits
+
+
+@triton.jit
+def count_values(
+    images, stride_b, stride_y, stride_x, image_index, box, levels, start, size, regions, counts, LOW: tl.constexpr,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Adds the values of a tile to (K, 256) int32, the lowest possible one first."""
+    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    if first >= pixels:
+        return
+    value, inside = pixels_of(
+        images, stride_b, stride_y, stride_x, images, 0, 0, image_index, box, levels,
+        k, base, first, pixels, width, height, TILE, False, False,
+    )  # fmt: skip
+    bin = value.to(tl.int32) - LOW
+    tl.atomic_add(counts + k.to(tl.int64) * DIGITS + bin, tl.full((TILE,), 1, tl.int32), mask=inside, sem="relaxed")
+
+
+@triton.jit
+def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
+    """All columns of one region from the counts of its 256 possible values."""
+    k = tl.program_id(0).to(tl.int64)
+    out += k * 17
+    bin = tl.arange(0, DIGITS)
+    count = tl.load(counts + k * DIGITS + bin)
+    upto = tl.cumsum(count, 0)
+    n = tl.sum(count)
+    if n == 0:
+        fill_nan(out)
+        return
+    # a rank lies in the bin that as many bins are full before
+    wanted = rank_of(n)
+    of_rank = tl.sum((upto[:, None] <= wanted[None, :]).to(tl.int32), 0).to(tl.float64) + LOW
+    least, most = tl.min(of_rank), tl.max(of_rank)
+    total = n.to(tl.float64)
+    c = count.to(tl.float64)
+    v = (bin + LOW).to(tl.float64)
+    mean = tl.where(least == most, least, tl.sum(v * c) / total)
+    shifted = v + float_of(shift)
+    d = v - mean
+    square = d * d
+    central(
+        tl.sum(d * c) / total, tl.sum(square * c) / total, tl.sum(square * d * c) / total,
+        tl.sum(square * square * c) / total, out,
+    )  # fmt: skip
+    low, high = interpolate(of_rank, n, 0), interpolate(of_rank, n, 4)
+    middle = tl.where((v >= low) & (v <= high), c, 0.0)
+    n_middle = tl.sum(middle)  # of two distinct values none is between: 0 / 0
+    about = tl.sum(d * middle) / n_middle
+    tl.store(out, total)
+    tl.store(out + 1, tl.sum(shifted * shifted * c))
+    tl.store(out + 2, least)
+    tl.store(out + 3, most)
+    tl.store(out + 4, mean)
+    tl.store(out + 5, tl.sum(tl.abs(d) * c) / total)
+    tl.store(out + 6, tl.sum(tl.abs(d - about) * middle) / n_middle)
+    for column in range(5):
+        tl.store(out + 10 + column, interpolate(of_rank, n, column))
+    of_levels(histogram, out, k, ng, 128)
+
+
+# Other images
+
+
+@triton.jit
+def count_digits(
+    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
+    shift, prefix, leader, counts, partial, tiles, place,
+    FIRST: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Adds the digits at bit ``place`` to (K, RANKS, 256) int32, of the keys that begin with a rank's ``prefix``.
+
+    Of ranks with one prefix the first, their leader, counts. The first time all keys count, for rank 0, and the sums
+    that need no mean are taken along: (2, tiles) of x and of (x + shift)^2.
+    """
+    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    if first >= pixels:
+        return
+    value, inside = pixels_of(
+        images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
+        k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
+    )  # fmt: skip
+    key = key_of(value) ^ LOWEST  # from 0 up, read as unsigned
+    digit = ((key >> place) & 255).to(tl.int32)
+    one = tl.full((TILE,), 1, tl.int32)
+    table = counts + k.to(tl.int64) * (RANKS * DIGITS)
+    if FIRST:
+        tl.atomic_add(table + digit, one, mask=inside, sem="relaxed")
+        shifted = value + float_of(shift)
+        tl.store(partial + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0)))
+        tl.store(partial + tiles + tl.program_id(0), tl.sum(tl.where(inside, shifted * shifted, 0.0)))
+    else:
+        above = key >> (place + 8)
+        for rank in range(12):
+            if tl.load(leader + k * RANKS + rank) == rank:
+                same = inside & (above == (tl.load(prefix + k * RANKS + rank) >> (place + 8)))
+                tl.atomic_add(table + rank * DIGITS + digit, one, mask=same, sem="relaxed")
+
+
+@triton.jit
+def pick_digits(histogram, prefix, remaining, leader, counts, ng, place, FIRST: tl.constexpr):
+    """Per region: each rank's digit from its leader's counts, which become 0 again."""
+    k = tl.program_id(0).to(tl.int64)
+    rank = tl.arange(0, RANKS)
+    bin = tl.arange(0, DIGITS)
+    if FIRST:
+        total = tl.zeros((DIGITS,), tl.int32)
+        for first in range(0, ng, DIGITS):
+            total += tl.load(histogram + k * ng + first + bin, mask=first + bin < ng, other=0)
+        left = rank_of(tl.sum(total))
+        upto = rank.to(tl.int64) * 0
+        of = rank * 0
+    else:
+        left = tl.load(remaining + k * RANKS + rank)
+        upto = tl.load(prefix + k * RANKS + rank)
+        of = tl.load(leader + k * RANKS + rank)
+    found = rank * 0
+    before = rank * 0
+    for r in range(12):
+        table = counts + (k * RANKS + r) * DIGITS + bin
+        count = tl.load(table)
+        full = tl.cumsum(count, 0)
+        mine = of == r
+        # how many digits are full before the rank's own, and how many keys are in them
+        passed = full[None, :] <= left[:, None]
+        found = tl.where(mine, tl.sum(passed.to(tl.int32), 1), found)
+        before = tl.where(mine, tl.sum(tl.where(passed, count[None, :], 0), 1), before)
+    for r in range(12):
+        tl.store(counts + (k * RANKS + r) * DIGITS + bin, tl.zeros((DIGITS,), tl.int32))
+    found = tl.minimum(found, 255)  # of a region without pixels
+    upto = upto | (found.to(tl.int64) << place)
+    same = upto[:, None] == upto[None, :]
+    first_same = tl.min(tl.where(same, rank[None, :], RANKS), 1)
+    tl.store(remaining + k * RANKS + rank, left - before)
+    tl.store(prefix + k * RANKS + rank, upto)
+    tl.store(leader + k * RANKS + rank, tl.minimum(first_same, 11))
+
+
+@triton.jit
+def add_tiles(partial, row, tiles, begin, count):
+    """The sum of a row of (rows, tiles) from tile ``begin`` on, 128 tiles at a time."""
+    total = tl.zeros((TILES,), tl.float64)
+    for first in range(0, count, TILES):
+        tile = first + tl.arange(0, TILES)
+        total += tl.load(partial + row * tiles + begin + tile, mask=tile < count, other=0.0)
+    return tl.sum(total)
+
+
+@triton.jit
+def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE: tl.constexpr):
+    """Per region: the columns that come from order statistics and sums without a mean; NaN without pixels."""
+    k = tl.program_id(0).to(tl.int64)
+    out += k * 17
+    height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
+    count = ((height * width + TILE - 1) // TILE).to(tl.int32)
+    begin = tl.load(start + k) // TILE
+    total = tl.zeros((128,), tl.int32)
+    for first in range(0, ng, 128):
+        level = first + tl.arange(0, 128)
+        total += tl.load(histogram + k * ng + level, mask=level < ng, other=0)
+    n = tl.sum(total)
+    if n == 0:
+        fill_nan(out)
+        return
+    of_rank = value_of(tl.load(prefix + k * RANKS + tl.arange(0, RANKS)) ^ LOWEST)
+    least, most = tl.min(of_rank), tl.max(of_rank)
+    tl.store(out, n.to(tl.float64))
+    tl.store(out + 1, add_tiles(partial, 1, tiles, begin, count))
+    tl.store(out + 2, least)
+    tl.store(out + 3, most)
+    # the mean of equal numbers, free of rounding: a flat region has moments of exactly zero
+    tl.store(out + 4, tl.where(least == most, least, add_tiles(partial, 0, tiles, begin, count) / n))
+    for column in range(5):
+        tl.store(out + 10 + column, interpolate(of_rank, n, column))
+    of_levels(histogram, out, k, ng, 128)
+
+
+@triton.jit
+def sum_deviations(
+    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
+    out, partial, tiles, SECOND: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Sums of a tile about the mean: of d, d^2, d^3, d^4, |d|, and number and sum of d between the percentiles.
+
+    The ``SECOND`` time, of |d - about| between the percentiles, where ``about`` stands in column 6.
+    """
+    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    if first >= pixels:
+        return
+    value, inside = pixels_of(
+        images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
+        k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
+    )  # fmt: skip
+    row = out + k.to(tl.int64) * 17
+    d = tl.where(inside, value - tl.load(row + 4), 0.0)
+    middle = inside & (value >= tl.load(row + 10)) & (value <= tl.load(row + 14))
+    here = partial + tl.program_id(0)
+    if SECOND:
+        tl.store(here, tl.sum(tl.where(middle, tl.abs(d - tl.load(row + 6)), 0.0)))
+    else:
+        square = d * d
+        tl.store(here, tl.sum(d))
+        tl.store(here + tiles, tl.sum(square))
+        tl.store(here + 2 * tiles, tl.sum(square * d))
+        tl.store(here + 3 * tiles, tl.sum(square * square))
+        tl.store(here + 4 * tiles, tl.sum(tl.abs(d)))
+        tl.store(here + 5 * tiles, tl.sum(middle.to(tl.float64)))
+        tl.store(here + 6 * tiles, tl.sum(tl.where(middle, d, 0.0)))
+
+
+@triton.jit
+def end_columns(start, size, partial, out, tiles, SECOND: tl.constexpr, TILE: tl.constexpr):
+    """Per region: the columns that are sums of deviations."""
+    k = tl.program_id(0).to(tl.int64)
+    out += k * 17
+    height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
+    count = ((height * width + TILE - 1) // TILE).to(tl.int32)
+    begin = tl.load(start + k) // TILE
+    n = tl.load(out)
+    if n != n:  # no pixels
+        return
+    n_middle = add_tiles(partial, 5, tiles, begin, count)  # of two distinct values none is between: 0 / 0
+    if SECOND:
+        tl.store(out + 6, add_tiles(partial, 0, tiles, begin, count) / n_middle)
+    else:
+        central(
+            add_tiles(partial, 0, tiles, begin, count) / n,
+            add_tiles(partial, 1, tiles, begin, count) / n,
+            add_tiles(partial, 2, tiles, begin, count) / n,
+            add_tiles(partial, 3, tiles, begin, count) / n,
+            out,
+        )
+        tl.store(out + 5, add_tiles(partial, 4, tiles, begin, count) / n)
+        tl.store(out + 6, add_tiles(partial, 6, tiles, begin, count) / n_middle)
+
+
+def first_order(
+    images: Tensor,
+    moments: Tensor | None,
+    image_index: Tensor,
+    box: Tensor,
+    levels: Tensor,
+    start: Tensor,
+    size: Tensor,
+    histogram: Tensor,
+    normalize_scale: float,
+    remove_outliers: float,
+    shift: float,
+) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.first_order`."""
+    images = readable(images)
+    regions, ng = histogram.shape
+    out = torch.empty((regions, 17), dtype=torch.float64, device=images.device)
+    number = tiles(levels)
+    grid = (number,)
+    where = image_index, box, levels, start, size, regions
+    if moments is None and images.dtype in (torch.uint8, torch.int8):
+        low = torch.iinfo(images.dtype).min
+        counts = torch.zeros((regions, 256), dtype=torch.int32, device=images.device)
+        launch(count_values, grid, images, *images.stride(), *where, counts, LOW=low, TILE=TILE)
+        launch(of_counts, (regions,), counts, histogram, bits_of(shift), out, ng, LOW=low)
+        return out
+
+    counts = torch.zeros((regions, 16, 256), dtype=torch.int32, device=images.device)
+    prefix, remaining, leader = torch.empty((3, regions, 16), dtype=torch.int64, device=images.device)
+    partial = out.new_empty((7, number))
+    normal = {"NORMALISE": moments is not None, "CLIP": remove_outliers > 0}
+    seen = *images.stride(), moments, bits_of(normalize_scale), bits_of(remove_outliers)
+    for n in range(PASSES[images.dtype] if moments is None else 8):
+        place, first = 56 - 8 * n, n == 0
+        launch(
+            count_digits,
+            grid,
+            *(images, *seen, *where, bits_of(shift), prefix, leader, counts, partial, number, place),
+            FIRST=first,
+            TILE=TILE,
+            **normal,
+        )
+        launch(pick_digits, (regions,), histogram, prefix, remaining, leader, counts, ng, place, FIRST=first)
+    launch(begin_columns, (regions,), start, size, histogram, prefix, partial, out, number, ng, TILE=TILE)
+    for second in (False, True):
+        pixels = images, *seen, *where, out, partial, number
+        # the second sums go to row 0, and leave the number of middle pixels in row 5
+        launch(sum_deviations, grid, *pixels, SECOND=second, TILE=TILE, **normal)
+        launch(end_columns, (regions,), start, size, partial, out, number, SECOND=second, TILE=TILE)
+    return out

@@ -1,0 +1,462 @@
+"""From intensities to grey levels, compared edge by edge; and the histogram of the levels.
+
+Tiles of pixels and regions take turns: tiles measure (extent, number of pixels, least and largest intensity, by integer
+atomics), regions judge what they measured and lay out their edges, tiles write the levels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kacl_gpu.radiomics.status import Status
+
+from .common import TILE, launch, position, tile_of, tiles
+from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
+
+LOWEST = tl.constexpr(-(2**63))
+TILES = tl.constexpr(128)
+EDGES = 1024  # at once
+
+EMPTY, SINGLE_PIXEL = tl.constexpr(int(Status.EMPTY)), tl.constexpr(int(Status.SINGLE_PIXEL))
+TOO_FEW_DIMENSIONS, TOO_SMALL = tl.constexpr(int(Status.TOO_FEW_DIMENSIONS)), tl.constexpr(int(Status.TOO_SMALL))
+RESEGMENTED_AWAY, DISTANCES = tl.constexpr(int(Status.RESEGMENTED_AWAY)), tl.constexpr(int(Status.DISTANCES))
+NOT_FINITE, TOO_NARROW = tl.constexpr(int(Status.NOT_FINITE)), tl.constexpr(int(Status.TOO_NARROW))
+TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
+
+MODES = {"absolute": 0, "relative": 1, "sigma": 2}
+
+# Columns of a region's measures (K, 6) int64, each the largest of what the tiles saw: -y, y, -x, x, key of the
+# intensity and key of its negative. Columns of its parameters (K, 4) float64: lower and upper threshold, the first edge
+# and the step to the next; of its edges (K, 2): the last, and their number.
+
+
+@triton.jit
+def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, tiles, TILE: tl.constexpr):
+    """Of each tile of each image: sum, sum of squares, least, largest: (B, 4, tiles)."""
+    b, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    index = tile * TILE + tl.arange(0, TILE)
+    inside = index < pixels
+    y = index // width
+    value = intensity(
+        images, stride_b, stride_y, stride_x, images, 0, 0, b, y, index - y * width, inside, False, False
+    )  # fmt: skip
+    here = partial + b * 4 * tiles + tile
+    tl.store(here, tl.sum(value))
+    tl.store(here + tiles, tl.sum(value * value))
+    tl.store(here + 2 * tiles, tl.min(tl.where(inside, value, float("inf"))))
+    tl.store(here + 3 * tiles, tl.max(tl.where(inside, value, -float("inf"))))
+
+
+@triton.jit
+def end_moments(partial, out, pixels, tiles):
+    """Mean and deviation of each image from the sums of its tiles."""
+    b = tl.program_id(0).to(tl.int64)
+    s = tl.zeros((TILES,), tl.float64)
+    q = tl.zeros((TILES,), tl.float64)
+    least = tl.full((TILES,), float("inf"), tl.float64)
+    most = tl.full((TILES,), -float("inf"), tl.float64)
+    for first in range(0, tiles, TILES):
+        tile = first + tl.arange(0, TILES)
+        here, inside = partial + b * 4 * tiles + tile, tile < tiles
+        s += tl.load(here, mask=inside, other=0.0)
+        q += tl.load(here + tiles, mask=inside, other=0.0)
+        least = tl.minimum(least, tl.load(here + 2 * tiles, mask=inside, other=float("inf")))
+        most = tl.maximum(most, tl.load(here + 3 * tiles, mask=inside, other=-float("inf")))
+    n = tl.sum(tl.zeros((1,), tl.float64)) + pixels
+    total, low = tl.sum(s), tl.min(least)
+    mean = total / n
+    deviation = tl.sqrt((tl.sum(q) - total * total / n) / (n - 1))
+    flat = (low == tl.max(most)) & (total == total)  # no deviation, whatever rounding says; unless NaN is among it
+    tl.store(out + 2 * b, tl.where(flat, low, mean))
+    tl.store(out + 2 * b + 1, tl.where(flat, 0.0, deviation))
+
+
+def image_moments(images: Tensor) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.image_moments`."""
+    images = readable(images)
+    count, height, width = images.shape
+    pixels = height * width
+    number = triton.cdiv(pixels, TILE)
+    out = torch.full((count, 2), torch.nan, dtype=torch.float64, device=images.device)
+    if pixels == 0:
+        return out
+    partial = out.new_empty((count, 4, number))
+    launch(image_sums, (count, number), images, *images.stride(), partial, width, pixels, number, TILE=TILE)
+    launch(end_moments, (count,), partial, out, pixels, number)
+    return out
+
+
+@triton.jit
+def tile_values(
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    image_index, box, k, first, pixels, height, width,
+    MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Of a tile: y and x in the box, intensities, and which pixels are of the region; all (TILE,)."""
+    index = first + tl.arange(0, TILE)
+    inside = index < pixels
+    _, y, x = position(index, tl.maximum(height, 1), tl.maximum(width, 1))
+    b = tl.load(image_index + k)
+    row, column = y + tl.load(box + 4 * k), x + tl.load(box + 4 * k + 1)
+    if MASKED:
+        found = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
+        if found.dtype.is_floating():
+            inside = inside & (found.to(tl.float64) == (tl.zeros((1,), tl.int64) + label).to(tl.float64))
+        else:
+            inside = inside & (found.to(tl.int64) == label)
+    value = intensity(
+        images, stride_b, stride_y, stride_x, moments, scale, limit, b, row, column, inside, NORMALISE, CLIP
+    )  # fmt: skip
+    return y, x, value, inside
+
+
+@triton.jit
+def within(value, parameters, k):
+    """Between the thresholds of the region; NaN is not."""
+    return (value >= tl.load(parameters + 4 * k)) & (value <= tl.load(parameters + 4 * k + 1))
+
+
+@triton.jit
+def measure(
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    image_index, box, status, start, size, regions, parameters, measures, count, partial,
+    SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
+    MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """What a tile adds to its region's measures (K, 6) and number of pixels (K,), of all or of those kept.
+
+    ``SUM`` 1: the sum of the intensities goes to ``partial`` (tiles,). 2: only that of their squared distances from
+    the mean in the first parameter.
+    """
+    k, _, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    if first >= pixels:
+        return
+    if tl.load(status + k) != 0:
+        return
+    y, x, value, inside = tile_values(
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+        image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
+    )  # fmt: skip
+    if SUM == 2:
+        d = value - tl.load(parameters + 4 * k)
+        tl.store(partial + tl.program_id(0), tl.sum(tl.where(inside, d * d, 0.0)))
+        return
+    if SUM == 1:
+        tl.store(partial + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0)))
+    if RESEGMENTED:
+        inside = inside & within(value, parameters, k)
+    n = tl.sum(inside.to(tl.int32))
+    if n > 0:
+        here = measures + 6 * k
+        tl.atomic_add(count + k, n, sem="relaxed")
+        tl.atomic_max(here, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(here + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(here + 2, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(here + 3, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(here + 4, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
+        tl.atomic_max(here + 5, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
+
+
+@triton.jit
+def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
+    """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
+    here = measures + 6 * k
+    height = tl.load(here) + tl.load(here + 1) + 1
+    width = tl.load(here + 2) + tl.load(here + 3) + 1
+    dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
+    code = tl.where(distance >= tl.maximum(height, width), DISTANCES, 0)
+    code = tl.where((least_pixels > 0) & (n <= least_pixels), TOO_SMALL, code)
+    code = tl.where(dimensions < least_dimensions, TOO_FEW_DIMENSIONS, code)
+    code = tl.where(dimensions == 0, SINGLE_PIXEL, code)
+    return tl.where(n == 0, EMPTY, code)
+
+
+@triton.jit
+def span_of(measures, k):
+    """Least and largest intensity of a region that has pixels; if any is NaN, so is one of these."""
+    return -value_of(tl.load(measures + 6 * k + 5)), value_of(tl.load(measures + 6 * k + 4))
+
+
+@triton.jit
+def add_tiles(partial, begin, count):
+    total = tl.zeros((TILES,), tl.float64)
+    for first in range(0, count, TILES):
+        tile = first + tl.arange(0, TILES)
+        total += tl.load(partial + begin + tile, mask=tile < count, other=0.0)
+    return tl.sum(total)
+
+
+@triton.jit
+def set_thresholds(
+    status, start, size, measures, count, partial, parameters, lower, upper, two, least_dimensions, least_pixels,
+    MODE: tl.constexpr, MEAN: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Per region: whether it can be resegmented, and its thresholds; the first time in sigma, ``MEAN``, the mean."""
+    k = tl.program_id(0).to(tl.int64)
+    if tl.load(status + k) != 0:
+        return
+    n = tl.load(count + k)
+    code = extent_status(measures, k, n, least_dimensions, least_pixels, 0)
+    if code != 0:
+        tl.store(status + k, code)
+        return
+    here = parameters + 4 * k
+    tile_count = (tl.load(size + 3 * k + 1) * tl.load(size + 3 * k + 2) + TILE - 1) // TILE
+    if MEAN:
+        tl.store(here, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
+        return
+    low = tl.sum(float_of(lower))
+    high = tl.sum(float_of(upper))
+    if MODE == 1:
+        least, most = span_of(measures, k)
+        most = tl.where(least != least, least, most)
+        low = most * low
+        high = most * high
+    if MODE == 2:
+        mean = tl.load(here)
+        deviation = tl.sqrt(add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
+        low = mean + deviation * low
+        high = mean + deviation * high
+    tl.store(here, low)
+    tl.store(here + 1, tl.where(two != 0, high, float("inf")))
+
+
+@triton.jit
+def remainder(value, divisor):
+    """value - remainder is a multiple of ``divisor`` > 0: Python's %, exactly.
+
+    From the magnitude the largest divisor * 2^n that fits is taken away, each time without rounding.
+    """
+    left = tl.abs(value)
+    bits = divisor.to(tl.int64, bitcast=True)
+    while left >= divisor:
+        steps = (left.to(tl.int64, bitcast=True) >> 52) - (bits >> 52)
+        part = (bits + (steps << 52)).to(tl.float64, bitcast=True)
+        left -= tl.where(part > left, part * 0.5, part)
+    return tl.where((value < 0) & (left > 0), divisor - left, left)
+
+
+@triton.jit
+def edge(k, first, step, last, number, BY_COUNT: tl.constexpr):
+    """Edge k of ``number``: as ``numpy.histogram`` makes them, or as ``numpy.arange`` does."""
+    if BY_COUNT:
+        return tl.where(k == number - 1, last, k.to(tl.float64) * step + first)
+    else:
+        distance = (first + step) - first
+        return tl.where(k == 1, first + step, first + k.to(tl.float64) * distance)
+
+
+@triton.jit
+def set_edges(
+    status, measures, count, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
+    least_dimensions, least_pixels, distance, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
+):  # fmt: skip
+    """Per region: its status, edges, highest level and span."""
+    k = tl.program_id(0).to(tl.int64)
+    code = tl.load(status + k)
+    n = tl.load(count + k)
+    levels = n * 0
+    if code == 0:
+        code = extent_status(measures, k, n, least_dimensions, least_pixels, distance)
+        if RESEGMENTED:
+            code = tl.where(n <= 1, RESEGMENTED_AWAY, code)
+    if code == 0:
+        low, high = span_of(measures, k)
+        difference = high - low
+        step = tl.sum(float_of(bin_width))
+        if (tl.abs(low) < float("inf")) & (tl.abs(high) < float("inf")):
+            many = n < 0
+            if not BY_COUNT:  # before their edges are laid out
+                many = difference / step > 2 * max_levels
+            if many:
+                code = code * 0 + TOO_MANY_LEVELS
+            else:
+                first = low
+                last = high
+                number = bin_count + 1 + n * 0
+                if BY_COUNT:
+                    first = tl.where(low == high, low - 0.5, low)
+                    top = tl.where(low == high, high + 0.5, high)
+                    step = (top - first) / bin_count
+                    last = top + 1
+                else:
+                    first = low - remainder(low, step)
+                    number = tl.ceil((high + 2 * step - first) / step).to(tl.int32)
+                ascending = tl.full((EDGES,), 1, tl.int32)
+                for begin in range(0, number, EDGES):
+                    e = begin + tl.arange(0, EDGES)
+                    here = edge(e, first, step, last, number, BY_COUNT)
+                    after = edge(e + 1, first, step, last, number, BY_COUNT)
+                    levels += tl.sum(((e < number) & (here <= high)).to(tl.int32))
+                    ascending = tl.where((e + 1 < number) & (after <= here), 0, ascending)
+                refused = (number < 2) | (levels < 1) | (tl.min(ascending) == 0)
+                code = tl.where(refused, TOO_NARROW, tl.where(levels > max_levels, TOO_MANY_LEVELS, 0))
+                tl.store(parameters + 4 * k + 2, first)
+                tl.store(parameters + 4 * k + 3, step)
+                tl.store(edges + 2 * k, last)
+                tl.store(edges + 2 * k + 1, number.to(tl.float64))
+                tl.store(span + k, tl.where(code == 0, difference, 0.0))
+        else:
+            code = code * 0 + NOT_FINITE
+    if code != 0:
+        tl.store(span + k, 0.0)
+    tl.store(status + k, code)
+    tl.store(n_levels + k, tl.where(code == 0, levels, 0).to(tl.int64))
+
+
+@triton.jit
+def write_levels(
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    image_index, box, status, start, size, regions, parameters, measures, edges, levels, shape_mask, total,
+    WHOLE_SHAPE: tl.constexpr, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr,
+    MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """The levels of a tile, 0 where no region lies; and the mask of the shape features where that is another.
+
+    The level of a pixel is the number of edges up to it: guessed, and corrected by the edges.
+    """
+    k, _, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    place = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    nothing = tl.zeros((TILE,), tl.int32)
+    good = tl.load(status + k) == 0
+    if (first >= pixels) | (not good):
+        tl.store(levels + place, nothing.to(levels.dtype.element_ty), mask=place < total)
+        if RESEGMENTED:
+            tl.store(shape_mask + place, nothing.to(tl.uint8), mask=place < total)
+        return
+    y, x, value, inside = tile_values(
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+        image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
+    )  # fmt: skip
+    if RESEGMENTED:
+        whole = inside
+        inside = inside & within(value, parameters, k)
+        shape = inside
+        if WHOLE_SHAPE:  # cropped to the box of what is kept, as PyRadiomics does
+            here = measures + 6 * k
+            shape = whole & (y >= -tl.load(here)) & (y <= tl.load(here + 1))
+            shape = shape & (x >= -tl.load(here + 2)) & (x <= tl.load(here + 3))
+        tl.store(shape_mask + place, shape.to(tl.uint8), mask=place < total)
+    begin, step = tl.load(parameters + 4 * k + 2), tl.load(parameters + 4 * k + 3)
+    last, number = tl.load(edges + 2 * k), tl.load(edges + 2 * k + 1)
+    value = tl.where(inside, value, begin)
+    guess = tl.minimum(tl.maximum((value - begin) / step + 1.0, 1.0), number)
+    level = guess.to(tl.int32)
+    number = number.to(tl.int32)
+    wrong = tl.max((level > 0).to(tl.int32))
+    while wrong > 0:
+        up = (level < number) & (value >= edge(level, begin, step, last, number, BY_COUNT))
+        down = value < edge(level - 1, begin, step, last, number, BY_COUNT)
+        level += tl.where(up, 1, tl.where(down, -1, 0))
+        wrong = tl.max((up | down).to(tl.int32))
+    level = tl.where(inside, level, 0)
+    tl.store(levels + place, level.to(levels.dtype.element_ty), mask=place < total)
+
+
+def discretise(
+    images: Tensor,
+    masks: Tensor | None,
+    moments: Tensor | None,
+    image_index: Tensor,
+    box: Tensor,
+    status: Tensor,
+    start: Tensor,
+    total: int,
+    narrow: bool,
+    bin_width: float,
+    bin_count: int,
+    max_levels: int,
+    label: int,
+    normalize_scale: float,
+    remove_outliers: float,
+    resegment_range: Sequence[float],
+    resegment_mode: str,
+    resegment_shape: bool,
+    minimum_roi_dimensions: int,
+    minimum_roi_size: int,
+    distances: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`kacl_gpu.radiomics.ops.discretise`."""
+    images, device, regions = readable(images), images.device, len(start)
+    resegmented = len(resegment_range) > 0
+    status = status.clone()
+    size = torch.stack([torch.ones_like(start), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
+    levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
+    shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
+    n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)
+    measures = torch.full((2, regions, 6), -(2**63), dtype=torch.int64, device=device)
+    count = torch.zeros((2, regions), dtype=torch.int32, device=device)
+    parameters, edges = span.new_empty((regions, 4)), span.new_empty((regions, 2))
+    grid = (tiles(levels),)
+    partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
+
+    labels = None if masks is None else readable(masks)
+    of_labels = (0, 0, 0) if labels is None else labels.stride()
+    seen = images, *images.stride(), labels, *of_labels, moments, bits_of(normalize_scale), bits_of(remove_outliers)
+    where = *seen, label, image_index, box, status, start, size, regions, parameters
+    kind = {"MASKED": masks is not None, "NORMALISE": moments is not None, "CLIP": remove_outliers > 0, "TILE": TILE}
+    checks = minimum_roi_dimensions, minimum_roi_size
+
+    in_sigma = resegmented and resegment_mode == "sigma"
+    launch(measure, grid, *where, measures[0], count[0], partial, SUM=int(in_sigma), RESEGMENTED=False, **kind)
+    if resegmented:
+        limits = sorted(resegment_range)
+        of_region = status, start, size, measures[0], count[0], partial, parameters
+        thresholds = *of_region, bits_of(limits[0]), bits_of(limits[-1]), len(limits) - 1, *checks
+        mode = {"MODE": MODES[resegment_mode], "TILE": TILE}
+        if in_sigma:
+            launch(set_thresholds, (regions,), *thresholds, MEAN=True, **mode)
+            launch(measure, grid, *where, measures[0], count[0], partial, SUM=2, RESEGMENTED=False, **kind)
+        launch(set_thresholds, (regions,), *thresholds, MEAN=False, **mode)
+        launch(measure, grid, *where, measures[1], count[1], partial, SUM=0, RESEGMENTED=True, **kind)
+    phase = int(resegmented)
+    launch(
+        set_edges,
+        (regions,),
+        *(status, measures[phase], count[phase], parameters, edges, n_levels, span),
+        *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
+        RESEGMENTED=resegmented,
+        BY_COUNT=bin_count > 0,
+        EDGES=EDGES,
+    )
+    launch(
+        write_levels,
+        grid,
+        *(*where, measures[phase], edges, levels, shape_mask, total),
+        WHOLE_SHAPE=not resegment_shape,
+        RESEGMENTED=resegmented,
+        BY_COUNT=bin_count > 0,
+        **kind,
+    )
+    return levels, shape_mask, n_levels, span, status
+
+
+@triton.jit
+def count_levels(levels, start, size, regions, out, ng, BINS: tl.constexpr, TILE: tl.constexpr):
+    """Adds the levels of a tile to (K, ng) int32; with ``BINS`` the tile counts by itself first, level 0 included."""
+    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    pixels = depth * height * width
+    if first >= pixels:
+        return
+    index = first + tl.arange(0, TILE)
+    level = tl.load(levels + base + index, mask=index < pixels, other=0).to(tl.int32)
+    row = out + k.to(tl.int64) * ng
+    if BINS:
+        bin = tl.arange(0, BINS)
+        n = tl.histogram(level, BINS)
+        tl.atomic_add(row + bin - 1, n, mask=(bin > 0) & (bin <= ng) & (n > 0), sem="relaxed")
+    else:
+        tl.atomic_add(row + level - 1, tl.full((TILE,), 1, tl.int32), mask=level > 0, sem="relaxed")
+
+
+def level_histogram(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
+    """See :func:`kacl_gpu.radiomics.ops.level_histogram`."""
+    out = torch.zeros((len(start), ng), dtype=torch.int32, device=levels.device)
+    bins = max(triton.next_power_of_2(ng + 1), 32) if ng < 256 else 0
+    launch(count_levels, (tiles(levels),), levels, start, size, len(start), out, ng, BINS=bins, TILE=TILE)
+    return out
