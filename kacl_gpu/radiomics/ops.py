@@ -362,6 +362,8 @@ KERNELS = {
     "discretise": "levels",
     "features": "features",
     "first_order": "first_order",
+    "glcm": "glcm",
+    "glcm_sums": "glcm",
     "glrlm": "glrlm",
     "image_moments": "levels",
     "level_histogram": "levels",
