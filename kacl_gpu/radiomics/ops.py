@@ -365,11 +365,13 @@ KERNELS = {
     "glcm": "glcm",
     "glcm_sums": "glcm",
     "glrlm": "glrlm",
+    "glszm": "glszm",
     "image_moments": "levels",
     "level_histogram": "levels",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
     "size_sums": "sizes",
+    "zone_sums": "glszm",
 }
 
 
