@@ -370,6 +370,8 @@ KERNELS = {
     "level_histogram": "levels",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
+    "region_boxes": "regions",
+    "shape2d": "shape2d",
     "size_sums": "sizes",
     "zone_sums": "glszm",
 }

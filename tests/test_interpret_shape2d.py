@@ -1,0 +1,43 @@
+"""``shape2d`` under Triton's interpreter against the CPU implementation."""
+
+import numpy as np
+import torch
+
+from kacl_gpu.kernels.shape2d import shape2d
+from kacl_gpu.radiomics import ops
+from tests.interpreting import LAYOUTS, awkward, close, pack, same
+
+
+def shapes() -> list[np.ndarray]:
+    """Full boxes of every proportion, the awkward regions, a disc, a ring, all 2 x 2 masks, two far corners."""
+    y, x = np.indices((35, 41))
+    distance = np.hypot(y - 17, x - 20)
+    squares = [np.array([n & 1, n >> 1 & 1, n >> 2 & 1, n >> 3 & 1]).reshape(1, 2, 2) for n in range(1, 16)]
+    tall = np.zeros((1, 40, 3), np.int64)
+    tall[0, 2, 0] = tall[0, 39, 2] = tall[0, 20:25, 1] = 1
+    boxes = [np.ones((1, h, w), np.int64) for h, w in ((1, 1), (1, 9), (9, 1), (30, 40), (5, 300))]
+    return [*boxes, *awkward(3), (distance < 15)[None], ((distance < 16) & (distance > 9))[None], *squares, tall]
+
+
+def test_interpret_shape2d() -> None:
+    volumes = [v.astype(np.int64) for v in shapes()]
+    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 2)))
+    for dtype in (torch.uint8, torch.int16):
+        rows = []
+        for slots in LAYOUTS:
+            where = pack(volumes, slots, dtype)
+            rows.append(shape2d(*where, spacing))
+        twin = ops.shape2d(*where, spacing)
+        same(rows[0], rows[1])
+        whole = [0, 1, 2, 3, 4, 6, 7, 8]
+        same(rows[0][:, whole], twin[:, whole])
+        close(rows[0], twin, relative=1e-15, absolute=0)
+
+
+def test_interpret_shape2d_alone_and_of_nothing() -> None:
+    volumes = [v.astype(np.int64) for v in shapes()]
+    spacing = torch.full((len(volumes), 2), 0.7, dtype=torch.float64)
+    together = shape2d(*pack(volumes), spacing)
+    for k in (3, 9, 18):
+        same(shape2d(*pack(volumes[k : k + 1]), spacing[:1]), together[k : k + 1])
+    assert shape2d(*pack([]), spacing[:0]).shape == (0, 9)
