@@ -15,7 +15,6 @@ from .levels import LevelVolumes, discretise, half_offsets
 from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
 from .regions import Boxes, Regions, Spacing, describe, make_regions
 from .settings import CLASSES, RadiomicsSettings
-from .status import Status
 
 _warned_under: object = None  # the warning filters in force at the last warning of _warn_of_one_level
 
@@ -75,7 +74,7 @@ def gpu_radiomics(
         spans.append(volumes.span)
     table, status = torch.cat(tables), torch.cat(statuses)
     _warn_of_one_level(torch.cat(n_levels), torch.cat(spans), settings)
-    bad = status != Status.OK
+    bad = status > 0  # not Status.OK, which torch.compile takes for another type
     if invalid == "raise" and bool(bad.any()):
         raise ValueError(describe(regions, status, settings, limit))
     return table.masked_fill(bad[:, None], torch.nan).to(dtype)

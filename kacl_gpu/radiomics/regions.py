@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -168,6 +169,11 @@ def _checked_spacing(spacing: Spacing | None, images: Tensor, check_values: bool
     count = len(images)
     if spacing is None:
         return torch.ones((count, 2), dtype=torch.float64, device=images.device)
+    if isinstance(spacing, tuple | list) and [type(s) for s in spacing] == [float, float]:
+        if not all(0 < s < math.inf for s in spacing):
+            raise ValueError(f"spacing must be finite and above 0, got {list(spacing)}")
+        # filled in on the device: a copy would wait for it
+        return torch.stack([torch.full((count,), s, dtype=torch.float64, device=images.device) for s in spacing], 1)
     try:
         if isinstance(spacing, Tensor) and spacing.is_complex():
             raise TypeError("complex numbers")
@@ -180,7 +186,4 @@ def _checked_spacing(spacing: Spacing | None, images: Tensor, check_values: bool
     on_host = rows.device.type == "cpu"
     if (check_values or on_host) and not bool((rows.isfinite() & (rows > 0)).all()):
         raise ValueError(f"spacing must be finite and above 0, got {rows.tolist()}")
-    if on_host and rows.ndim == 1:  # filled in there: a copy would wait
-        y, x = rows.tolist()
-        return torch.stack([torch.full((count,), s, dtype=torch.float64, device=images.device) for s in (y, x)], 1)
     return rows.to(images.device).expand(count, 2)

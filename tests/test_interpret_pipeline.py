@@ -1,0 +1,77 @@
+"""The whole call with every operator served by its kernel, under Triton's interpreter."""
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kacl_gpu import RadiomicsSettings, gpu_radiomics
+from kacl_gpu.radiomics import api, ops
+from kacl_gpu.radiomics.levels import discretise
+from kacl_gpu.radiomics.memory import Bounds
+from kacl_gpu.radiomics.regions import make_regions
+from tests.interpreting import same
+
+SETTINGS = {
+    "count": RadiomicsSettings(bin_count=8),
+    "width": RadiomicsSettings(bin_width=20.0, max_levels=40, weighting_norm="manhattan", distances=(1, 3), gldm_a=1),
+    "resegmented": RadiomicsSettings(
+        bin_count=8, normalize=True, resegment_range=(-1.0, 1.5), resegment_mode="sigma", symmetrical_glcm=False
+    ),
+}
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Operators of CPU tensors go to the kernels' launchers."""
+    for name, file in ops.KERNELS.items():
+        monkeypatch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+    return monkeypatch
+
+
+def without_synchronisation(images: Tensor, boxes: Tensor, masks: Tensor, settings: RadiomicsSettings) -> Tensor:
+    """What ``gpu_radiomics`` does on a device with ``invalid="nan"``, in float64, on any."""
+    regions = make_regions(images, boxes, masks, None, check_values=False)
+    moments = ops.image_moments(regions.images) if settings.normalize else None
+    limit = settings.bin_count or settings.max_levels or 0
+    volumes = discretise(regions, moments, settings, limit, static=True)
+    table = api.features_of(regions, volumes, moments, settings, Bounds.of_shape(regions, limit))
+    return table.masked_fill((volumes.status != 0)[:, None], torch.nan)
+
+
+def regions() -> tuple[Tensor, Tensor, Tensor]:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 255, (2, 36, 30)).astype(np.uint8))
+    images[1] //= 40
+    boxes = torch.tensor([[0, 0, 0, 30, 36], [1, 2, 3, 20, 24.5], [0, 4, 4, 5, 5], [1, 0, 0, 9, 1], [1, 40, 0, 50, 9]])
+    return images, boxes, torch.from_numpy((rng.random((2, 36, 30)) < 0.8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_interpret_the_whole_call(settings: RadiomicsSettings, kernels: pytest.MonkeyPatch) -> None:
+    images, boxes, masks = regions()
+    options: dict[str, Any] = {"masks": masks, "settings": settings, "dtype": torch.float64, "invalid": "nan"}
+    ours = gpu_radiomics(images, boxes, **options)
+    static = without_synchronisation(images, boxes, masks, settings)
+    with pytest.raises(ValueError, match=r"row 2 .* it is a single pixel"):
+        gpu_radiomics(images, boxes, **{**options, "invalid": "raise"})
+    kernels.undo()
+    twin = gpu_radiomics(images, boxes, **options)
+    assert bool(twin[:2].isfinite().all()) and bool(twin[[2, 4]].isnan().all())
+    torch.testing.assert_close(ours, twin, rtol=1e-9, atol=1e-11, equal_nan=True)
+    same(static, ours)
+
+
+def test_the_static_layout_changes_no_bit() -> None:
+    """The same on the CPU's own operators, where it is not used: what it leaves roomy changes nothing."""
+    for settings in SETTINGS.values():
+        images, boxes, masks = regions()
+        expected = gpu_radiomics(images, boxes, masks=masks, settings=settings, dtype=torch.float64, invalid="nan")
+        same(without_synchronisation(images, boxes, masks, settings), expected)
+
+
+def test_every_operator_has_a_kernel() -> None:
+    assert set(ops.KERNELS) == {n for n in vars(ops) if not n.startswith("_") and hasattr(torch.ops.kacl_gpu, n)}
