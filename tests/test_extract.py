@@ -647,7 +647,14 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
     done = 1
     for ending in (signal.SIGKILL, signal.SIGINT):
         done = moment.randrange(done + 1, done + count // 3)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a suite that runs in the background hands down that SIGINT is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         deadline = time.monotonic() + 60
         while not (journal.exists() and journal.read_bytes().count(b"\n") > done):
             assert process.poll() is None, process.communicate()
