@@ -1,8 +1,9 @@
-"""What every kernel shares: how it is launched, and how a tile of pixels finds its region.
+"""What every kernel shares: how it is launched, and which part of which region a program works on.
 
-The work is cut into tiles of ``TILE`` pixels of the packed level buffer. Each region's block begins at a multiple of
-``TILE``, so a tile belongs to one region; the grid depends on the length of the buffer alone, never on a value that
-lies on the device.
+There is a program for each ``TILE`` pixels of the packed level buffer, and each region's block begins at a multiple of
+``TILE``: so a program belongs to one region, and the grid depends on the length of the buffer alone, never on a value
+that lies on the device. Where pixels are looked at one by one, a program takes its own tile (``tile_of``). Where rows
+and columns matter, a region's programs share out whatever its work is cut into (``share_of``).
 
 Rules for all kernels: integer atomics only, floating-point sums in an order that depends on nothing but the region
 itself, no fused multiply-add (a formula's product is rounded before it is added, as on the CPU), nothing above sm_70.
@@ -18,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 1024
+BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
 # Called instead of the kernel where set: (kernel, grid, arguments, constexprs with num_warps). Lets the tests list
 # every configuration that the launchers choose, without a GPU.
@@ -80,6 +82,21 @@ def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
     height = tl.load(size_ptr + 3 * k + 1).to(tl.int32)
     width = tl.load(size_ptr + 3 * k + 2).to(tl.int32)
     return k, base, (first - base).to(tl.int32), depth, height, width
+
+
+@triton.jit
+def share_of(start_ptr, size_ptr, regions, programs):
+    """This program's region, where that begins, D, H, W; which of the region's programs this is, and of how many."""
+    program = tl.program_id(0).to(tl.int64)
+    k = region_of(start_ptr, regions, program * BLOCK_OF_PROGRAM)
+    base = tl.load(start_ptr + k)
+    end = tl.load(start_ptr + tl.minimum(k + 1, regions - 1))
+    first = base // BLOCK_OF_PROGRAM
+    last = tl.where(k + 1 < regions, end // BLOCK_OF_PROGRAM, programs)
+    depth = tl.load(size_ptr + 3 * k).to(tl.int32)
+    height = tl.load(size_ptr + 3 * k + 1).to(tl.int32)
+    width = tl.load(size_ptr + 3 * k + 2).to(tl.int32)
+    return k, base, depth, height, width, (program - first).to(tl.int32), (last - first).to(tl.int32)
 
 
 @triton.jit

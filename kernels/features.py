@@ -1,11 +1,12 @@
-"""The formulas of ``kacl_gpu/radiomics/features/`` as one kernel a class, made from the formulas themselves.
+"""The formulas of ``kacl_gpu/radiomics/features/`` as one kernel, made from the formulas themselves.
 
 Each formula is called once with symbols in place of tensors (``torch.fx``); what it does to them is written down as the
-source of a Triton kernel. So a formula stands in one place, and a class takes one launch.
+source of a Triton kernel. So a formula stands in one place, and all of them take one launch.
 """
 
 import linecache
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -61,17 +62,16 @@ def _lines(formula: Any, kind: Any, suffix: str) -> tuple[list[str], str]:
     return lines, result.name
 
 
-def source_of(class_name: str, names: tuple[str, ...]) -> str:
-    """The source of the kernel ``evaluate`` of one class."""
+def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str], int]:
+    """What a program does for one class, whose sums are ``sums<number>``; and how many columns it fills."""
     from kacl_gpu.radiomics.features import CLASSES
 
     features, kind = CLASSES[class_name]
     by_name = {feature.name: feature for feature in features}
     of_spacing = ("spacing_y", "spacing_x") if "spacing_y" in kind._fields else ()
     columns = kind._fields[: len(kind._fields) - len(of_spacing)]
-    numbers = range(len(names))
     inside, after = [], []
-    for n, name in enumerate(names):
+    for n, name in enumerate(wanted):
         lines, result = _lines(by_name[name].formula, kind, f"f{n}")
         inside += [*lines, f"mean{n} += tl.where(present, {result}, 0.0)"]
         if otherwise := by_name[name].otherwise:
@@ -79,44 +79,61 @@ def source_of(class_name: str, names: tuple[str, ...]) -> str:
             after += [*lines, f"mean{n} = tl.where(number == 0, {result}, mean{n} / number)"]
         else:
             after.append(f"mean{n} = mean{n} / number")
-        after.append(f"tl.store(out + k * {len(names)} + {n}, mean{n}, mask=there)")
+        after.append(f"tl.store(row_out + {n}, tl.where(good, mean{n}, nan).to(out.dtype.element_ty), mask=there)")
     # the columns after the loop are those of the last direction: what a formula for none reads is the same in each
-    body = [
-        "k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
-        "there = k < regions",
+    lines = [
         *(f"{s} = tl.load(spacing + 2 * k + {n}, mask=there, other=1.0)" for n, s in enumerate(of_spacing)),
         "number = tl.zeros((BLOCK,), tl.float64)",
-        *(f"mean{n} = tl.zeros((BLOCK,), tl.float64)" for n in numbers),
+        *(f"mean{n} = tl.zeros((BLOCK,), tl.float64)" for n in range(len(wanted))),
         *(f"{c} = tl.zeros((BLOCK,), tl.float64)" for c in columns),
-        "for a in range(directions):",
-        f"    row = sums + (k * directions + a) * {len(columns)}",
+        f"for a in range(directions{number}):",
+        f"    row = sums{number} + (k * directions{number} + a) * {len(columns)}",
         *(f"    {c} = tl.load(row + {n}, mask=there, other=0.0)" for n, c in enumerate(columns)),
         f"    present = {columns[0]} > 0",
         "    number += present.to(tl.float64)",
         *(f"    {line}" for line in inside),
         *after,
     ]
-    head = "def evaluate(sums, spacing, out, regions, directions, BLOCK: tl.constexpr):"
+    return lines, len(wanted)
+
+
+def source_of(names: str) -> str:
+    """The source of the kernel ``evaluate`` of these features: a program takes some regions and one of the classes."""
+    parts = [part.split(":") for part in names.split(";")]
+    branches = [_branch(n, class_name, wanted.split(",")) for n, (class_name, wanted) in enumerate(parts)]
+    total = sum(count for _, count in branches)
+    arguments = ", ".join(f"sums{n}, directions{n}" for n in range(len(parts)))
+    body = [
+        "k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
+        "there = k < regions",
+        "good = tl.load(status + k, mask=there, other=0) == 0",
+        'nan = float("nan")',
+        f"out += k * {total}",
+    ]
+    before = 0
+    for n, (lines, count) in enumerate(branches):
+        body += [f"if tl.program_id(1) == {n}:", *(f"    {line}" for line in (f"row_out = out + {before}", *lines))]
+        before += count
+    head = f"def evaluate({arguments}, spacing, status, out, regions, BLOCK: tl.constexpr):"
     return "\n".join([head, *(f"    {line}" for line in body)]) + "\n"
 
 
 @cache
-def kernel_of(class_name: str, names: tuple[str, ...]) -> Any:
-    """The kernel of these features of a class; made once."""
-    source = source_of(class_name, names)
-    file = f"<{class_name} {hash(names)}>"
+def kernel_of(names: str) -> Any:
+    """The kernel of these features; made once."""
+    source = source_of(names)
+    file = f"<features {hash(names)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # triton.jit reads it there
     scope = dict(globals())
     exec(compile(source, file, "exec"), scope)
-    kernel = triton.jit(scope["evaluate"])
-    return kernel
+    return triton.jit(scope["evaluate"])
 
 
-def features(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
+def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.features`."""
-    wanted = tuple(names.split(","))
-    regions, directions = sums.shape[:2]
-    out = torch.empty((regions, len(wanted)), dtype=torch.float64, device=sums.device)
-    grid = (triton.cdiv(regions, BLOCK),)
-    launch(kernel_of(class_name, wanted), grid, sums, spacing, out, regions, directions, BLOCK=BLOCK, num_warps=1)
+    regions, width = len(spacing), names.replace(";", ",").count(",") + 1
+    out = torch.empty((regions, width), dtype=dtype, device=spacing.device)
+    grid = triton.cdiv(regions, BLOCK), len(sums)
+    given = [n for s in sums for n in (s, s.shape[1] if s.ndim == 3 else 1)]
+    launch(kernel_of(names), grid, *given, spacing, status, out, regions, BLOCK=BLOCK, num_warps=1)
     return out

@@ -366,6 +366,7 @@ def discretise(
     box: Tensor,
     status: Tensor,
     start: Tensor,
+    size: Tensor,
     total: int,
     narrow: bool,
     bin_width: float,
@@ -385,7 +386,6 @@ def discretise(
     images, device, regions = readable(images), images.device, len(start)
     resegmented = len(resegment_range) > 0
     status = status.clone()
-    size = torch.stack([torch.ones_like(start), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
     levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
     shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
     n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)

@@ -1,4 +1,4 @@
-"""GLDM and NGTDM, which look at the same neighbours, and the sums of the NGTDM."""
+"""GLCM, GLDM and NGTDM, which look at the same neighbours, and the sums of the NGTDM."""
 
 from collections.abc import Sequence
 
@@ -7,84 +7,146 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, neighbour, offsets_on, position, tile_of, tiles
+from .common import launch, offsets_on, share_of, tiles
 
+ROWS, LANES = 16, 64  # of pixels, taken at once
 BLOCK = 32  # levels
 
 
 @triton.jit
-def count_neighbours(
-    levels, start, size, regions, offsets, directions, gldm, ngtdm, ng, columns, gldm_a, TILE: tl.constexpr
-):
-    """Adds each pixel of a tile to (K, ng, columns) at its level: dependent neighbours; |c * i - S| by neighbours c."""
-    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
-    pixels = depth * height * width
-    if first >= pixels:
-        return
-    index = first + tl.arange(0, TILE)
-    inside = index < pixels
-    z, y, x = position(index, height, width)
-    level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
-    inside = level > 0
-    count = tl.zeros((TILE,), tl.int32)
-    total = tl.zeros((TILE,), tl.int32)
-    dependent = tl.zeros((TILE,), tl.int32)
-    for n in range(2 * directions):  # the offsets, then their opposites
-        a = n % directions
-        sign = tl.where(n < directions, 1, -1)
-        dz = tl.load(offsets + 3 * a) * sign
-        dy = tl.load(offsets + 3 * a + 1) * sign
-        dx = tl.load(offsets + 3 * a + 2) * sign
-        there = neighbour(levels, base, index, z, y, x, dz, dy, dx, depth, height, width, inside)
-        count += (there > 0).to(tl.int32)
-        total += there
-        dependent += ((there > 0) & (tl.abs(there - level) <= gldm_a)).to(tl.int32)
-    row = (k.to(tl.int64) * ng + (level - 1)) * columns
-    tl.atomic_add(gldm + row + dependent, tl.full((TILE,), 1, tl.int32), mask=inside, sem="relaxed")
-    difference = tl.abs(count.to(tl.int64) * level - total)
-    tl.atomic_add(ngtdm + row + count, difference, mask=inside, sem="relaxed")
-
-
-def neighbourhood(
-    levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int
-) -> tuple[Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
-    regions, directions = len(start), len(offsets) // 3
-    shape = regions, ng, 1 + 2 * directions
-    gldm = torch.zeros(shape, dtype=torch.int32, device=levels.device)
-    ngtdm = torch.zeros(shape, dtype=torch.int64, device=levels.device)
-    launch(
-        count_neighbours,
-        (tiles(levels),),
-        *(levels, start, size, regions, offsets_on(offsets, levels.device), directions),
-        *(gldm, ngtdm, ng, shape[2], gldm_a),
-        TILE=TILE,
-    )
-    return gldm, ngtdm
+def neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width):
+    """The levels (LANES,) at an offset from a row's pixels ``x``, 0 beyond the borders of the volume."""
+    z = row // height
+    y = row - z * height
+    in_volume = (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
+    there = (x + dx >= 0) & (x + dx < tl.where(in_volume, width, 0))
+    shift = (dz * height + dy) * width + dx
+    return tl.load(levels + base + (row * width + shift + x), mask=there, other=0).to(tl.int32)
 
 
 @triton.jit
-def level_differences(differences, s, ng, columns, BLOCK: tl.constexpr):
-    """s_i (K, ng): the sum over c of differences (K, ng, columns) / c; without neighbours there is none."""
-    k = tl.program_id(0).to(tl.int64)
-    level = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = level < ng
-    row = k * ng + level
+def extend(table, cell, amount, new, more):
+    """One pixel further down each column: what falls into the same cell again is added up before it goes to the table.
+
+    Cells are negative where there is none. Neighbouring pixels are alike, so the table's few busy cells are spared.
+    """
+    same = new == cell
+    tl.atomic_add(table + cell, amount.to(table.dtype.element_ty), mask=(cell >= 0) & (new != cell), sem="relaxed")
+    return new, tl.where(same, amount, 0) + more
+
+
+@triton.jit
+def count_neighbourhood(
+    levels, start, size, regions, programs, offsets, directions, glcm, gldm, ngtdm, ng, gldm_a,
+    PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """Adds a region's pixels, ROWS x LANES at a time, to its tables.
+
+    Pairs to (A, ng, ng). To (ng, 1 + 2 A), at each pixel's level: dependent neighbours; |c * i - S| by neighbours c.
+    """
+    k, base, depth, height, width, rank, number = share_of(start, size, regions, programs)
+    rows = depth * height
+    across = tl.maximum((width + LANES - 1) // LANES, 1)
+    columns = 2 * directions + 1
+    nothing = tl.zeros((LANES,), tl.int32)
+    one = nothing + 1
+    for tile in range(rank, (rows + ROWS - 1) // ROWS * across, number):
+        top = tile // across * ROWS
+        bottom = tl.minimum(top + ROWS, rows)
+        x = tile % across * LANES + tl.arange(0, LANES)
+        if PAIRS:
+            for a in range(directions):
+                dz = tl.load(offsets + 3 * a)
+                dy = tl.load(offsets + 3 * a + 1)
+                dx = tl.load(offsets + 3 * a + 2)
+                table = glcm + (k * directions + a) * ng * ng
+                cell = nothing - 1
+                count = nothing
+                for row in range(top, bottom):
+                    i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
+                    j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
+                    new = tl.where((i > 0) & (j > 0), (i - 1) * ng + (j - 1), -1)
+                    cell, count = extend(table, cell, count, new, one)
+                extend(table, cell, count, nothing - 2, one)
+        if DIFFERENCES:
+            dependence, difference = gldm + k * ng * columns, ngtdm + k * ng * columns
+            cell = nothing - 1
+            count = nothing
+            cell_of_sum = nothing - 1
+            total = nothing
+            for row in range(top, bottom):
+                i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
+                around = nothing
+                sum_around = nothing
+                dependent = nothing
+                for n in range(2 * directions):  # the offsets, then their opposites
+                    a = n % directions
+                    sign = tl.where(n < directions, 1, -1)
+                    dz = tl.load(offsets + 3 * a) * sign
+                    dy = tl.load(offsets + 3 * a + 1) * sign
+                    dx = tl.load(offsets + 3 * a + 2) * sign
+                    j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
+                    around += (j > 0).to(tl.int32)
+                    sum_around += j
+                    dependent += ((j > 0) & (tl.abs(j - i) <= gldm_a)).to(tl.int32)
+                here = (i - 1) * columns
+                new = tl.where(i > 0, here + dependent, -1)
+                cell, count = extend(dependence, cell, count, new, one)
+                new = tl.where(i > 0, here + around, -1)
+                cell_of_sum, total = extend(difference, cell_of_sum, total, new, tl.abs(around * i - sum_around))
+            extend(dependence, cell, count, nothing - 2, one)
+            extend(difference, cell_of_sum, total, nothing - 2, one)
+
+
+def neighbourhood(
+    levels: Tensor,
+    start: Tensor,
+    size: Tensor,
+    offsets: Sequence[int],
+    ng: int,
+    gldm_a: int,
+    pairs: bool,
+    differences: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
+    regions, directions, device = len(start), len(offsets) // 3, levels.device
+    shape = regions * differences, ng, 1 + 2 * directions
+    glcm = torch.zeros((regions * pairs, directions, ng, ng), dtype=torch.int32, device=device)
+    gldm = torch.zeros(shape, dtype=torch.int32, device=device)
+    ngtdm = torch.zeros(shape, dtype=torch.int64, device=device)
+    programs = tiles(levels)
+    launch(
+        count_neighbourhood,
+        (programs,),
+        *(levels, start, size, regions, programs, offsets_on(offsets, device), directions),
+        *(glcm, gldm, ngtdm, ng, gldm_a),
+        PAIRS=pairs,
+        DIFFERENCES=differences,
+        ROWS=ROWS,
+        LANES=LANES,
+        num_warps=2,
+    )
+    return glcm, gldm, ngtdm
+
+
+@triton.jit
+def difference_of(differences, row, inside, columns, BLOCK: tl.constexpr):
+    """s_i of levels (BLOCK,) at ``row`` of (..., columns): the sum over c of differences / c; of none without any."""
     total = tl.zeros((BLOCK,), tl.float64)
     for c in range(1, columns):
         reciprocal = tl.full((BLOCK,), 1.0, tl.float64) / c
         total += tl.load(differences + row * columns + c, mask=inside, other=0).to(tl.float64) * reciprocal
-    tl.store(s + row, total, mask=inside)
+    return total
 
 
 @triton.jit
-def pair_sums(histogram, s, partial, ng, blocks, BLOCK: tl.constexpr):
+def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.constexpr):
     """Of one block of levels i and all levels j: the terms of (K, blocks, 8), columns as in the result but for 2, i."""
     k = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     i = block * BLOCK + tl.arange(0, BLOCK)
     n_i = tl.load(histogram + k * ng + i, mask=i < ng, other=0).to(tl.float64)
-    s_i = tl.load(s + k * ng + i, mask=i < ng, other=0.0)
+    s_i = difference_of(differences, k * ng + i, i < ng, columns, BLOCK)
     products = tl.zeros((BLOCK, BLOCK), tl.float64)
     complexity = tl.zeros((BLOCK, BLOCK), tl.float64)
     strength = tl.zeros((BLOCK, BLOCK), tl.float64)
@@ -93,7 +155,7 @@ def pair_sums(histogram, s, partial, ng, blocks, BLOCK: tl.constexpr):
         for other in range(blocks):
             j = other * BLOCK + tl.arange(0, BLOCK)
             n_j = tl.load(histogram + k * ng + j, mask=j < ng, other=0).to(tl.float64)
-            s_j = tl.load(s + k * ng + j, mask=j < ng, other=0.0)
+            s_j = difference_of(differences, k * ng + j, j < ng, columns, BLOCK)
             pair = (n_i > 0)[:, None] & (n_j > 0)[None, :]
             both = n_i[:, None] + n_j[None, :]
             distance = (i[:, None] - j[None, :]).to(tl.float64)
@@ -138,10 +200,8 @@ def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
     regions, ng, columns = differences.shape
     blocks = triton.cdiv(ng, BLOCK)
-    s = torch.empty((regions, ng), dtype=torch.float64, device=histogram.device)
-    partial = s.new_empty((regions, blocks, 8))
-    out = s.new_empty((regions, 8))
-    launch(level_differences, (regions, blocks), differences, s, ng, columns, BLOCK=BLOCK, num_warps=1)
-    launch(pair_sums, (regions, blocks), histogram, s, partial, ng, blocks, BLOCK=BLOCK)
+    partial = torch.empty((regions, blocks, 8), dtype=torch.float64, device=histogram.device)
+    out = partial.new_empty((regions, 8))
+    launch(pair_sums, (regions, blocks), histogram, differences, partial, ng, columns, blocks, BLOCK=BLOCK)
     launch(add_blocks, (regions,), histogram, partial, out, ng, blocks, BLOCK=BLOCK, num_warps=1)
     return out

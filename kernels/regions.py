@@ -1,5 +1,7 @@
 """Boxes as they are given, brought to whole pixels inside their image."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -8,6 +10,7 @@ from torch import Tensor
 from kacl_gpu.radiomics.status import Status
 
 from .common import launch
+from .intensity import bits_of, float_of
 
 BLOCK = 128
 IMAGE_INDEX, BOX_NOT_FINITE = tl.constexpr(int(Status.IMAGE_INDEX)), tl.constexpr(int(Status.BOX_NOT_FINITE))
@@ -22,15 +25,32 @@ def clip(value, most):
 
 
 @triton.jit
-def clip_boxes(given, index_of, box, status, regions, count, height, width, BLOCK: tl.constexpr):
-    """One region a lane; the more fundamental a problem, the later it is written, over the others."""
+def clip_boxes(
+    boxes, spacing, spacing_b, spacing_d, pair_y, pair_x, index_of, box, size, of_region, status,
+    regions, count, height, width, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One region a lane; the more fundamental a problem, the later it is written, over the others.
+
+    ``boxes`` has 5 COLUMNS, 4 where a region's index is that of its image, or 0: each region is a whole image. Without
+    ``spacing`` that of every image is the pair.
+    """
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = k < regions
-    index = tl.load(given + 5 * k, mask=there, other=0.0)
-    x1 = tl.load(given + 5 * k + 1, mask=there, other=0.0)
-    y1 = tl.load(given + 5 * k + 2, mask=there, other=0.0)
-    x2 = tl.load(given + 5 * k + 3, mask=there, other=0.0)
-    y2 = tl.load(given + 5 * k + 4, mask=there, other=0.0)
+    if COLUMNS == 5:
+        index = tl.load(boxes + 5 * k, mask=there, other=0).to(tl.float64)
+    else:
+        index = k.to(tl.float64)
+    if COLUMNS == 0:
+        x1 = index * 0
+        y1 = x1
+        x2 = x1 + width
+        y2 = x1 + height
+    else:
+        corner = boxes + COLUMNS * k + (COLUMNS - 4)
+        x1 = tl.load(corner, mask=there, other=0).to(tl.float64)
+        y1 = tl.load(corner + 1, mask=there, other=0).to(tl.float64)
+        x2 = tl.load(corner + 2, mask=there, other=0).to(tl.float64)
+        y2 = tl.load(corner + 3, mask=there, other=0).to(tl.float64)
     top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
     bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
     code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, 0)
@@ -40,19 +60,42 @@ def clip_boxes(given, index_of, box, status, regions, count, height, width, BLOC
     code = tl.where(number & (largest < float("inf")), code, BOX_NOT_FINITE)
     code = tl.where((index >= 0) & (index < count) & (index == tl.floor(index)), code, IMAGE_INDEX)
     good = code == 0
+    image = tl.where(good, index, 0.0).to(tl.int64)
     tl.store(status + k, code, mask=there)
-    tl.store(index_of + k, tl.where(good, index, 0.0).to(tl.int64), mask=there)
+    tl.store(index_of + k, image, mask=there)
     tl.store(box + 4 * k, tl.where(good, top, 0), mask=there)
     tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=there)
     tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=there)
     tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=there)
+    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=there)
+    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=there)
+    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=there)
+    if spacing is None:
+        sy = tl.zeros((BLOCK,), tl.float64) + float_of(pair_y)
+        sx = tl.zeros((BLOCK,), tl.float64) + float_of(pair_x)
+    else:
+        there_too = there & (image < count)  # of no images there is no first one
+        sy = tl.load(spacing + image * spacing_b, mask=there_too, other=1.0)
+        sx = tl.load(spacing + image * spacing_b + spacing_d, mask=there_too, other=1.0)
+    tl.store(of_region + 2 * k, sy, mask=there)
+    tl.store(of_region + 2 * k + 1, sx, mask=there)
 
 
-def region_boxes(given: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.region_boxes`."""
-    given, regions = given.contiguous(), len(given)
-    index = torch.empty(regions, dtype=torch.int64, device=given.device)
-    box, status = index.new_empty((regions, 4)), index.new_empty(regions, dtype=torch.int32)
-    grid = (triton.cdiv(regions, BLOCK),)
-    launch(clip_boxes, grid, given, index, box, status, regions, count, height, width, BLOCK=BLOCK)
-    return index, box, status
+def locate(
+    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, pair: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See :func:`kacl_gpu.radiomics.ops.locate`."""
+    count, height, width = images.shape
+    regions, columns = (count, 0) if boxes is None else boxes.shape
+    index = torch.empty(regions, dtype=torch.int64, device=images.device)
+    box, size = index.new_empty((regions, 4)), index.new_empty((regions, 3))
+    of_region, status = index.new_empty((regions, 2), dtype=torch.float64), torch.empty_like(index, dtype=torch.int32)
+    launch(
+        clip_boxes,
+        (triton.cdiv(regions, BLOCK),),
+        *(None if boxes is None else boxes.contiguous(), spacing, *((0, 0) if spacing is None else spacing.stride())),
+        *(*map(bits_of, pair), index, box, size, of_region, status, regions, count, height, width),
+        COLUMNS=columns,
+        BLOCK=BLOCK,
+    )
+    return index, box, size, of_region, status

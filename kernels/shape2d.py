@@ -13,6 +13,7 @@ from .common import TILE, launch, position, tile_of, tiles
 
 LINES = 32  # half lines whose outermost vertices are compared at once
 PARTS = 16  # programs that share a region's half lines
+BLOCK = 32  # boxes
 SUMS = tl.constexpr(10)  # pixels; vertical, horizontal, diagonal pieces, eighths; sums of y, x, y^2, x^2, y x
 
 
@@ -161,24 +162,30 @@ def compare_lines(start, size, sums, extremes, spacing, longest, parts, LINES: t
 
 
 @triton.jit
+def of_a_box(height, width, sy, sx):
+    """Squared diameter and n^2 times the variances yy, xx of a full box: four sides, four cut corners."""
+    h, w = height.to(tl.float64), width.to(tl.float64)
+    steep_y, steep_x, flat_y, flat_x = h * sy, (w - 1) * sx, (h - 1) * sy, w * sx
+    square = tl.maximum(steep_y * steep_y + steep_x * steep_x, flat_y * flat_y + flat_x * flat_x)
+    n = height * width
+    squares = (n * n).to(tl.float64)
+    yy, xx = squares * (height * height - 1).to(tl.float64) / 12, squares * (width * width - 1).to(tl.float64) / 12
+    return square, yy, xx
+
+
+@triton.jit
 def end_shape(size, sums, spacing, longest, out, PARTS: tl.constexpr):
     """The nine columns of one region."""
     k = tl.program_id(0).to(tl.int64)
     height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
-    sy, sx = tl.load(spacing + 2 * k), tl.load(spacing + 2 * k + 1)
     square = tl.max(tl.load(longest + k * PARTS + tl.arange(0, PARTS)))
     here = sums + k * SUMS
     n = tl.load(here)
     yy, xx, yx = tl.load(here + 7).to(tl.float64), tl.load(here + 8).to(tl.float64), tl.load(here + 9).to(tl.float64)
     y, x, count = tl.load(here + 5).to(tl.float64), tl.load(here + 6).to(tl.float64), n.to(tl.float64)
     yy, xx, yx = count * yy - y * y, count * xx - x * x, count * yx - y * x
-    if (n == height * width) & (n > 0):  # a full box, in closed form: four sides, four cut corners
-        steep_y, steep_x = height.to(tl.float64) * sy, (width - 1).to(tl.float64) * sx
-        flat_y, flat_x = (height - 1).to(tl.float64) * sy, width.to(tl.float64) * sx
-        square = tl.maximum(steep_y * steep_y + steep_x * steep_x, flat_y * flat_y + flat_x * flat_x)
-        squares = count * count
-        yy = squares * (height * height - 1).to(tl.float64) / 12
-        xx = squares * (width * width - 1).to(tl.float64) / 12
+    if (n == height * width) & (n > 0):
+        square, yy, xx = of_a_box(height, width, tl.load(spacing + 2 * k), tl.load(spacing + 2 * k + 1))
         yx = count * 0
     row = out + 9 * k
     tl.store(row, count)
@@ -190,13 +197,38 @@ def end_shape(size, sums, spacing, longest, out, PARTS: tl.constexpr):
     tl.store(row + 8, yx)
 
 
-def shape2d(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+@triton.jit
+def measure_boxes(size, spacing, out, regions, BLOCK: tl.constexpr):
+    """The nine columns of full boxes, one a lane."""
+    k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    there = k < regions
+    height, width = tl.load(size + 3 * k + 1, mask=there, other=1), tl.load(size + 3 * k + 2, mask=there, other=1)
+    sy, sx = tl.load(spacing + 2 * k, mask=there, other=1.0), tl.load(spacing + 2 * k + 1, mask=there, other=1.0)
+    square, yy, xx = of_a_box(height, width, sy, sx)
+    row = out + 9 * k
+    tl.store(row, (height * width).to(tl.float64), mask=there)
+    tl.store(row + 1, (2 * height - 2).to(tl.float64), mask=there)
+    tl.store(row + 2, (2 * width - 2).to(tl.float64), mask=there)
+    tl.store(row + 3, (height * 0 + 4).to(tl.float64), mask=there)
+    tl.store(row + 4, (8 * height * width - 4).to(tl.float64), mask=there)
+    tl.store(row + 5, tl.sqrt(square), mask=there)
+    tl.store(row + 6, yy, mask=there)
+    tl.store(row + 7, xx, mask=there)
+    tl.store(row + 8, sx * 0, mask=there)
+
+
+def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.shape2d`."""
-    regions, device = len(start), mask.device
-    sums = torch.zeros((regions, SUMS.value), dtype=torch.int64, device=device)
-    extremes = torch.zeros((len(mask) // 16 + regions + 1, 2), dtype=torch.int32, device=device)
-    longest = torch.empty((regions, PARTS), dtype=torch.float64, device=device)
-    out = longest.new_empty((regions, 9))
+    regions = len(start)
+    out = spacing.new_empty((regions, 9))
+    if mask is None:
+        launch(measure_boxes, (triton.cdiv(regions, BLOCK),), size, spacing, out, regions, BLOCK=BLOCK, num_warps=1)
+        return out
+    # of the sums, int64, and the lines, int32
+    first = 2 * regions * SUMS.value
+    zeros = torch.zeros(first + 2 * (len(mask) // 16 + regions + 1), dtype=torch.int32, device=mask.device)
+    sums, extremes = zeros[:first].view(torch.int64), zeros[first:]
+    longest = out.new_empty((regions, PARTS))
     launch(trace, (tiles(mask),), mask, start, size, regions, sums, extremes, TILE=TILE)
     launch(compare_lines, (regions, PARTS), start, size, sums, extremes, spacing, longest, PARTS, LINES=LINES)
     launch(end_shape, (regions,), size, sums, spacing, longest, out, PARTS=PARTS, num_warps=1)

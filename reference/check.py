@@ -171,10 +171,10 @@ def our_matrices(region: Region) -> dict[str, NDArray]:
     glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
     for level, size, count in zones[zones[:, 2] > 0]:
         glszm[level - 1, size - 1] += count
-    dependence = ops.neighbourhood(*where, far, ng, settings.gldm_a)[0][0].numpy()
+    glcm, dependence, _ = (m[0].numpy() for m in ops.neighbourhood(*where, far, ng, settings.gldm_a, True, True))
     return {
         "levels": levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int64),
-        **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], ops.glcm(*where, far, ng)[0].numpy()),
+        **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], glcm),
         **_by_direction(
             "glrlm", np.reshape(near, (-1, 3))[:, 1:], ops.glrlm(*where, near, ng, bounds.longest)[0].numpy()
         ),

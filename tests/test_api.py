@@ -429,30 +429,33 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     where = levels, start, size
     images, spacing = noise(2, 9, 9), torch.ones((2, 2), dtype=F64)
     index, box = torch.tensor([0, 1]), torch.tensor([[0, 0, 7, 8], [1, 2, 6, 5]])
-    glcm, glrlm = ops.glcm(*where, near, ng), ops.glrlm(*where, near, ng, 8)
-    zones, (_, ngtdm) = ops.glszm(*where, near, ng, 24), ops.neighbourhood(*where, near, ng, 0)
+    glcm, _, ngtdm = ops.neighbourhood(*where, near, ng, 0, True, True)
+    glrlm, zones = ops.glrlm(*where, near, ng, 8), ops.glszm(*where, near, ng, 24)
     histogram = ops.level_histogram(*where, ng)
     moments = ops.image_moments(images)
     bins = (25.0, 0, 300, 1, 1.0, 0.0)
     for name, arguments in {
         "image_moments": (images,),
         "discretise": (
-            images, None, moments, index, box, torch.zeros(2, dtype=torch.int32), start, 71, dtype == torch.uint8,
+            images, None, moments, index, box, torch.zeros(2, dtype=torch.int32), start, size,
+            71, dtype == torch.uint8,
             *bins, [0.5], "absolute", False, 2, 0, [1],
         ),
         "level_histogram": (*where, ng),
         "first_order": (images, None, index, box, *where, histogram, 1.0, 0.0, 0.0),
         "shape2d": (*where, spacing),
-        "glcm": (*where, near, ng),
         "glcm_sums": (glcm, histogram, n_levels, torch.zeros((2, 4), dtype=F64), True),
         "glrlm": (*where, near, ng, 8),
         "glszm": (*where, near, ng, 24),
-        "neighbourhood": (*where, near, ng, 1),
+        "neighbourhood": (*where, near, ng, 1, True, True),
         "ngtdm_sums": (histogram, ngtdm),
         "size_sums": (glrlm, n_levels, torch.empty((0, 0), dtype=F64)),
         "zone_sums": (zones, ng),
-        "features": (torch.ones((2, 4, 15), dtype=F64), spacing, "glrlm", "RunEntropy,RunVariance"),
-        "region_boxes": (torch.tensor([[0, 1, 2, 5.5, 6], [7, 0, 0, 1, 1]], dtype=F64), 2, 9, 9),
+        "features": (
+            [torch.ones((2, 4, 15), dtype=F64), torch.ones((2, 9), dtype=F64)],
+            spacing, torch.zeros(2, dtype=torch.int32), "glrlm:RunEntropy,RunVariance;shape2D:Perimeter", torch.float32,
+        ),
+        "locate": (images, torch.tensor([[0, 1, 2, 5.5, 6], [7, 0, 0, 1, 1]], dtype=F64), None, [0.5, 2.0]),
     }.items():  # fmt: skip
         torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments)
 
@@ -469,10 +472,7 @@ def test_three_dimensional_volumes_go_through_the_same_operators() -> None:
     volume = np.random.default_rng(3).integers(0, 4, (4, 5, 6))
     where = torch.from_numpy(volume.ravel()).to(torch.uint8), torch.tensor([0]), torch.tensor([[4, 5, 6]])
     near = half_offsets((1,), 3)
-    glcm, (gldm, ngtdm) = (
-        ops.glcm(*where, near, 3)[0].numpy(),
-        (m[0].numpy() for m in ops.neighbourhood(*where, near, 3, 1)),
-    )
+    glcm, gldm, ngtdm = (m[0].numpy() for m in ops.neighbourhood(*where, near, 3, 1, True, True))
     pairs, dependence, difference = np.zeros_like(glcm), np.zeros_like(gldm), np.zeros_like(ngtdm)
     padded = np.pad(volume, 1)
     offsets = np.array(near).reshape(-1, 3)

@@ -10,7 +10,7 @@ from kacl_gpu.kernels.first_order import PASSES
 from kacl_gpu.kernels.levels import discretise, image_moments, level_histogram
 from tests.compiling import TARGETS, check, meta
 
-REGIONS = meta(5), meta(5, 4), meta(5, dtype=torch.int32), meta(5), 8192
+REGIONS = meta(5), meta(5, 4), meta(5, dtype=torch.int32), meta(5), meta(5, 3), 8192
 IMAGES = {dtype: meta(3, 64, 64, dtype=dtype) for dtype in PASSES}
 MOMENTS = meta(3, 2, dtype=torch.float64)
 
@@ -23,7 +23,7 @@ def call(
     return partial(discretise, images, masks, moments, *REGIONS, *fixed)
 
 
-ONE = meta(1), meta(1, 4), meta(1, dtype=torch.int32), meta(1), 1
+ONE = meta(1), meta(1, 4), meta(1, dtype=torch.int32), meta(1), meta(1, 3), 1
 BITS = meta(1, 1, 1, dtype=torch.uint8)
 CALLS = [
     # what is 1 becomes a constant

@@ -44,7 +44,7 @@ def masks_of(dtype: torch.dtype) -> Tensor:
     return masks.to(dtype)
 
 
-def regions(images: Tensor, slots: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+def regions(images: Tensor, slots: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]:
     """image_index, box, status, start, total of every box in every image."""
     box = torch.tensor(BOXES * len(images))
     index = torch.arange(len(images)).repeat_interleave(len(BOXES))
@@ -52,7 +52,8 @@ def regions(images: Tensor, slots: bool) -> tuple[Tensor, Tensor, Tensor, Tensor
     pixels = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     blocks = torch.full_like(pixels, 3072) if slots else (pixels + 1023) // 1024 * 1024
     start = torch.cumsum(blocks, 0) - blocks
-    return index, box, status, start, int(blocks.sum())
+    size = torch.stack([torch.ones_like(start), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
+    return index, box, status, start, size, int(blocks.sum())
 
 
 def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: bool = False, **changes: Any) -> Tensor:
@@ -70,7 +71,7 @@ def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: b
     for n in (0, 2, 3):
         same(ours[n], twin[n])
     for k in (status == OK).nonzero().flatten().tolist() if len(twin[1]) else []:
-        _, box, _, start, _ = where
+        _, box, _, start, *_ = where
         first, (y0, x0, y1, x1) = int(start[k]), box[k].tolist()
         block = slice(first, first + (y1 - y0) * (x1 - x0))
         assert torch.equal(ours[1][block], twin[1][block])

@@ -1,31 +1,55 @@
 """``neighbourhood`` and ``ngtdm_sums`` under Triton's interpreter against the CPU implementation."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
 
 from kacl_gpu.kernels.neighbourhood import neighbourhood, ngtdm_sums
 from kacl_gpu.radiomics import ops
-from tests.interpreting import FAR, LAYOUTS, NEAR, SPACE, awkward, close, pack, same
+from tests.interpreting import FAR, NEAR, SPACE, awkward, close, pack, same
+
+TILES = [(15, 63), (16, 64), (17, 65), (16, 65), (17, 64)]  # around what is taken at once
 
 
-@pytest.mark.parametrize("ng, dtype", [(1, torch.uint8), (6, torch.uint8), (255, torch.uint8), (300, torch.int16)])
-@pytest.mark.parametrize("offsets, gldm_a", [(NEAR, 0), (FAR, 1), (FAR, 40)], ids=["near", "far", "alike"])
-def test_interpret_neighbourhood(ng: int, dtype: torch.dtype, offsets: Sequence[int], gldm_a: int) -> None:
-    for slots in LAYOUTS:
-        where = pack(awkward(ng), slots, dtype)
-        for ours, twin in zip(
-            neighbourhood(*where, offsets, ng, gldm_a), ops.neighbourhood(*where, offsets, ng, gldm_a)
-        ):
-            assert torch.equal(ours, twin)
+@pytest.mark.parametrize(
+    "ng, dtype, slots",
+    [(1, torch.uint8, False), (6, torch.uint8, True), (255, torch.uint8, False), (300, torch.int16, True)],
+)
+def test_interpret_neighbourhood(ng: int, dtype: torch.dtype, slots: bool) -> None:
+    where = *pack(awkward(ng), slots, dtype), NEAR, ng, 0
+    for ours, twin in zip(neighbourhood(*where, True, True), ops.neighbourhood(*where, True, True)):
+        assert torch.equal(ours, twin)
+
+
+@pytest.mark.parametrize("gldm_a", [1, 40])
+def test_interpret_neighbourhood_of_several_distances(gldm_a: int) -> None:
+    where = *pack(awkward(60)[:8]), FAR, 60, gldm_a
+    for ours, twin in zip(neighbourhood(*where, True, True), ops.neighbourhood(*where, True, True)):
+        assert torch.equal(ours, twin)
+
+
+def test_interpret_neighbourhood_of_parts() -> None:
+    """Pairs alone, differences alone, neither; sizes around each edge; columns of one level with gaps."""
+    rng = np.random.default_rng(2)
+    stripes = np.repeat(rng.integers(0, 4, (1, 1, 70)), 40, 1)
+    stripes[0, 20] = 0
+    where = *pack([*(rng.integers(0, 4, (1, *shape)) for shape in TILES), stripes]), NEAR, 3, 0
+    whole = ops.neighbourhood(*where, True, True)
+    for ours, twin in zip(neighbourhood(*where, True, True), whole):
+        assert torch.equal(ours, twin)
+    where = *pack([stripes]), NEAR, 3, 0
+    for flags in ((True, False), (False, True), (False, False)):
+        for ours, twin, full in zip(neighbourhood(*where, *flags), ops.neighbourhood(*where, *flags), whole):
+            assert torch.equal(ours, twin) and ours.dtype == twin.dtype
+            assert len(twin) == 0 or torch.equal(twin, full[-1:])
 
 
 def test_interpret_neighbourhood_of_volumes() -> None:
     rng = np.random.default_rng(1)
     where = pack([rng.integers(0, 5, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
-    for ours, twin in zip(neighbourhood(*where, SPACE, 4, 0), ops.neighbourhood(*where, SPACE, 4, 0)):
+    for ours, twin in zip(
+        neighbourhood(*where, SPACE, 4, 0, True, True), ops.neighbourhood(*where, SPACE, 4, 0, True, True)
+    ):
         assert torch.equal(ours, twin)
 
 
@@ -33,7 +57,7 @@ def test_interpret_neighbourhood_of_volumes() -> None:
 def test_interpret_ngtdm_sums(ng: int, spare: int) -> None:
     where = pack(awkward(ng), dtype=torch.int16)
     histogram = ops.level_histogram(*where, ng + spare)
-    differences = ops.neighbourhood(*where, NEAR, ng + spare, 0)[1]
+    differences = ops.neighbourhood(*where, NEAR, ng + spare, 0, False, True)[2]
     ours = ngtdm_sums(histogram, differences)
     close(ours, ops.ngtdm_sums(histogram, differences))
     tight = ngtdm_sums(histogram[:, :ng].contiguous(), differences[:, :ng].contiguous())
@@ -44,6 +68,6 @@ def test_interpret_ngtdm_sums(ng: int, spare: int) -> None:
 
 def test_interpret_neighbourhood_of_nothing() -> None:
     where = pack([])
-    gldm, ngtdm = neighbourhood(*where, NEAR, 3, 0)
-    assert gldm.shape == ngtdm.shape == (0, 3, 9)
+    glcm, gldm, ngtdm = neighbourhood(*where, NEAR, 3, 0, True, True)
+    assert glcm.shape == (0, 4, 3, 3) and gldm.shape == ngtdm.shape == (0, 3, 9)
     assert ngtdm_sums(ops.level_histogram(*where, 3), ngtdm).shape == (0, 8)

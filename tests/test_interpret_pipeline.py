@@ -38,8 +38,7 @@ def without_synchronisation(images: Tensor, boxes: Tensor, masks: Tensor, settin
     moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = settings.bin_count or settings.max_levels or 0
     volumes = discretise(regions, moments, settings, limit, static=True)
-    table = api.features_of(regions, volumes, moments, settings, Bounds.of_shape(regions, limit))
-    return table.masked_fill((volumes.status != 0)[:, None], torch.nan)
+    return api.features_of(regions, volumes, moments, settings, Bounds.of_shape(regions, limit), torch.float64)
 
 
 def regions() -> tuple[Tensor, Tensor, Tensor]:

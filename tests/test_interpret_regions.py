@@ -1,24 +1,52 @@
-"""``region_boxes`` under Triton's interpreter against torch."""
+"""``locate`` under Triton's interpreter against torch."""
 
 import itertools
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from kacl_gpu.kernels.regions import region_boxes
+from kacl_gpu.kernels.regions import locate
 from kacl_gpu.radiomics import ops
 
+IMAGES = torch.empty((3, 10, 12))
+SPACINGS = torch.tensor([[0.5, 1.0], [0.25, 3.0], [2.0, 7.0]], dtype=torch.float64)
 
-def test_interpret_region_boxes() -> None:
+
+def odd_rows() -> torch.Tensor:
     odd = [-np.inf, np.nan, -5.0, -0.5, 0.0, 0.5, 3.0, 9.7, 10.0, 1e300, np.inf]
     rows = [(0, *box) for box in itertools.product(odd, repeat=4)]
     rows += [(index, 1.0, 2.0, 3.0, 4.0) for index in (-1, 0.5, 1, 2, 3, np.nan, np.inf, 1e30)]
     rows += [(7, np.nan, 2.0, 1.0, 4.0), (0, 20.0, 2.0, 10.0, 4.0)]
-    given = torch.tensor(rows, dtype=torch.float64)
-    twin = ops.region_boxes(given, 3, 10, 12)
-    assert len(set(twin[2].tolist())) == 5  # fine, and each of the four problems
-    for ours, expected in zip(region_boxes(given, 3, 10, 12), twin):
-        assert torch.equal(ours, expected)
-    for ours, expected in zip(region_boxes(given[:1], 1, 1, 1), ops.region_boxes(given[:1], 1, 1, 1)):
-        assert torch.equal(ours, expected)
-    assert [len(t) for t in region_boxes(given[:0], 3, 10, 12)] == [0, 0, 0]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def agree(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    twin = ops.locate(*arguments)
+    for ours, expected in zip(locate(*arguments), twin):
+        assert torch.equal(ours, expected) and ours.dtype == expected.dtype
+    return twin
+
+
+@pytest.mark.parametrize("spacing", [None, SPACINGS, SPACINGS[:1].expand(3, 2)], ids=["pair", "images", "expanded"])
+def test_interpret_locate(spacing: torch.Tensor | None) -> None:
+    status = agree(IMAGES, odd_rows(), spacing, [0.1, 0.7])[-1]
+    assert len(set(status.tolist())) == 5  # fine, and each of the four problems
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.int64])
+def test_interpret_locate_boxes_of_each_type(dtype: torch.dtype) -> None:
+    rows = torch.tensor([[1, 2, 3, 7, 8], [0, 0, 0, 12, 10], [5, 1, 1, 2, 2]]).to(dtype)
+    agree(IMAGES, rows, SPACINGS, [1.0, 1.0])
+    agree(IMAGES, rows[:, 1:], None, [1.0, 1.0])
+    agree(IMAGES, rows[:, [0, 3, 2, 1, 4]][:, 1:], None, [1.0, 1.0])
+
+
+def test_interpret_locate_whole_images_and_nothing() -> None:
+    agree(IMAGES, None, SPACINGS, [1.0, 1.0])
+    agree(IMAGES[:, :0], None, None, [2.0, 1.0])
+    agree(IMAGES[:1, :1, :1], odd_rows()[:1], None, [1.0, 1.0])
+    agree(IMAGES[:0], odd_rows(), SPACINGS[:0], [1.0, 1.0])
+    agree(IMAGES, odd_rows()[:0], SPACINGS, [1.0, 1.0])
+    agree(IMAGES[:0], None, None, [1.0, 1.0])

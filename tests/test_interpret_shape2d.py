@@ -34,6 +34,19 @@ def test_interpret_shape2d() -> None:
         close(rows[0], twin, relative=1e-15, absolute=0)
 
 
+def test_interpret_shape2d_of_boxes() -> None:
+    """Without a mask, the bits that a full one gives."""
+    shapes = [(1, 1), (1, 9), (9, 1), (30, 40), (5, 300), *((n, 7) for n in range(1, 40))]
+    volumes = [np.ones((1, h, w), np.int64) for h, w in shapes]
+    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 2)))
+    mask, start, size = pack(volumes)
+    ours, twin = (f(None, start, size, spacing) for f in (shape2d, ops.shape2d))
+    same(ours, shape2d(mask, start, size, spacing))
+    same(twin, ops.shape2d(mask, start, size, spacing))
+    close(ours, twin, relative=1e-15, absolute=0)
+    assert shape2d(None, start[:0], size[:0], spacing[:0]).shape == (0, 9)
+
+
 def test_interpret_shape2d_alone_and_of_nothing() -> None:
     volumes = [v.astype(np.int64) for v in shapes()]
     spacing = torch.full((len(volumes), 2), 0.7, dtype=torch.float64)

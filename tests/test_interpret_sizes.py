@@ -27,7 +27,7 @@ def test_interpret_size_sums(ng: int, regions: slice) -> None:
 
 def test_interpret_size_sums_of_dependences() -> None:
     where = pack(awkward(7))
-    counts = ops.neighbourhood(*where, NEAR, 7, 0)[0][:, None]
+    counts = ops.neighbourhood(*where, NEAR, 7, 0, False, True)[1][:, None]
     n_levels = torch.tensor([int(v.max()) for v in awkward(7)])
     close(size_sums(counts, n_levels, NONE), ops.size_sums(counts, n_levels, NONE))
 

@@ -64,61 +64,60 @@ def gpu_radiomics(
     limit = max_levels(regions, settings)
     if static:
         limit = min(limit, settings.bin_count or limit)
-    tables, statuses, n_levels, spans = [], [], [], []
+    tables, seen = [], []
     for part in chunks(regions, settings, static):
         volumes = discretise(part, moments, settings, limit, static)
         bounds = Bounds.of_shape(part, limit) if static else Bounds.of_values(volumes.size, volumes.n_levels)
-        tables.append(features_of(part, volumes, moments, settings, bounds))
-        statuses.append(volumes.status)
-        n_levels.append(volumes.n_levels)
-        spans.append(volumes.span)
-    table, status = torch.cat(tables), torch.cat(statuses)
-    _warn_of_one_level(torch.cat(n_levels), torch.cat(spans), settings)
-    bad = status > 0  # not Status.OK, which torch.compile takes for another type
-    if invalid == "raise" and bool(bad.any()):
-        raise ValueError(describe(regions, status, settings, limit))
-    return table.masked_fill(bad[:, None], torch.nan).to(dtype)
+        for k in matrix_chunks(part, bounds, settings):
+            tables.append(features_of(part[k], volumes.part(k), moments, settings, bounds, dtype))
+        seen.append(volumes)
+    _warn_of_one_level(seen, settings)
+    if invalid == "raise":
+        status = torch.cat([volumes.status for volumes in seen])
+        if bool(status.any()):
+            raise ValueError(describe(regions, boxes, status, settings, limit))
+    return tables[0] if len(tables) == 1 else torch.cat(tables)
 
 
 def features_of(
-    regions: Regions, volumes: LevelVolumes, moments: Tensor | None, settings: RadiomicsSettings, bounds: Bounds
+    regions: Regions,
+    volumes: LevelVolumes,
+    moments: Tensor | None,
+    settings: RadiomicsSettings,
+    bounds: Bounds,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Features (K, F) float64 of K regions from their intensities, grey levels and outlines, class by class."""
+    """Features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
     wanted = {name: [f for c, f in settings.selected() if c == name] for name in CLASSES}
     near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
-    norm = settings.weighting_norm
-    tables = []
-    for k in matrix_chunks(len(regions), bounds, settings):
-        index, box, spacing, n_levels = regions.image_index[k], regions.box[k], regions.spacing[k], volumes.n_levels[k]
-        start, size = volumes.start[k], volumes.size[k]
-        where = volumes.levels, start, size
-        histogram = ops.level_histogram(*where, ng)
-        sums = {}
-        if wanted["firstorder"]:
-            intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
-            sums["firstorder"] = ops.first_order(
-                regions.images, moments, index, box, *where, histogram, *intensities
-            )[:, None]  # fmt: skip
-        if wanted["shape2D"]:
-            sums["shape2D"] = ops.shape2d(volumes.shape_mask, start, size, spacing)[:, None]
-        if wanted["glcm"]:
-            counts, weights = ops.glcm(*where, far, ng), log_weights(far, spacing, norm)
-            sums["glcm"] = ops.glcm_sums(counts, histogram, n_levels, weights, settings.symmetrical_glcm)
-        if wanted["glrlm"]:
-            counts = ops.glrlm(*where, near, ng, longest)
-            sums["glrlm"] = ops.size_sums(counts, n_levels, lengths(near, spacing, norm))
-        if wanted["glszm"]:
-            sums["glszm"] = ops.zone_sums(ops.glszm(*where, near, ng, zones), ng)[:, None]
-        if wanted["ngtdm"] or wanted["gldm"]:
-            dependence, differences = ops.neighbourhood(*where, far, ng, settings.gldm_a)
-            if wanted["ngtdm"]:
-                sums["ngtdm"] = ops.ngtdm_sums(histogram, differences)[:, None]
-            if wanted["gldm"]:
-                sums["gldm"] = ops.size_sums(dependence[:, None], n_levels, lengths(far, spacing, None))
-        columns = [ops.features(of_class, spacing, name, ",".join(wanted[name])) for name, of_class in sums.items()]
-        tables.append(torch.cat(columns, 1))
-    return torch.cat(tables)
+    spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
+    where = volumes.levels, volumes.start, volumes.size
+    histogram = ops.level_histogram(*where, ng)
+    pairs, differences = bool(wanted["glcm"]), bool(wanted["ngtdm"] or wanted["gldm"])
+    if pairs or differences:
+        glcm, gldm, ngtdm = ops.neighbourhood(*where, far, ng, settings.gldm_a, pairs, differences)
+    sums = {}
+    if wanted["firstorder"]:
+        of_image = regions.images, moments, regions.image_index, regions.box
+        intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
+        sums["firstorder"] = ops.first_order(*of_image, *where, histogram, *intensities)
+    if wanted["shape2D"]:
+        sums["shape2D"] = ops.shape2d(volumes.shape_mask, *where[1:], spacing)
+    if wanted["glcm"]:
+        weights = log_weights(far, spacing, norm)
+        sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, settings.symmetrical_glcm)
+    if wanted["glrlm"]:
+        runs = ops.glrlm(*where, near, ng, longest)
+        sums["glrlm"] = ops.size_sums(runs, n_levels, lengths(near, spacing, norm))
+    if wanted["glszm"]:
+        sums["glszm"] = ops.zone_sums(ops.glszm(*where, near, ng, zones), ng)
+    if wanted["ngtdm"]:
+        sums["ngtdm"] = ops.ngtdm_sums(histogram, ngtdm)
+    if wanted["gldm"]:
+        sums["gldm"] = ops.size_sums(gldm[:, None], n_levels, lengths(far, spacing, None))
+    names = ";".join(f"{name}:{','.join(wanted[name])}" for name in sums)
+    return ops.features([*sums.values()], spacing, volumes.status, names, dtype)
 
 
 class GpuRadiomics(nn.Module):
@@ -165,11 +164,12 @@ def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dty
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
-def _warn_of_one_level(n_levels: Tensor, spans: Tensor, settings: RadiomicsSettings) -> None:
-    """Once, where bins far wider than the intensities (K,) leave regions that are not flat a single grey level each."""
+def _warn_of_one_level(seen: list[LevelVolumes], settings: RadiomicsSettings) -> None:
+    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each."""
     global _warned_under
-    if settings.bin_width is None or spans.device.type != "cpu":  # elsewhere it would wait for the device
+    if settings.bin_width is None or seen[0].span.device.type != "cpu":  # elsewhere it would wait for the device
         return
+    spans, n_levels = torch.cat([v.span for v in seen]), torch.cat([v.n_levels for v in seen])
     if not bool((spans > 0).any()) or bool((n_levels > 1).any()):
         return
     if _warned_under is not warnings.filters:  # a new ``catch_warnings`` hears it again

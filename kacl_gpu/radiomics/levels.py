@@ -1,5 +1,7 @@
 """Grey-level volumes of regions: where each lies in memory, and their discretisation."""
 
+from __future__ import annotations
+
 import itertools
 from typing import NamedTuple, TypeVar
 
@@ -18,12 +20,23 @@ class LevelVolumes(NamedTuple):
     """One block of 1 x H x W levels a region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
 
     levels: Tensor  # (total,) uint8 or int16
-    shape_mask: Tensor  # (total,), above 0 where the shape features see the region
+    shape_mask: Tensor | None  # (total,), above 0 where the shape features see the region; None: in all of the box
     start: Tensor  # (K,) int64
     size: Tensor  # (K, 3) int64: 1, height, width
     n_levels: Tensor  # (K,) int64: the highest level present, 0 for a region that cannot be computed
     span: Tensor  # (K,) float64: largest less smallest intensity
     status: Tensor  # (K,) int32
+    begin: list[int]  # K + 1: start, and the end of the last block, as the host knows them
+
+    def part(self, k: slice) -> LevelVolumes:
+        """Of some consecutive regions, with their part of the buffer."""
+        first, last = self.begin[k.start], self.begin[k.stop]
+        if last - first == len(self.levels):
+            return self
+        mask = None if self.shape_mask is None else self.shape_mask[first:last]
+        begin = [n - first for n in self.begin[k.start : k.stop + 1]]
+        rows = self.size[k], self.n_levels[k], self.span[k], self.status[k]
+        return LevelVolumes(self.levels[first:last], mask, self.start[k] - first, *rows, begin)
 
 
 def discretise(
@@ -33,15 +46,14 @@ def discretise(
 
     The blocks are as large as the boxes, which the host must know then, or with ``static`` each as large as an image.
     """
-    height, width = (regions.box[:, 2:] - regions.box[:, :2]).unbind(1)
-    size = torch.stack([torch.ones_like(height), height, width], 1)
     if static:
-        block = aligned(regions.images.shape[1] * regions.images.shape[2])
-        start, total = torch.arange(len(regions), device=size.device) * block, len(regions) * block
+        block = aligned(max(regions.images[0:1].numel(), 1))
+        start = torch.arange(0, len(regions) * block, block, device=regions.size.device)
+        begin = [n * block for n in range(len(regions) + 1)]
     else:
-        blocks = aligned(height * width)
-        end = torch.cumsum(blocks, 0)
-        start, total = end - blocks, int(end[-1]) if len(end) else 0
+        end = torch.cumsum(aligned(regions.size.prod(1)), 0)
+        begin = [0, *end.tolist()]
+        start = torch.cat([end.new_zeros(1), end])[:-1]
     selected = {name for name, _ in settings.selected()}
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
@@ -51,7 +63,8 @@ def discretise(
         regions.box,
         regions.status,
         start,
-        total,
+        regions.size,
+        begin[-1],
         min(settings.bin_count + 1 if settings.bin_count else max_levels, max_levels) < 256,
         settings.bin_width or 0.0,
         settings.bin_count or 0,
@@ -66,7 +79,8 @@ def discretise(
         settings.minimum_roi_size or 0,
         settings.distances if selected & {"glcm", "ngtdm", "gldm"} else (),
     )
-    return LevelVolumes(levels, shape_mask if len(shape_mask) else levels, start, size, n_levels, span, status)
+    mask = shape_mask if settings.resegment_range else None if regions.masks is None else levels
+    return LevelVolumes(levels, mask, start, regions.size, n_levels, span, status, begin)
 
 
 def aligned(pixels: P) -> P:

@@ -45,18 +45,20 @@ def zone_bound(pixels: int, ng: int) -> int:
     return max(min(pixels, math.isqrt(2 * pixels * ng)), 1)
 
 
-def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings) -> int:
+def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
     """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
     directions = 4 * sum(fitting(settings.distances, max_run))
     selected = {name for name, _ in settings.selected()}
     cells = 0
     if "glcm" in selected:
-        present = min(ng, pixels)  # levels, of which one direction at a time is in float64
-        cells += 4 * directions * ng * ng + 8 * 6 * present * present + 8 * directions * 16 * ng
+        present = min(ng, pixels)  # levels, of which the CPU takes one direction at a time to float64
+        cells += 4 * directions * ng * ng + 8 * directions * 16 * ng
+        cells += 8 * 6 * present * present if on_cpu else 8 * 2 * directions * ng * ng
     if "glrlm" in selected:
         cells += 4 * 4 * ng * max_run + 8 * 4 * 4 * (ng + max_run)
     if "glszm" in selected:
         cells += (12 + 8 * 6) * zone_bound(pixels, ng)
+        cells += 0 if on_cpu else 4 * 64 * ng
     if "ngtdm" in selected or "gldm" in selected:
         cells += 32 * ng * (1 + 2 * directions)
     return cells + 128 * ng + 8 * 102 * 4
@@ -65,10 +67,11 @@ def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings
 def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
     """The most grey levels a region may have: as asked, as fit the storage, and as fit half the memory limit."""
     height, width = regions.images.shape[1:]
+    on_cpu = regions.images.device.type == "cpu"
     low, high = 1, min(settings.max_levels or MOST_LEVELS, MOST_LEVELS)
     while low < high:  # the largest that fits, by bisection
         middle = (low + high + 1) // 2
-        if matrix_bytes(middle, max(height, width), height * width, settings) <= settings.memory_limit // 2:
+        if matrix_bytes(middle, max(height, width), height * width, settings, on_cpu) <= settings.memory_limit // 2:
             low = middle
         else:
             high = middle - 1
@@ -92,12 +95,22 @@ def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Itera
         height, width = regions.images.shape[1:]
         costs = [3 * height * width + 2048] * len(regions)
     else:
-        sides = regions.box[:, 2:] - regions.box[:, :2]
-        costs = (3 * sides[:, 0] * sides[:, 1] + 2048).tolist()
+        costs = (3 * regions.size.prod(1) + 2048).tolist()
     for rows in split(costs, settings.memory_limit // 4):
         yield regions[rows]
 
 
-def matrix_chunks(count: int, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
-    """The rows of that many regions in parts whose matrices take at most half the memory limit."""
-    return split([matrix_bytes(*bounds, settings)] * count, settings.memory_limit // 2)
+def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
+    """An upper bound on what the operators of one region need beside the matrices, without those of the CPU's threads.
+
+    Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits.
+    """
+    selected = {name for name, _ in settings.selected()}
+    return 0 if on_cpu else ("glszm" in selected) * 9 * pixels + ("firstorder" in selected) * (2**14 + pixels // 16)
+
+
+def matrix_chunks(regions: Regions, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
+    """The rows of these regions in parts whose matrices take at most half the memory limit."""
+    on_cpu = regions.images.device.type == "cpu"
+    each = matrix_bytes(*bounds, settings, on_cpu) + pixel_bytes(bounds.pixels, settings, on_cpu)
+    return split([each] * len(regions), settings.memory_limit // 2)

@@ -77,19 +77,28 @@ def _(images: Tensor) -> Tensor:
 
 
 @_operator
-def region_boxes(given: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Whole pixels of boxes given as (K, 5) float64 rows of image index, x1, y1, x2, y2, for ``count`` images.
+def locate(
+    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, pair: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Where each region lies: boxes (K, 5) of image index, x1, y1, x2, y2, (B, 4) of one box an image, or none: whole
+    images; and the size of its pixels: ``spacing`` (B, 2) float64 y, x of each image, or one ``pair`` for all.
 
     Fractions grow outward; what lies beyond the image is cut off.
 
-    Returns: image index (K,) int64; box (K, 4) int64 y0, x0, y1, x1; status (K,) int32. All 0 but for the status where
-    the region is invalid.
+    Returns: image index (K,) int64; box (K, 4) int64 y0, x0, y1, x1; size (K, 3) int64 1, height, width; spacing (K, 2)
+    float64; status (K,) int32. Where the region is invalid, all but the status are as of nothing in image 0.
     """
-    index, (x1, y1, x2, y2) = given[:, 0], given[:, 1:].unbind(1)
-    finite = given[:, 1:].isfinite().all(1)
+    count, height, width = images.shape
+    device = images.device
+    if boxes is None:
+        boxes = torch.tensor([[0, 0, width, height]], dtype=F64, device=device).expand(count, 4)
+    if boxes.shape[1] == 4:
+        boxes = torch.cat([torch.arange(count, dtype=F64, device=device)[:, None], boxes.to(F64)], 1)
+    index, x1, y1, x2, y2 = boxes.to(F64).unbind(1)
+    finite = boxes[:, 1:].isfinite().all(1)
     corners = torch.stack([y1.floor(), x1.floor(), y2.ceil(), x2.ceil()], 1).nan_to_num(0.0)
     clipped = torch.stack([corners[:, n].clamp(0, side) for n, side in enumerate((height, width) * 2)], 1)
-    status = torch.zeros(len(given), dtype=torch.int32, device=given.device)
+    status = torch.zeros(len(boxes), dtype=torch.int32, device=device)
     for bad, code in (
         ((clipped[:, 0] >= clipped[:, 2]) | (clipped[:, 1] >= clipped[:, 3]), Status.BOX_OUTSIDE),
         ((x2 <= x1) | (y2 <= y1), Status.BOX_INVERTED),
@@ -99,13 +108,18 @@ def region_boxes(given: Tensor, count: int, height: int, width: int) -> tuple[Te
         status = status.masked_fill(bad, int(code))
     valid = status == Status.OK
     image_index = torch.where(valid, index, 0.0).to(I64)
-    return image_index, torch.where(valid[:, None], clipped, 0.0).to(I64), status
+    box = torch.where(valid[:, None], clipped, 0.0).to(I64)
+    size = torch.cat([torch.ones_like(box[:, :1]), box[:, 2:] - box[:, :2]], 1)
+    pairs = torch.tensor(pair, dtype=F64, device=device).expand(len(boxes), 2)
+    rows = pairs.contiguous() if spacing is None or count == 0 else spacing[image_index]
+    return image_index, box, size, rows, status
 
 
-@_fake(region_boxes)
-def _(given: Tensor, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    k = given.shape[0]
-    return given.new_empty(k, dtype=I64), given.new_empty((k, 4), dtype=I64), given.new_empty(k, dtype=torch.int32)
+@_fake(locate)
+def _(images: Tensor, boxes: Any, spacing: Any, pair: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    k = images.shape[0] if boxes is None else boxes.shape[0]
+    index, status = images.new_empty(k, dtype=I64), images.new_empty(k, dtype=torch.int32)
+    return index, index.new_empty((k, 4)), index.new_empty((k, 3)), index.new_empty((k, 2), dtype=F64), status
 
 
 @_operator
@@ -117,6 +131,7 @@ def discretise(
     box: Tensor,
     status: Tensor,
     start: Tensor,
+    size: Tensor,
     total: int,
     narrow: bool,
     bin_width: float,
@@ -135,10 +150,10 @@ def discretise(
     """Checks each region and writes its grey levels.
 
     Args: images (B, H, W); masks (B, H, W) label maps or None; moments (B, 2) to normalise by, or None; image_index
-    (K,); box (K, 4) y0, x0, y1, x1; status (K,) int32, regions with another than 0 are passed over; start (K,) and
-    total: the packed buffer, blocks of 1 x (y1 - y0) x (x1 - x0); narrow: uint8 levels instead of int16; bin_count 0:
-    by bin_width; remove_outliers, minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of
-    ``distances`` must fit into the region's extent.
+    (K,); box (K, 4) y0, x0, y1, x1; status (K,) int32, regions with another than 0 are passed over; start (K,), size
+    (K, 3) and total: the packed buffer; narrow: uint8 levels instead of int16; bin_count 0: by bin_width;
+    remove_outliers, minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of ``distances`` must
+    fit into the region's extent.
 
     Returns: levels (total,); the mask for shape features (total,) uint8 where a range resegments, else empty; highest
     level present (K,) int64, 0 for a region that cannot be computed; largest less smallest intensity (K,) float64;
@@ -146,14 +161,14 @@ def discretise(
     """
     lists = list(resegment_range), resegment_mode, resegment_shape, minimum_roi_dimensions, minimum_roi_size
     return _on_host(
-        "discretise", images, masks, moments, image_index, box, status, start, total, narrow, bin_width, bin_count,
-        max_levels, label, normalize_scale, remove_outliers, *lists, list(distances),
+        "discretise", images, masks, moments, image_index, box, status, start, size, total, narrow, bin_width,
+        bin_count, max_levels, label, normalize_scale, remove_outliers, *lists, list(distances),
     )  # fmt: skip
 
 
 @_fake(discretise)
 def _(images: Tensor, masks: Any, moments: Any, image_index: Tensor, box: Tensor, status: Tensor, start: Tensor,
-      total: int, narrow: bool, *settings: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+      size: Tensor, total: int, narrow: bool, *settings: Any) -> Any:  # fmt: skip
     levels = images.new_empty(total, dtype=torch.uint8 if narrow else torch.int16)
     shape_mask = images.new_empty(total if len(settings[6]) else 0, dtype=torch.uint8)
     return levels, shape_mask, torch.empty_like(start), torch.empty_like(start, dtype=F64), torch.empty_like(status)
@@ -202,8 +217,10 @@ def _(images: Tensor, moments: Any, image_index: Tensor, *rest: Any) -> Tensor:
 
 
 @_operator
-def shape2d(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
     """Outline by marching squares and moments of a packed mask (any value above 0 is inside): (K, 9) float64.
+
+    Without a mask, of full boxes.
 
     ``spacing`` (K, 2) y, x. Columns: pixels; vertical, horizontal, diagonal pieces of outline (of length 1, 1 and half
     a pixel's diagonal); eight times the area in pixels; maximum diameter (in units of spacing); pixels squared times
@@ -213,19 +230,38 @@ def shape2d(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tenso
 
 
 @_fake(shape2d)
-def _(mask: Tensor, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+def _(mask: Any, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
     return spacing.new_empty((start.shape[0], 9))
 
 
 @_operator
-def glcm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int) -> Tensor:
-    """Pairs (level at p, level at p + offset) inside each region: (K, A, ng, ng) int32, not made symmetric."""
-    return _on_host("glcm", levels, start, size, _triples(offsets), ng)
+def neighbourhood(
+    levels: Tensor,
+    start: Tensor,
+    size: Tensor,
+    offsets: Sequence[int],
+    ng: int,
+    gldm_a: int,
+    pairs: bool,
+    differences: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """GLCM, GLDM and NGTDM, which see the same neighbours.
+
+    Returns: with ``pairs`` (level at p, level at p + offset) inside each region, (K, A, ng, ng) int32, not made
+    symmetric; with ``differences`` dependence counts (K, ng, 1 + 2 A) int32, column d for d dependent neighbours, and
+    (K, ng, 1 + 2 A) int64, the sum of |c * i - S| over the pixels of level i with c neighbours inside whose levels add
+    up to S. What is not asked for has no rows.
+    """
+    return _on_host("neighbourhood", levels, start, size, _triples(offsets), ng, gldm_a, pairs, differences)
 
 
-@_fake(glcm)
-def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int) -> Tensor:
-    return levels.new_empty((start.shape[0], len(offsets) // 3, ng, ng), dtype=torch.int32)
+@_fake(neighbourhood)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int, pairs: bool,
+      differences: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    k, directions = start.shape[0], len(offsets) // 3
+    dependence = levels.new_empty((k if differences else 0, ng, 1 + 2 * directions), dtype=torch.int32)
+    glcm = levels.new_empty((k if pairs else 0, directions, ng, ng), dtype=torch.int32)
+    return glcm, dependence, torch.empty_like(dependence, dtype=I64)
 
 
 @_operator
@@ -278,24 +314,6 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def neighbourhood(
-    levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int
-) -> tuple[Tensor, Tensor]:
-    """GLDM and NGTDM, which see the same neighbours.
-
-    Returns: dependence counts (K, ng, 1 + 2 A) int32, column d for d dependent neighbours; and (K, ng, 1 + 2 A) int64,
-    the sum of |c * i - S| over the pixels of level i with c neighbours inside whose levels add up to S.
-    """
-    return _on_host("neighbourhood", levels, start, size, _triples(offsets), ng, gldm_a)
-
-
-@_fake(neighbourhood)
-def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int) -> Any:
-    shape = start.shape[0], ng, 1 + 2 * (len(offsets) // 3)
-    return levels.new_empty(shape, dtype=torch.int32), levels.new_empty(shape, dtype=I64)
-
-
-@_operator
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
     """Of n (K, ng) pixels per level and the (K, ng, C) integer sums of :func:`neighbourhood`: (K, 8) float64.
 
@@ -341,20 +359,26 @@ def _(zones: Tensor, ng: int) -> Tensor:
 
 
 @_operator
-def features(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
-    """The formulas of the features of one class, ``names`` joined by commas: (K, F) float64.
+def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
+    """The formulas of the features: (K, F) of ``dtype``, NaN in the rows whose ``status`` (K,) is not 0.
 
-    ``sums`` (K, A, C) are the columns of the class's ``Sums``, but for the spacing, which is (K, 2) y, x. Each feature
-    is the mean over the directions whose first column is above 0; NaN if there is none, unless its formula says else.
+    ``names``: "<class>:<feature>,<feature>;<class>: ..."; ``sums``, for each class in turn, the columns (K, A, C) or
+    (K, C) of its ``Sums`` but for the spacing, which is (K, 2) y, x. A feature is the mean over the directions whose
+    first column is above 0; NaN if there is none, unless its formula says else.
     """
     from .features import CLASSES, evaluate
 
-    return evaluate(*CLASSES[class_name], sums, spacing, names.split(","))
+    columns = []
+    for of_class, part in zip(sums, names.split(";")):
+        class_name, wanted = part.split(":")
+        rows = of_class if of_class.ndim == 3 else of_class[:, None]
+        columns.append(evaluate(*CLASSES[class_name], rows, spacing, wanted.split(",")))
+    return torch.cat(columns, 1).masked_fill((status != 0)[:, None], torch.nan).to(dtype)
 
 
 @_fake(features)
-def _(sums: Tensor, spacing: Tensor, class_name: str, names: str) -> Tensor:
-    return sums.new_empty((sums.shape[0], names.count(",") + 1))
+def _(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
+    return spacing.new_empty((spacing.shape[0], names.replace(";", ",").count(",") + 1), dtype=dtype)
 
 
 # operator -> the file of kacl_gpu.kernels whose launcher of the same name serves CUDA tensors
@@ -362,15 +386,14 @@ KERNELS = {
     "discretise": "levels",
     "features": "features",
     "first_order": "first_order",
-    "glcm": "glcm",
     "glcm_sums": "glcm",
     "glrlm": "glrlm",
     "glszm": "glszm",
     "image_moments": "levels",
     "level_histogram": "levels",
+    "locate": "regions",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
-    "region_boxes": "regions",
     "shape2d": "shape2d",
     "size_sums": "sizes",
     "zone_sums": "glszm",

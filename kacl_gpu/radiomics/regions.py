@@ -21,6 +21,7 @@ REAL_DTYPES = {
     *(torch.int8, torch.int16, torch.int32, torch.int64),
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
 }
+_BOX_DTYPES = {torch.float32, torch.float64, torch.int32, torch.int64}
 WORDS = {
     Status.IMAGE_INDEX: "the image index is not one of 0 ... {last_image}",
     Status.BOX_NOT_FINITE: "the box is not finite",
@@ -47,16 +48,16 @@ class Regions:
     masks: Tensor | None  # (B, H, W) label maps
     image_index: Tensor  # (K,) int64
     box: Tensor  # (K, 4) int64: y0, x0, y1, x1, whole pixels, far edge exclusive, inside the image; 0 where invalid
+    size: Tensor  # (K, 3) int64: 1, height, width
     spacing: Tensor  # (K, 2) float64: y, x
     status: Tensor  # (K,) int32, see Status
-    given: Tensor  # (K, 5) float64: image index and box as the caller gave them
 
     def __len__(self) -> int:
         return len(self.box)
 
     def __getitem__(self, part: slice) -> Regions:
-        rows = self.image_index[part], self.box[part], self.spacing[part], self.status[part], self.given[part]
-        return Regions(self.images, self.masks, *rows)
+        rows = self.image_index, self.box, self.size, self.spacing, self.status
+        return Regions(self.images, self.masks, *(row[part] for row in rows))
 
 
 def make_regions(
@@ -75,30 +76,25 @@ def make_regions(
                 f"masks have shape {tuple(masks.shape)}, expected that of the images {(count, height, width)}"
             )
         _check_device("masks", masks, images)
-    if boxes is not None:
-        given = _as_rows(boxes, images)
-    elif masks is not None:
-        given = torch.zeros((count, 5), dtype=torch.float64, device=images.device)
-        given[:, 0] = torch.arange(count, device=images.device)
-        given[:, 3], given[:, 4] = width, height
-    else:
+    if boxes is None and masks is None:
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
-
-    image_index, box, status = ops.region_boxes(given, count, height, width)
-    spacing_of_image = _checked_spacing(spacing, images, check_values)
-    # K regions of no image at all (B = 0) are none of them valid, and have no row of spacings to take
-    rows = spacing_of_image[image_index] if count else spacing_of_image.new_ones((len(given), 2))
-    return Regions(images, masks, image_index, box, rows, status, given)
+    rows = None if boxes is None else _checked_rows(boxes, images)
+    of_image, pair = _checked_spacing(spacing, images, check_values)
+    return Regions(images, masks, *ops.locate(images, rows, of_image, pair))
 
 
-def describe(regions: Regions, status: Tensor, settings: RadiomicsSettings, max_levels: int) -> str:
-    """One message that names each region that cannot be computed, and why."""
+def describe(
+    regions: Regions, boxes: Boxes | None, status: Tensor, settings: RadiomicsSettings, max_levels: int
+) -> str:
+    """One message that names each region that cannot be computed, with its box as it was given, and why."""
     last_image, height, width = (n for n in (len(regions.images) - 1, *regions.images.shape[1:]))
     facts = {"last_image": last_image, "height": height, "width": width, "s": settings, "max_levels": max_levels}
     bad = status.nonzero().flatten().tolist()
+    given = regions.images.new_tensor([[0, 0, width, height]], dtype=torch.float64).expand(last_image + 1, 4)
+    given = given if boxes is None else _checked_rows(boxes, regions.images).to(torch.float64)
     lines = []
     for row in bad:
-        index, *box = regions.given[row].tolist()
+        index, *box = [row] * (given.shape[1] == 4) + given[row].tolist()
         why = WORDS[Status(int(status[row]))].format(**facts)
         lines.append(f"row {row} (image {index:g}, box [{', '.join(f'{v:g}' for v in box)}]): {why}")
     return f"{len(bad)} of {len(regions)} regions cannot be computed: " + "; ".join(lines)
@@ -127,21 +123,18 @@ def _check_device(name: str, tensor: Tensor, images: Tensor) -> None:
         raise ValueError(f"{name} are on {tensor.device}, images on {images.device}: move them to one device")
 
 
-def _as_rows(boxes: Boxes, images: Tensor) -> Tensor:
-    """Any of the three forms of boxes as (K, 5) float64 rows of image index, x1, y1, x2, y2."""
+def _checked_rows(boxes: Boxes, images: Tensor) -> Tensor:
+    """Any of the three forms of boxes as (B, 4), one an image, or as (K, 5) rows of image index, x1, y1, x2, y2."""
     count = len(images)
     if isinstance(boxes, Tensor):
         boxes = _checked_boxes("boxes", boxes, images)
-        if boxes.ndim == 2 and boxes.shape[1] == 5:
-            return boxes
-        if boxes.ndim != 2 or boxes.shape[1] != 4:
+        if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
             raise ValueError(f"boxes must have shape (B, 4) or (K, 5), got {tuple(boxes.shape)}")
-        if len(boxes) != count:
+        if boxes.shape[1] == 4 and len(boxes) != count:
             raise ValueError(
                 f"{len(boxes)} boxes of shape (B, 4) for {count} images: give one an image, or (K, 5) rows"
             )
-        index = torch.arange(count, dtype=torch.float64, device=images.device)
-        return torch.cat([index[:, None], boxes], 1)
+        return boxes
     if not isinstance(boxes, Sequence) or isinstance(boxes, str):
         raise TypeError(f"boxes must be a tensor or a list of tensors, got {type(boxes).__name__}")
     if len(boxes) != count:
@@ -150,7 +143,7 @@ def _as_rows(boxes: Boxes, images: Tensor) -> Tensor:
     for b, of_image in enumerate(boxes):
         if not isinstance(of_image, Tensor):
             raise TypeError(f"boxes[{b}] must be a torch.Tensor, got {type(of_image).__name__}")
-        of_image = _checked_boxes(f"boxes[{b}]", of_image, images)
+        of_image = _checked_boxes(f"boxes[{b}]", of_image, images).to(torch.float64)
         if of_image.ndim != 2 or of_image.shape[1] != 4:
             raise ValueError(f"boxes[{b}] must have shape (L, 4), got {tuple(of_image.shape)}")
         rows.append(torch.cat([of_image.new_full((len(of_image), 1), float(b)), of_image], 1))
@@ -161,19 +154,22 @@ def _checked_boxes(name: str, boxes: Tensor, images: Tensor) -> Tensor:
     if boxes.is_complex() or boxes.dtype == torch.bool:
         raise TypeError(f"{name} must be real numbers, got {boxes.dtype}")
     _check_device(name, boxes, images)
-    return boxes.detach().to(torch.float64)
+    # exact in any type that kernels read; others are converted
+    return boxes.detach() if boxes.dtype in _BOX_DTYPES else boxes.detach().to(torch.float64)
 
 
-def _checked_spacing(spacing: Spacing | None, images: Tensor, check_values: bool) -> Tensor:
-    """(B, 2) float64 y, x of each image."""
+def _checked_spacing(
+    spacing: Spacing | None, images: Tensor, check_values: bool
+) -> tuple[Tensor | None, tuple[float, float]]:
+    """(B, 2) float64 y, x of each image, or None and one pair for all: numbers of the host need no copy to a device."""
     count = len(images)
     if spacing is None:
-        return torch.ones((count, 2), dtype=torch.float64, device=images.device)
-    if isinstance(spacing, tuple | list) and [type(s) for s in spacing] == [float, float]:
-        if not all(0 < s < math.inf for s in spacing):
+        return None, (1.0, 1.0)
+    if isinstance(spacing, tuple | list) and len(spacing) == 2 and all(isinstance(s, float | int) for s in spacing):
+        y, x = (float(s) for s in spacing)  # without a tensor: tracing has none with values
+        if not (0 < y < math.inf and 0 < x < math.inf):
             raise ValueError(f"spacing must be finite and above 0, got {list(spacing)}")
-        # filled in on the device: a copy would wait for it
-        return torch.stack([torch.full((count,), s, dtype=torch.float64, device=images.device) for s in spacing], 1)
+        return None, (y, x)
     try:
         if isinstance(spacing, Tensor) and spacing.is_complex():
             raise TypeError("complex numbers")
@@ -186,4 +182,7 @@ def _checked_spacing(spacing: Spacing | None, images: Tensor, check_values: bool
     on_host = rows.device.type == "cpu"
     if (check_values or on_host) and not bool((rows.isfinite() & (rows > 0)).all()):
         raise ValueError(f"spacing must be finite and above 0, got {rows.tolist()}")
-    return rows.to(images.device).expand(count, 2)
+    if on_host and rows.ndim == 1:
+        y, x = rows.tolist()
+        return None, (y, x)
+    return rows.to(images.device).expand(count, 2), (1.0, 1.0)

@@ -6,7 +6,7 @@ imports it before the first call on the CPU.
 """
 
 from .first_order import first_order
-from .glcm import glcm, glcm_sums
+from .glcm import glcm_sums
 from .glrlm import glrlm
 from .glszm import glszm, zone_sums
 from .levels import discretise, image_moments, level_histogram
@@ -17,7 +17,6 @@ from .sums import size_sums
 __all__ = [
     "discretise",
     "first_order",
-    "glcm",
     "glcm_sums",
     "glrlm",
     "glszm",

@@ -1,28 +1,16 @@
-"""Grey-level co-occurrence: the counts, and what the features need of each direction's matrix."""
+"""Grey-level co-occurrence: pairs, and what the features need of each direction's matrix."""
 
 import math
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit, volume, with_margin
+from ._regions import Array, at, for_each, jit
 from .sums import EPS, central_moments, entropy, weighted_sums
-
-
-def glcm(levels: Array, start: Array, size: Array, offsets: Array, ng: int) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.glcm`."""
-    out = np.zeros((len(start), len(offsets), ng, ng), np.int32)
-
-    def task(k: int) -> None:
-        table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
-        count_pairs(*with_margin(volume(levels, start, size, k), offsets), table)
-        out[k] = table[:, 1:, 1:]
-
-    for_each(task, len(start), len(levels))
-    return out
 
 
 @jit
 def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array) -> None:
+    """Adds each pair, pairs with level 0 (outside) among them, to (A, ng + 1, ng + 1)."""
     for first in rows:
         for p in range(first, first + width):
             i = levels[at(p)]

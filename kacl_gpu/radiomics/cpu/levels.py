@@ -63,6 +63,7 @@ def discretise(
     box: Array,
     status: Array,
     start: Array,
+    size: Array,
     total: int,
     narrow: bool,
     bin_width: float,
@@ -83,8 +84,6 @@ def discretise(
     shape_mask = np.zeros(total if resegment_range else 0, np.uint8)
     n_levels, span = np.zeros(len(box), np.int64), np.zeros(len(box))
     status = status.copy()
-    size = np.stack([np.ones(len(box), np.int64), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
-
     integers, distance = small_integers(images, moments), min(distances, default=0)
 
     def task(k: int) -> None:

@@ -1,27 +1,34 @@
-"""Grey-level dependence and neighbouring grey-tone difference: both look at the same neighbours."""
+"""Grey-level co-occurrence, dependence and neighbouring grey-tone difference: all look at the same neighbours."""
 
 import numpy as np
 
 from ._regions import Array, at, for_each, jit, volume, with_margin
+from .glcm import count_pairs
 from .sums import central_moments, weighted_sums
 
 
 def neighbourhood(
-    levels: Array, start: Array, size: Array, offsets: Array, ng: int, gldm_a: int
-) -> tuple[Array, Array]:
+    levels: Array, start: Array, size: Array, offsets: Array, ng: int, gldm_a: int, pairs: bool, differences: bool
+) -> tuple[Array, Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
     columns = 1 + 2 * len(offsets)
-    gldm = np.zeros((len(start), ng, columns), np.int32)
-    ngtdm = np.zeros((len(start), ng, columns), np.int64)
+    glcm = np.zeros((len(start) * pairs, len(offsets), ng, ng), np.int32)
+    gldm = np.zeros((len(start) * differences, ng, columns), np.int32)
+    ngtdm = np.zeros(gldm.shape, np.int64)
 
     def task(k: int) -> None:
         padded = with_margin(volume(levels, start, size, k), offsets)
-        both = np.concatenate([padded.steps, -padded.steps])
-        count, total, dependent = np.empty((3, padded.width), np.int32)
-        count_neighbours(*padded[:3], both, gldm_a, count, total, dependent, gldm[k], ngtdm[k])
+        if pairs:
+            table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
+            count_pairs(*padded, table)
+            glcm[k] = table[:, 1:, 1:]
+        if differences:
+            both = np.concatenate([padded.steps, -padded.steps])
+            count, total, dependent = np.empty((3, padded.width), np.int32)
+            count_neighbours(*padded[:3], both, gldm_a, count, total, dependent, gldm[k], ngtdm[k])
 
     for_each(task, len(start), len(levels))
-    return gldm, ngtdm
+    return glcm, gldm, ngtdm
 
 
 @jit

@@ -14,8 +14,10 @@ DIAGONAL = np.array([0, 1, 1, 0, 1, 2, 0, 1, 1, 0, 2, 1, 0, 1, 1, 0])  # half a 
 EIGHTHS = np.array([0, 1, 1, 4, 1, 2, 4, 7, 1, 4, 2, 7, 4, 7, 7, 8])  # of the square inside the outline
 
 
-def shape2d(mask: Array, start: Array, size: Array, spacing: Array) -> Array:
+def shape2d(mask: Array | None, start: Array, size: Array, spacing: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.shape2d`."""
+    if mask is None:
+        return np.array([of_a_box(h, w, *s) for (_, h, w), s in zip(size.tolist(), spacing)]).reshape(-1, 9)
     out = np.zeros((len(start), 9))
 
     def task(k: int) -> None:

@@ -101,4 +101,6 @@ FEATURES: tuple[FeatureSpec[Sums], ...] = (
 def log_weights(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
     """(K, A) minus the squared length of each offset; 0 for "no_weighting"; empty without a norm."""
     length = lengths(offsets, spacing, norm)
+    if norm is None:
+        return length
     return torch.zeros_like(length) if norm == "no_weighting" else -(length * length)
