@@ -53,6 +53,11 @@ def tiles(buffer: Tensor) -> int:
 
 
 @triton.jit
+def larger(a, b):
+    return tl.maximum(a, b)
+
+
+@triton.jit
 def region_of(start_ptr, regions, first):
     """The last region whose block begins at or before ``first``.
 

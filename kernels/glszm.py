@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, neighbour, offsets_on, position, tile_of, tiles
+from .common import TILE, larger, launch, neighbour, offsets_on, position, tile_of, tiles
 
 SMALL = tl.constexpr(64)  # pixels: zones below are counted in a table, the others, few by their size, are sorted
 SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
@@ -21,23 +21,37 @@ EPS = tl.constexpr(2.0**-52)
 
 @triton.jit
 def begin_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
-    """Each pixel its own root, with no pixels counted yet; -1 outside of the regions."""
+    """Each pixel's parent is the first one of its run along the row, in this tile; no pixels counted yet.
+
+    -1 outside of the regions.
+    """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
-    index = first + tl.arange(0, TILE)
+    if first >= volume:
+        return
+    lane = tl.arange(0, TILE)
+    index = first + lane
     inside = index < volume
     level = tl.load(levels + base + index, mask=inside, other=0)
-    tl.store(parent + base + index, tl.where(level > 0, index, -1), mask=inside)
+    before = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (index % width > 0), other=0)
+    run = tl.associative_scan(tl.where((level > 0) & (level == before), 0, index), 0, larger)
+    tl.store(parent + base + index, tl.where(level > 0, run, -1), mask=inside)
     tl.store(pixels + base + index, tl.zeros((TILE,), tl.int32), mask=inside)
 
 
 @triton.jit
 def root_of(parent, index, mask):
-    """The roots (TILE,) of pixels; read past the first cache, which does not see what others join meanwhile."""
+    """The roots (TILE,) of pixels; read past the first cache, which does not see what others join meanwhile.
+
+    On the way each pixel that is passed gets its parent's parent for a parent, so that long ways become short. What is
+    not a root never becomes one again, and whoever took it from another parent meanwhile joins that one himself.
+    """
     above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
     waiting = tl.max((mask & (above != index)).to(tl.int32))
     while waiting > 0:
-        index = tl.where(mask, above, index)
+        top = tl.load(parent + above, mask=mask, other=0, cache_modifier=".cg")
+        tl.store(parent + index, top, mask=mask & (top != above))
+        index = tl.where(mask, top, index)
         above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
         waiting = tl.max((mask & (above != index)).to(tl.int32))
     return index
@@ -45,7 +59,7 @@ def root_of(parent, index, mask):
 
 @triton.jit
 def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
-    """Joins each pixel with its equal neighbours before it.
+    """Joins each pixel with its equal neighbours before it, but where the pixel on its left has joined the same two runs.
 
     The greater root gets the smaller one for its parent. Where it had another by then, that one is to be joined too;
     each time round the roots in question become smaller, so it ends.
@@ -54,18 +68,23 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
     volume = depth * height * width
     if first >= volume:
         return
-    index = first + tl.arange(0, TILE)
+    lane = tl.arange(0, TILE)
+    index = first + lane
     inside = index < volume
     z, y, x = position(index, height, width)
     level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
     inside = level > 0
+    left = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)
     here = parent + base
     for n in range(directions):
         dz = tl.load(offsets + 3 * n)
         dy = tl.load(offsets + 3 * n + 1)
         dx = tl.load(offsets + 3 * n + 2)
         there = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx, depth, height, width, inside)
-        joining = inside & (there == level)
+        left_there = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
+        joining = inside & (there == level) & ((left != level) | (left_there != level))
+        if (dz == 0) & (dy == 0):  # within a tile a run is joined
+            joining = inside & (there == level) & (lane == 0)
         a = tl.where(joining, index, 0)
         b = tl.where(joining, index - ((dz * height + dy) * width + dx), 0)
         waiting = tl.max(joining.to(tl.int32))
@@ -82,18 +101,24 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
 
 
 @triton.jit
-def count_zones(start, size, regions, parent, pixels, TILE: tl.constexpr):
+def count_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
     """Each pixel's root becomes its parent, where the pixels are counted.
 
-    Those that share the tile's first root are counted at once: a large zone fills most of its tiles.
+    Those that share the tile's first root are counted at once: a large zone fills most of its tiles. Others are counted
+    a run at a time, as its last place less the one before its first.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
     if first >= volume:
         return
-    index = first + tl.arange(0, TILE)
+    lane = tl.arange(0, TILE)
+    index = first + lane
     inside = index < volume
-    inside = inside & (tl.load(parent + base + index, mask=inside, other=-1) >= 0)
+    x = index % width
+    level = tl.load(levels + base + index, mask=inside, other=0)
+    before = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
+    after = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
+    inside = level > 0
     root = root_of(parent + base, tl.where(inside, index, 0), inside)
     tl.store(parent + base + index, root, mask=inside)
     least = tl.min(tl.where(inside, root, 2147483647))
@@ -101,8 +126,9 @@ def count_zones(start, size, regions, parent, pixels, TILE: tl.constexpr):
     together = tl.sum(shared.to(tl.int32))
     if together > 0:
         tl.atomic_add(pixels + base + least, together, sem="relaxed")
-    one = tl.full((TILE,), 1, tl.int32)
-    tl.atomic_add(pixels + base + root, one, mask=inside & (root != least), sem="relaxed")
+    number = tl.where(level != after, lane + 1, 0) - tl.where(level != before, lane, 0)
+    ends = (level != after) | (level != before)
+    tl.atomic_add(pixels + base + root, number, mask=inside & (root != least) & ends, sem="relaxed")
 
 
 def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -111,12 +137,14 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
     Returns: for each pixel its root (total,) int32, the zone's first pixel counted from the region's first, -1 outside
     of the regions; and at each root how many pixels its zone has (total,) int32. Both are garbage in gaps.
     """
+    if (0, 0, 1) not in zip(offsets[::3], offsets[1::3], offsets[2::3]):
+        raise ValueError(f"zones are connected along rows, (0, 0, 1), which is not among {list(offsets)}")
     parent, pixels = torch.empty((2, len(levels)), dtype=torch.int32, device=levels.device)
-    grid, regions = (tiles(levels),), len(start)
-    launch(begin_zones, grid, levels, start, size, regions, parent, pixels, TILE=TILE)
+    grid, of_levels = (tiles(levels),), (levels, start, size, len(start))
+    launch(begin_zones, grid, *of_levels, parent, pixels, TILE=TILE)
     where = offsets_on(offsets, levels.device), len(offsets) // 3
-    launch(join_zones, grid, levels, start, size, regions, *where, parent, TILE=TILE)
-    launch(count_zones, grid, start, size, regions, parent, pixels, TILE=TILE)
+    launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE)
+    launch(count_zones, grid, *of_levels, parent, pixels, TILE=TILE)
     return parent, pixels
 
 
@@ -204,8 +232,8 @@ def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     """
     regions, device, grid = len(start), levels.device, (tiles(levels),)
     parent, pixels = label(levels, start, size, offsets)
-    small = torch.zeros((regions, SMALL.value, ng), dtype=torch.int32, device=device)
-    number = torch.zeros(regions, dtype=torch.int32, device=device)
+    zeros = torch.zeros(regions * (SMALL.value * ng + 1), dtype=torch.int32, device=device)
+    number, small = zeros[:regions], zeros[regions:]
     large, ordered = torch.empty((2, grid[0] * SLOTS.value), dtype=torch.int64, device=device)
     out = torch.zeros((regions, max_zones, 3), dtype=torch.int32, device=device)
     where = start, size, regions
