@@ -143,7 +143,7 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
     grid, of_levels = (tiles(levels),), (levels, start, size, len(start))
     launch(begin_zones, grid, *of_levels, parent, pixels, TILE=TILE)
     where = offsets_on(offsets, levels.device), len(offsets) // 3
-    launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE)
+    launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE, num_warps=8)
     launch(count_zones, grid, *of_levels, parent, pixels, TILE=TILE)
     return parent, pixels
 
@@ -254,8 +254,10 @@ def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
     levels_at = tl.zeros((ROWS,), tl.int64)
     pixels_at = tl.zeros((ROWS,), tl.int64)
     groups = tl.min(tl.zeros((1,), tl.int32))
-    for first in range(0, most, ROWS):  # exact, in integers; zones of one size stand together
-        row = first + tl.arange(0, ROWS)
+    used = groups
+    going = groups + 1
+    while going > 0:  # exact, in integers; zones of one size stand together, unused rows at the end
+        row = used + tl.arange(0, ROWS)
         i = tl.load(zones + 3 * row, mask=row < most, other=0)
         j = tl.load(zones + 3 * row + 1, mask=row < most, other=0)
         c = tl.load(zones + 3 * row + 2, mask=row < most, other=0)
@@ -268,6 +270,8 @@ def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
         n_at += c.to(tl.int64)
         levels_at += c.to(tl.int64) * i
         pixels_at += c.to(tl.int64) * j
+        used += ROWS
+        going = tl.where(used < most, tl.max(c), 0)
     n, pixels = tl.sum(n_at).to(tl.float64), tl.sum(pixels_at).to(tl.float64)
     mean_level, mean_size = tl.sum(levels_at).to(tl.float64) / n, pixels / n
     tl.debug_barrier()
@@ -281,26 +285,25 @@ def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
     large_high = tl.zeros((ROWS,), tl.float64)
     size_variance = tl.zeros((ROWS,), tl.float64)
     size_squares = tl.zeros((ROWS,), tl.float64)
-    for first in range(0, most, ROWS):
+    for first in range(0, used, ROWS):
         row = first + tl.arange(0, ROWS)
         c = tl.load(zones + 3 * row + 2, mask=row < most, other=0).to(tl.float64)
-        if tl.max(c) > 0:
-            i = tl.load(zones + 3 * row, mask=row < most, other=1).to(tl.float64)
-            j = tl.load(zones + 3 * row + 1, mask=row < most, other=1).to(tl.float64)
-            i2, j2 = tl.where(c > 0, i * i, 1.0), tl.where(c > 0, j * j, 1.0)
-            p = c * (1 / n)
-            d = j - mean_size
-            entropy -= tl.where(c > 0, p * tl.log2(p + EPS), 0.0)
-            of_small, of_large = c / j2, c * j2
-            small += of_small
-            large += of_large
-            small_low += of_small / i2
-            small_high += of_small * i2
-            large_low += of_large / i2
-            large_high += of_large * i2
-            size_variance += c * (d * d)
-            group = tl.load(by_size + row, mask=row < most, other=0, cache_modifier=".cg").to(tl.float64)
-            size_squares += group * group
+        i = tl.load(zones + 3 * row, mask=row < most, other=1).to(tl.float64)
+        j = tl.load(zones + 3 * row + 1, mask=row < most, other=1).to(tl.float64)
+        i2, j2 = tl.where(c > 0, i * i, 1.0), tl.where(c > 0, j * j, 1.0)
+        p = c * (1 / n)
+        d = j - mean_size
+        entropy -= tl.where(c > 0, p * tl.log2(p + EPS), 0.0)
+        of_small, of_large = c / j2, c * j2
+        small += of_small
+        large += of_large
+        small_low += of_small / i2
+        small_high += of_small * i2
+        large_low += of_large / i2
+        large_high += of_large * i2
+        size_variance += c * (d * d)
+        group = tl.load(by_size + row, mask=row < most, other=0, cache_modifier=".cg").to(tl.float64)
+        size_squares += group * group
     low = tl.zeros((ROWS,), tl.float64)
     high = tl.zeros((ROWS,), tl.float64)
     level_squares = tl.zeros((ROWS,), tl.float64)

@@ -34,8 +34,8 @@ def sum_cells(
 ):  # fmt: skip
     """The fifteen columns of one matrix.
 
-    First by level, which gives the total and both means; then by size, with what needs them. Blocks without a count
-    are passed over: they would add zeros.
+    First by level, which gives the total, both means and the largest size; then by size, up to that one, with what
+    needs them.
     """
     matrix = tl.program_id(0).to(tl.int64)
     k = matrix
@@ -49,16 +49,19 @@ def sum_cells(
     high_at = tl.zeros((LEVELS,), tl.float64)
     squares_at = tl.zeros((LEVELS,), tl.float64)
     levels_at = tl.zeros((LEVELS,), tl.int32)
-    pixels_at = tl.zeros((LEVELS,), tl.float64)
+    pixels_at = tl.zeros((LEVELS, SIZES), tl.float64)
+    largest = tl.zeros((LEVELS, SIZES), tl.int32)
     for first in range(0, top, LEVELS):
         level = first + tl.arange(0, LEVELS)
         i = (level + 1).to(tl.float64)
-        by_level = tl.zeros((LEVELS,), tl.float64)
+        along = tl.zeros((LEVELS, SIZES), tl.float64)
         for beginning in range(0, sizes, SIZES):
             size = beginning + tl.arange(0, SIZES)
             c = cells(counts, weights, k, directions, matrix, ng, sizes, level, size, WEIGHTED)
-            by_level += tl.sum(c, 1)
-            pixels_at += tl.sum(c * (size + 1).to(tl.float64)[None, :], 1)
+            along += c
+            pixels_at += c * (size + 1).to(tl.float64)[None, :]
+            largest = tl.where(c > 0, tl.maximum(largest, (size + 1)[None, :]), largest)
+        by_level = tl.sum(along, 1)
         n_at += by_level
         i_at += by_level * i
         low_at += by_level / (i * i)
@@ -66,10 +69,11 @@ def sum_cells(
         squares_at += by_level * by_level
         levels_at += (by_level > 0).to(tl.int32)
     n = tl.sum(n_at)
-    pixels = tl.sum(pixels_at)
+    pixels = tl.sum(tl.sum(pixels_at, 1))
     mean_level = tl.sum(i_at) / n
     mean_size = pixels / n
     one_level = tl.sum(levels_at) == 1
+    longest = tl.max(tl.max(largest, 1))
 
     entropy_at = tl.zeros((SIZES,), tl.float64)
     small_low_at = tl.zeros((SIZES,), tl.float64)
@@ -82,7 +86,7 @@ def sum_cells(
     size_squares_at = tl.zeros((SIZES,), tl.float64)
     size_variance_at = tl.zeros((SIZES,), tl.float64)
     sizes_at = tl.zeros((SIZES,), tl.int32)
-    for beginning in range(0, sizes, SIZES):
+    for beginning in range(0, longest, SIZES):
         size = beginning + tl.arange(0, SIZES)
         j = (size + 1).to(tl.float64)
         by_size = tl.zeros((SIZES,), tl.float64)
@@ -91,16 +95,15 @@ def sum_cells(
         for first in range(0, top, LEVELS):
             level = first + tl.arange(0, LEVELS)
             c = cells(counts, weights, k, directions, matrix, ng, sizes, level, size, WEIGHTED)
-            if tl.max(tl.max(c, 1)) > 0:
-                i = (level + 1).to(tl.float64)
-                i2 = i * i
-                d = i - mean_level
-                p = c * (1 / n)
-                by_size += tl.sum(c, 0)
-                low += tl.sum(c * (1 / i2)[:, None], 0)
-                high += tl.sum(c * i2[:, None], 0)
-                entropy_at += tl.sum(tl.where(c > 0, -p * tl.log2(p + EPS), 0.0), 0)
-                level_variance_at += tl.sum(c * (d * d)[:, None], 0)
+            i = (level + 1).to(tl.float64)
+            i2 = i * i
+            d = i - mean_level
+            p = c * (1 / n)
+            by_size += tl.sum(c, 0)
+            low += tl.sum(c * (1 / i2)[:, None], 0)
+            high += tl.sum(c * i2[:, None], 0)
+            entropy_at += tl.sum(tl.where(c > 0, -p * tl.log2(p + EPS), 0.0), 0)
+            level_variance_at += tl.sum(c * (d * d)[:, None], 0)
         j2 = j * j
         d = j - mean_size
         small_at += by_size / j2
