@@ -3,50 +3,20 @@
 Sums run over blocks of fixed shape, up to the region's highest level: how many levels others have does not show.
 """
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, neighbour, offsets_on, position, tile_of, tiles
+from .common import launch
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
-SHIFTS = tl.constexpr(64)  # of the search for an eigenvalue, at once
-ROUNDS = tl.constexpr(10)  # 65^10 is beyond 2^60
+SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
+HIGH, WIDE = tl.constexpr(32), tl.constexpr(64)  # of the latter, at once
+TALL = tl.constexpr(16)  # of marginals, at once
+SHIFTS = tl.constexpr(64)  # of the search for a singular value, at once
+ROUNDS = tl.constexpr(9)  # 65^9 is beyond 2^54
 EPS = tl.constexpr(2.0**-52)
-
-
-@triton.jit
-def count_pairs(levels, start, size, regions, offsets, directions, out, ng, TILE: tl.constexpr):
-    """Adds the pairs whose first pixel lies in a tile to (K, A, ng, ng) int32."""
-    k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
-    pixels = depth * height * width
-    if first >= pixels:
-        return
-    index = first + tl.arange(0, TILE)
-    inside = index < pixels
-    z, y, x = position(index, height, width)
-    level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
-    inside = level > 0
-    one = tl.full((TILE,), 1, tl.int32)
-    for a in range(directions):
-        dz = tl.load(offsets + 3 * a)
-        dy = tl.load(offsets + 3 * a + 1)
-        dx = tl.load(offsets + 3 * a + 2)
-        there = neighbour(levels, base, index, z, y, x, dz, dy, dx, depth, height, width, inside)
-        cell = ((k.to(tl.int64) * directions + a) * ng + (level - 1)) * ng + (there - 1)
-        tl.atomic_add(out + cell, one, mask=inside & (there > 0), sem="relaxed")
-
-
-def glcm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.glcm`."""
-    regions, directions = len(start), len(offsets) // 3
-    out = torch.zeros((regions, directions, ng, ng), dtype=torch.int32, device=levels.device)
-    where = levels, start, size, regions, offsets_on(offsets, levels.device), directions
-    launch(count_pairs, (tiles(levels),), *where, out, ng, TILE=TILE)
-    return out
 
 
 @triton.jit
@@ -106,18 +76,15 @@ def combine(counts, n_levels, weights, out, directions, ng):
 
 
 @triton.jit
-def sum_marginals(counts, n_levels, marginals, directions, ng, SYMMETRIC: tl.constexpr):
-    """Counts of each direction by i, by j, by i + j and by |i - j|, all from 0: (K, A, 5 ng), one after the other."""
-    matrix = tl.program_id(0).to(tl.int64)
-    top = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
-    out = marginals + matrix * 5 * ng
-    lane, step = tl.arange(0, COLUMNS)[None, :], tl.arange(0, ROWS)[:, None]
+def sum_marginals(counts, matrix, out, ng, top, SYMMETRIC: tl.constexpr):
+    """Counts of one matrix by i, by j, by i + j and by |i - j|, all from 0: (5 ng,), one after the other."""
+    lane, step = tl.arange(0, COLUMNS)[None, :], tl.arange(0, TALL)[:, None]
     for first in range(0, top, COLUMNS):
-        by_i = tl.zeros((ROWS, COLUMNS), tl.float64)
-        by_j = tl.zeros((ROWS, COLUMNS), tl.float64)
-        by_difference = tl.zeros((ROWS, COLUMNS), tl.float64)
+        by_i = tl.zeros((TALL, COLUMNS), tl.float64)
+        by_j = tl.zeros((TALL, COLUMNS), tl.float64)
+        by_difference = tl.zeros((TALL, COLUMNS), tl.float64)
         here = first + lane
-        for other in range(0, top, ROWS):
+        for other in range(0, top, TALL):
             o = other + step
             by_j += cells(counts, matrix, ng, top, o, here, SYMMETRIC)
             if not SYMMETRIC:
@@ -131,8 +98,8 @@ def sum_marginals(counts, n_levels, marginals, directions, ng, SYMMETRIC: tl.con
         tl.store(out + ng + place, tl.sum(by_j, 0), mask=place < top)
         tl.store(out + 4 * ng + place, tl.sum(by_difference, 0), mask=place < top)
     for first in range(0, 2 * top, COLUMNS):
-        by_sum = tl.zeros((ROWS, COLUMNS), tl.float64)
-        for other in range(0, top, ROWS):
+        by_sum = tl.zeros((TALL, COLUMNS), tl.float64)
+        for other in range(0, top, TALL):
             o = other + step
             by_sum += cells(counts, matrix, ng, top, o, first + lane - o, SYMMETRIC)
         place = first + tl.arange(0, COLUMNS)
@@ -176,7 +143,8 @@ def sum_pairs(
 ):  # fmt: skip
     """All columns of one direction but the maximal correlation coefficient.
 
-    ``scaled`` becomes p / sqrt(px py + eps). What is done is stored at once, so that no register holds it.
+    ``marginals`` (K, A, 5 ng) is space; ``scaled`` becomes p / sqrt(px py + eps). What is done is stored at once, so
+    that no register holds it.
     """
     matrix = tl.program_id(0).to(tl.int64)
     k = matrix // directions
@@ -185,6 +153,8 @@ def sum_pairs(
     row = out + matrix * 29
     px, py = marginals + matrix * 5 * ng, marginals + matrix * 5 * ng + ng
     p_sum, p_difference = px + 2 * ng, px + 4 * ng
+    sum_marginals(counts, matrix, px, ng, top, SYMMETRIC)
+    tl.debug_barrier()
 
     levels = tl.zeros((COLUMNS,), tl.int32)
     for first in range(0, ng, COLUMNS):
@@ -316,9 +286,9 @@ def reflection(square, beyond):
 
 @triton.jit
 def tridiagonalise_small(here, ng, n, diagonal, beside):
-    """Householder's reflections on a symmetric matrix of up to COLUMNS rows, which stays in registers."""
-    i, j = tl.arange(0, COLUMNS)[:, None], tl.arange(0, COLUMNS)[None, :]
-    index = tl.arange(0, COLUMNS)
+    """Householder's reflections on a symmetric matrix of up to SMALL rows, which stays in registers."""
+    i, j = tl.arange(0, SMALL)[:, None], tl.arange(0, SMALL)[None, :]
+    index = tl.arange(0, SMALL)
     a = tl.load(here + i * ng + j, mask=(i < n) & (j < n), other=0.0)
     for k in range(n - 1):
         row = tl.sum(tl.where(i == k, a, 0.0), 0)
@@ -326,11 +296,9 @@ def tridiagonalise_small(here, ng, n, diagonal, beside):
         some, next_, half = reflection(tl.sum(u * u), tl.sum(tl.where(index == k + 1, u, 0.0)))
         u = tl.where(index == k + 1, u - next_, u)
         u = tl.where(some, u, 0.0)
-        across = tl.sum(tl.where(i == j, u[None, :], 0.0), 1)  # the same, along the rows
-        w = tl.where(index > k, tl.sum(a * across[:, None], 0) / half, 0.0)
+        w = tl.where(index > k, tl.sum(a * u[:, None], 0) / half, 0.0)
         w -= tl.sum(u * w) / (2 * half) * u
-        w_across = tl.sum(tl.where(i == j, w[None, :], 0.0), 1)
-        a -= across[:, None] * w[None, :] + w_across[:, None] * u[None, :]
+        a -= u[:, None] * w[None, :] + w[:, None] * u[None, :]
         tl.store(beside + k + 1, next_)
     tl.store(diagonal + index, tl.sum(tl.where(i == j, a, 0.0), 0), mask=index < n)
 
@@ -338,12 +306,12 @@ def tridiagonalise_small(here, ng, n, diagonal, beside):
 @triton.jit
 def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
     """The same in memory, for any number of rows."""
-    lane, step = tl.arange(0, COLUMNS), tl.arange(0, ROWS)
+    lane, step = tl.arange(0, WIDE), tl.arange(0, HIGH)
     for k in range(n - 1):
         row = here + (n.to(tl.int64) * 0 + k) * ng
-        square = tl.zeros((COLUMNS,), tl.float64)
-        begin = (k + 1) // COLUMNS * COLUMNS
-        for first in range(begin, n, COLUMNS):
+        square = tl.zeros((WIDE,), tl.float64)
+        begin = (k + 1) // WIDE * WIDE
+        for first in range(begin, n, WIDE):
             i = first + lane
             value = tl.load(row + i, mask=(i > k) & (i < n), other=0.0)
             square += value * value
@@ -351,16 +319,16 @@ def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
         some, next_, half = reflection(tl.sum(square), beyond)
         tl.store(beside + k + 1, next_)
         if some:
-            for first in range(begin, n, COLUMNS):
+            for first in range(begin, n, WIDE):
                 i = first + lane
                 value = tl.load(row + i, mask=(i > k) & (i < n), other=0.0)
                 tl.store(u_space + i, tl.where(i == k + 1, value - next_, value), mask=(i > k) & (i < n))
             tl.debug_barrier()
-            dot = tl.zeros((COLUMNS,), tl.float64)
-            for first in range(begin, n, COLUMNS):
+            dot = tl.zeros((WIDE,), tl.float64)
+            for first in range(begin, n, WIDE):
                 i = first + lane
-                product = tl.zeros((ROWS, COLUMNS), tl.float64)
-                for other in range((k + 1) // ROWS * ROWS, n, ROWS):
+                product = tl.zeros((HIGH, WIDE), tl.float64)
+                for other in range((k + 1) // HIGH * HIGH, n, HIGH):
                     j = other + step
                     u = tl.load(u_space + j, mask=(j > k) & (j < n), other=0.0)
                     inside = ((j > k) & (j < n))[:, None] & (i < n)[None, :]
@@ -371,17 +339,17 @@ def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
                 tl.store(w_space + i, w, mask=(i > k) & (i < n))
             projection = tl.sum(dot) / (2 * half)
             tl.debug_barrier()
-            for first in range(begin, n, COLUMNS):
+            for first in range(begin, n, WIDE):
                 i = first + lane
                 inside = (i > k) & (i < n)
                 w = tl.load(w_space + i, mask=inside, other=0.0)
                 tl.store(w_space + i, w - projection * tl.load(u_space + i, mask=inside, other=0.0), mask=inside)
             tl.debug_barrier()
-            for other in range((k + 1) // ROWS * ROWS, n, ROWS):
+            for other in range((k + 1) // HIGH * HIGH, n, HIGH):
                 j = other + step
                 of_j = (j > k) & (j < n)
                 u_j, w_j = tl.load(u_space + j, mask=of_j, other=0.0), tl.load(w_space + j, mask=of_j, other=0.0)
-                for first in range(begin, n, COLUMNS):
+                for first in range(begin, n, WIDE):
                     i = first + lane
                     of_i = (i > k) & (i < n)
                     u_i, w_i = tl.load(u_space + i, mask=of_i, other=0.0), tl.load(w_space + i, mask=of_i, other=0.0)
@@ -390,66 +358,91 @@ def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
                     change = u_j[:, None] * w_i[None, :] + w_j[:, None] * u_i[None, :]
                     tl.store(cell, tl.load(cell, mask=inside, other=0.0) - change, mask=inside)
             tl.debug_barrier()
-    for first in range(0, n, COLUMNS):
+    for first in range(0, n, WIDE):
         i = first + lane
         tl.store(diagonal + i, tl.load(here + i.to(tl.int64) * (ng + 1), mask=i < n, other=0.0), mask=i < n)
 
 
 @triton.jit
-def eigenvalue(n, diagonal, beside, sign, rank):
-    """Of ``sign`` times a tridiagonal matrix, the rank-th largest eigenvalue, or 0 if it is below, by Sturm counts.
+def minor(p, before, difference, square):
+    """The next leading minor of a shifted tridiagonal matrix, the last one, and whether their signs agree.
 
+    Both by a common factor, so that neither overflows nor vanishes; a minor of 0 counts as one next to it.
+    """
+    after = difference * p - square * before
+    after = tl.where(after == 0, p * 2.0**-200, after)
+    larger = tl.maximum(tl.abs(after), tl.abs(p))
+    factor = tl.where(larger < 2.0**-300, 2.0**300, tl.where(larger > 2.0**300, 2.0**-300, 1.0))
+    return after * factor, p * factor, ((after > 0) == (p > 0)).to(tl.int32)
+
+
+@triton.jit
+def second_value(n, diagonal, beside, SYMMETRIC: tl.constexpr):
+    """The second largest eigenvalue of a tridiagonal matrix, in magnitude if it may have negative ones (SYMMETRIC).
+
+    By Sturm's theorem as many of the eigenvalues are above a shift as leading minors keep the sign of the one before.
     SHIFTS shifts at once cut the interval to one part in SHIFTS + 1 each time.
     """
     bound = tl.zeros((COLUMNS,), tl.float64)
     for first in range(0, n, COLUMNS):  # Gershgorin
         i = first + tl.arange(0, COLUMNS)
-        around = tl.abs(tl.load(diagonal + i, mask=i < n, other=0.0)) + tl.abs(
-            tl.load(beside + i, mask=i < n, other=0.0)
-        )
-        bound = tl.maximum(bound, around + tl.abs(tl.load(beside + i + 1, mask=i < n, other=0.0)))
+        left, right = tl.load(beside + i, mask=i < n, other=0.0), tl.load(beside + i + 1, mask=i < n, other=0.0)
+        around = tl.abs(tl.load(diagonal + i, mask=i < n, other=0.0)) + tl.abs(left) + tl.abs(right)
+        bound = tl.maximum(bound, around)
     low = tl.max(bound) * 0
     high = tl.max(bound)
     for _ in range(ROUNDS):
         step = (high - low) / (SHIFTS + 1)
         shift = low + (tl.arange(0, SHIFTS) + 1).to(tl.float64) * step
-        pivot = tl.full((SHIFTS,), 1.0, tl.float64)
         above = tl.zeros((SHIFTS,), tl.int32)
+        p = tl.full((SHIFTS,), 1.0, tl.float64)
+        before = tl.zeros((SHIFTS,), tl.float64)
+        q = p
+        before_q = before
         for i in range(n):
-            next_ = tl.load(beside + i)
-            q = sign * tl.load(diagonal + i) - shift - next_ * next_ / pivot
-            pivot = tl.where(q == 0, 1e-300, q)
-            above += (pivot > 0).to(tl.int32)
-        low += tl.sum((above >= rank).to(tl.int32)).to(tl.float64) * step
+            d, side = tl.load(diagonal + i), tl.load(beside + i)
+            square = side * side
+            p, before, more = minor(p, before, d - shift, square)
+            above += more
+            if SYMMETRIC:  # and those of the matrix with the opposite sign
+                q, before_q, more = minor(q, before_q, -d - shift, square)
+                above += more
+        low += tl.sum((above >= 2).to(tl.int32)).to(tl.float64) * step
         high = low + step
     return low
 
 
 @triton.jit
-def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.constexpr):
+def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
     """Column 7: the square of the second singular value of each ``scaled`` matrix, which is lost.
 
-    A symmetric matrix has its absolute eigenvalues: the largest near 1, the second maybe of one below 0. Another
-    was multiplied by its transpose before.
+    A symmetric matrix has its absolute eigenvalues. Another was multiplied by its transpose before. Matrices of up to
+    SMALL levels are for one launch, larger ones for another, ``IN_MEMORY``.
     """
     matrix = tl.program_id(0).to(tl.int64)
     n = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
     row = out + matrix * 29
+    if IN_MEMORY:
+        if n <= SMALL:
+            return
+    else:
+        if n > SMALL:
+            return
     if tl.load(row) == 0:
         return
     here = scaled + matrix * ng * ng
     diagonal = space + matrix * 4 * (ng + 1)
     beside = diagonal + ng + 1
-    tl.store(beside, tl.sum(tl.zeros((1,), tl.float64)))
-    tl.store(beside + n, tl.sum(tl.zeros((1,), tl.float64)))
-    if n <= COLUMNS:
-        tridiagonalise_small(here, ng, n, diagonal, beside)
-    else:
+    nothing = tl.sum(tl.zeros((1,), tl.float64))
+    tl.store(beside, nothing)
+    tl.store(beside + n, nothing)
+    if IN_MEMORY:
         tridiagonalise_large(here, ng, n, diagonal, beside, beside + ng + 1, beside + 2 * (ng + 1))
+    else:
+        tridiagonalise_small(here, ng, n, diagonal, beside)
     tl.debug_barrier()
-    second = eigenvalue(n, diagonal, beside, 1.0, 2)
+    second = second_value(n, diagonal, beside, SYMMETRIC)
     if SYMMETRIC:
-        second = tl.maximum(second, eigenvalue(n, diagonal, beside, -1.0, 1))
         second = second * second
     tl.store(row + 7, second)
 
@@ -473,7 +466,6 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
     marginals = space.new_empty((matrices, 5 * ng))
     scaled = space.new_empty((matrices, ng, ng))
     tridiagonal = space.new_empty((matrices, 4, ng + 1))
-    launch(sum_marginals, (matrices,), counts, n_levels, marginals, directions, ng, SYMMETRIC=symmetric)
     launch(
         sum_pairs,
         (matrices,),
@@ -484,5 +476,8 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
         squares = torch.empty_like(scaled)
         launch(square_rows, (matrices, blocks), scaled, n_levels, squares, directions, ng)
         scaled = squares
-    launch(correlate, (matrices,), scaled, n_levels, tridiagonal, out, directions, ng, SYMMETRIC=symmetric)
+    arguments = scaled, n_levels, tridiagonal, out, directions, ng
+    launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=False, num_warps=1)
+    if ng > SMALL.value:
+        launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=True, num_warps=8)
     return out

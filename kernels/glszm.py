@@ -59,7 +59,7 @@ def root_of(parent, index, mask):
 
 @triton.jit
 def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
-    """Joins each pixel with its equal neighbours before it, but where the pixel on its left has joined the same two runs.
+    """Joins each pixel with its equal neighbours before it, where the pixel on its left has not joined the same runs.
 
     The greater root gets the smaller one for its parent. Where it had another by then, that one is to be joined too;
     each time round the roots in question become smaller, so it ends.
