@@ -28,9 +28,10 @@ TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
 
 MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 
-# Columns of a region's measures (K, 6) int64, each the largest of what the tiles saw: -y, y, -x, x, key of the
-# intensity and key of its negative. Columns of its parameters (K, 4) float64: lower and upper threshold, the first edge
-# and the step to the next; of its edges (K, 2): the last, and their number.
+# Columns of a region's measures (K, 7) int64, which all begin at LOWEST; each the largest of what the tiles saw: -y, y,
+# -x, x, key of the intensity and key of its negative; and the number of pixels, counted up. Columns of its parameters
+# (K, 4) float64: lower and upper threshold, the first edge and the step to the next; of its edges (K, 2): the last, and
+# their number.
 
 
 @triton.jit
@@ -122,11 +123,11 @@ def within(value, parameters, k):
 @triton.jit
 def measure(
     images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
-    image_index, box, status, start, size, regions, parameters, measures, count, partial,
+    image_index, box, status, start, size, regions, parameters, measures, partial,
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """What a tile adds to its region's measures (K, 6) and number of pixels (K,), of all or of those kept.
+    """What a tile adds to its region's measures (K, 7), of all pixels or of those kept.
 
     ``SUM`` 1: the sum of the intensities goes to ``partial`` (tiles,). 2: only that of their squared distances from
     the mean in the first parameter.
@@ -151,8 +152,8 @@ def measure(
         inside = inside & within(value, parameters, k)
     n = tl.sum(inside.to(tl.int32))
     if n > 0:
-        here = measures + 6 * k
-        tl.atomic_add(count + k, n, sem="relaxed")
+        here = measures + 7 * k
+        tl.atomic_add(here + 6, n.to(tl.int64), sem="relaxed")
         tl.atomic_max(here, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
         tl.atomic_max(here + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
         tl.atomic_max(here + 2, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
@@ -162,9 +163,15 @@ def measure(
 
 
 @triton.jit
+def number_of(measures, k):
+    """How many pixels a region has."""
+    return tl.load(measures + 7 * k + 6) - LOWEST
+
+
+@triton.jit
 def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
     """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
-    here = measures + 6 * k
+    here = measures + 7 * k
     height = tl.load(here) + tl.load(here + 1) + 1
     width = tl.load(here + 2) + tl.load(here + 3) + 1
     dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
@@ -178,7 +185,7 @@ def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
 @triton.jit
 def span_of(measures, k):
     """Least and largest intensity of a region that has pixels; if any is NaN, so is one of these."""
-    return -value_of(tl.load(measures + 6 * k + 5)), value_of(tl.load(measures + 6 * k + 4))
+    return -value_of(tl.load(measures + 7 * k + 5)), value_of(tl.load(measures + 7 * k + 4))
 
 
 @triton.jit
@@ -192,14 +199,14 @@ def add_tiles(partial, begin, count):
 
 @triton.jit
 def set_thresholds(
-    status, start, size, measures, count, partial, parameters, lower, upper, two, least_dimensions, least_pixels,
+    status, start, size, measures, partial, parameters, lower, upper, two, least_dimensions, least_pixels,
     MODE: tl.constexpr, MEAN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Per region: whether it can be resegmented, and its thresholds; the first time in sigma, ``MEAN``, the mean."""
     k = tl.program_id(0).to(tl.int64)
     if tl.load(status + k) != 0:
         return
-    n = tl.load(count + k)
+    n = number_of(measures, k)
     code = extent_status(measures, k, n, least_dimensions, least_pixels, 0)
     if code != 0:
         tl.store(status + k, code)
@@ -252,14 +259,14 @@ def edge(k, first, step, last, number, BY_COUNT: tl.constexpr):
 
 @triton.jit
 def set_edges(
-    status, measures, count, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
+    given, status, measures, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
     least_dimensions, least_pixels, distance, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
-    """Per region: its status, edges, highest level and span."""
+    """Per region: its status, from that ``given``, edges, highest level and span."""
     k = tl.program_id(0).to(tl.int64)
-    code = tl.load(status + k)
-    n = tl.load(count + k)
-    levels = n * 0
+    code = tl.load(given + k)
+    n = number_of(measures, k)
+    levels = code * 0
     if code == 0:
         code = extent_status(measures, k, n, least_dimensions, least_pixels, distance)
         if RESEGMENTED:
@@ -269,7 +276,7 @@ def set_edges(
         difference = high - low
         step = tl.sum(float_of(bin_width))
         if (tl.abs(low) < float("inf")) & (tl.abs(high) < float("inf")):
-            many = n < 0
+            many = difference != difference
             if not BY_COUNT:  # before their edges are laid out
                 many = difference / step > 2 * max_levels
             if many:
@@ -277,7 +284,7 @@ def set_edges(
             else:
                 first = low
                 last = high
-                number = bin_count + 1 + n * 0
+                number = bin_count + 1 + code * 0
                 if BY_COUNT:
                     first = tl.where(low == high, low - 0.5, low)
                     top = tl.where(low == high, high + 0.5, high)
@@ -338,15 +345,16 @@ def write_levels(
         inside = inside & within(value, parameters, k)
         shape = inside
         if WHOLE_SHAPE:  # cropped to the box of what is kept, as PyRadiomics does
-            here = measures + 6 * k
+            here = measures + 7 * k
             shape = whole & (y >= -tl.load(here)) & (y <= tl.load(here + 1))
             shape = shape & (x >= -tl.load(here + 2)) & (x <= tl.load(here + 3))
         tl.store(shape_mask + place, shape.to(tl.uint8), mask=place < total)
     begin, step = tl.load(parameters + 4 * k + 2), tl.load(parameters + 4 * k + 3)
     last, number = tl.load(edges + 2 * k), tl.load(edges + 2 * k + 1)
     value = tl.where(inside, value, begin)
-    guess = tl.minimum(tl.maximum((value - begin) / step + 1.0, 1.0), number)
-    level = guess.to(tl.int32)
+    guess = (value - begin) * (1.0 / step) + 1.0
+    guess = tl.where(guess > 1.0, guess, 1.0)  # also where it is not a number
+    level = tl.minimum(guess, number).to(tl.int32)
     number = number.to(tl.int32)
     wrong = tl.max((level > 0).to(tl.int32))
     while wrong > 0:
@@ -385,12 +393,12 @@ def discretise(
     """See :func:`kacl_gpu.radiomics.ops.discretise`."""
     images, device, regions = readable(images), images.device, len(start)
     resegmented = len(resegment_range) > 0
-    status = status.clone()
+    given = status.clone() if resegmented else status
+    status = given if resegmented else torch.empty_like(status)
     levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
     shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
     n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)
-    measures = torch.full((2, regions, 6), -(2**63), dtype=torch.int64, device=device)
-    count = torch.zeros((2, regions), dtype=torch.int32, device=device)
+    measures = torch.full((1 + resegmented, regions, 7), -(2**63), dtype=torch.int64, device=device)
     parameters, edges = span.new_empty((regions, 4)), span.new_empty((regions, 2))
     grid = (tiles(levels),)
     partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
@@ -398,27 +406,27 @@ def discretise(
     labels = None if masks is None else readable(masks)
     of_labels = (0, 0, 0) if labels is None else labels.stride()
     seen = images, *images.stride(), labels, *of_labels, moments, bits_of(normalize_scale), bits_of(remove_outliers)
-    where = *seen, label, image_index, box, status, start, size, regions, parameters
+    where = *seen, label, image_index, box, given, start, size, regions, parameters
     kind = {"MASKED": masks is not None, "NORMALISE": moments is not None, "CLIP": remove_outliers > 0, "TILE": TILE}
     checks = minimum_roi_dimensions, minimum_roi_size
 
     in_sigma = resegmented and resegment_mode == "sigma"
-    launch(measure, grid, *where, measures[0], count[0], partial, SUM=int(in_sigma), RESEGMENTED=False, **kind)
+    launch(measure, grid, *where, measures[0], partial, SUM=int(in_sigma), RESEGMENTED=False, **kind)
     if resegmented:
         limits = sorted(resegment_range)
-        of_region = status, start, size, measures[0], count[0], partial, parameters
+        of_region = status, start, size, measures[0], partial, parameters
         thresholds = *of_region, bits_of(limits[0]), bits_of(limits[-1]), len(limits) - 1, *checks
         mode = {"MODE": MODES[resegment_mode], "TILE": TILE}
         if in_sigma:
             launch(set_thresholds, (regions,), *thresholds, MEAN=True, **mode)
-            launch(measure, grid, *where, measures[0], count[0], partial, SUM=2, RESEGMENTED=False, **kind)
+            launch(measure, grid, *where, measures[0], partial, SUM=2, RESEGMENTED=False, **kind)
         launch(set_thresholds, (regions,), *thresholds, MEAN=False, **mode)
-        launch(measure, grid, *where, measures[1], count[1], partial, SUM=0, RESEGMENTED=True, **kind)
+        launch(measure, grid, *where, measures[1], partial, SUM=0, RESEGMENTED=True, **kind)
     phase = int(resegmented)
     launch(
         set_edges,
         (regions,),
-        *(status, measures[phase], count[phase], parameters, edges, n_levels, span),
+        *(given, status, measures[phase], parameters, edges, n_levels, span),
         *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0,
@@ -427,7 +435,8 @@ def discretise(
     launch(
         write_levels,
         grid,
-        *(*where, measures[phase], edges, levels, shape_mask, total),
+        *(*seen, label, image_index, box, status, start, size, regions, parameters),
+        *(measures[phase], edges, levels, shape_mask, total),
         WHOLE_SHAPE=not resegment_shape,
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0,

@@ -1,5 +1,6 @@
 """The whole call with every operator served by its kernel, under Triton's interpreter."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
 from kacl_gpu.radiomics import api, ops
-from kacl_gpu.radiomics.levels import discretise
+from kacl_gpu.radiomics.levels import LevelVolumes, discretise
 from kacl_gpu.radiomics.memory import Bounds
 from kacl_gpu.radiomics.regions import make_regions
 from tests.interpreting import same
@@ -62,6 +63,24 @@ def test_interpret_the_whole_call(settings: RadiomicsSettings, kernels: pytest.M
     assert bool(twin[:2].isfinite().all()) and bool(twin[[2, 4]].isnan().all())
     torch.testing.assert_close(ours, twin, rtol=1e-9, atol=1e-11, equal_nan=True)
     same(static, ours)
+
+
+def test_interpret_parts_of_a_buffer(kernels: pytest.MonkeyPatch) -> None:
+    """Under a memory limit that splits a buffer of levels, each region has the bits it has otherwise."""
+    images, boxes, masks = regions()
+    options: dict[str, Any] = {"masks": masks, "dtype": torch.float64}
+    rows = boxes[[0, 1, 1]]
+    settings = RadiomicsSettings(bin_count=8, feature_class=["firstorder", "glrlm", "glszm"])
+    expected = gpu_radiomics(images, rows, settings=settings, **options)
+    begins, original = [], LevelVolumes.part
+
+    def part(volumes: LevelVolumes, k: slice) -> LevelVolumes:
+        begins.append(volumes.begin[k.start])
+        return original(volumes, k)
+
+    kernels.setattr(LevelVolumes, "part", part)
+    same(gpu_radiomics(images, rows, settings=replace(settings, memory_limit=2**16), **options), expected)
+    assert max(begins) > 0
 
 
 def test_the_static_layout_changes_no_bit() -> None:
