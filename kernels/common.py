@@ -10,7 +10,7 @@ itself, no fused multiply-add (a formula's product is rounded before it is added
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,17 @@ from torch import Tensor
 
 TILE = 1024
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
+
+# Parameters that are numbers. One binary serves all their values: else Triton would compile another for a number that
+# is 1, or a multiple of 16, in the middle of a training whose last batch is smaller.
+NUMBERS = (
+    *("regions", "programs", "tiles", "parts", "blocks", "directions", "columns", "total", "count"),
+    *("ng", "max_levels", "max_run", "most", "sizes", "bin_count", "bin_width", "label", "gldm_a", "place"),
+    *("height", "width", "pixels", "stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x"),
+    *("spacing_b", "spacing_d", "pair_y", "pair_x", "scale", "limit", "shift", "lower", "upper", "two"),
+    *("least_dimensions", "least_pixels", "distance"),
+)
+kernel = partial(triton.jit, do_not_specialize=NUMBERS)
 
 # Called instead of the kernel where set: (kernel, grid, arguments, constexprs with num_warps). Lets the tests list
 # every configuration that the launchers choose, without a GPU.

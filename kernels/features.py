@@ -126,7 +126,8 @@ def kernel_of(names: str) -> Any:
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # triton.jit reads it there
     scope = dict(globals())
     exec(compile(source, file, "exec"), scope)
-    return triton.jit(scope["evaluate"])
+    numbers = "regions", *(f"directions{n}" for n in range(names.count(";") + 1))
+    return triton.jit(scope["evaluate"], do_not_specialize=numbers)
 
 
 def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, position, tile_of, tiles
+from .common import TILE, kernel, launch, position, tile_of, tiles
 from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
 
 DIGITS = tl.constexpr(256)
@@ -116,7 +116,7 @@ def fill_nan(out):
 # Images of 8 bits
 
 
-@triton.jit
+@kernel
 def count_values(
     images, stride_b, stride_y, stride_x, image_index, box, levels, start, size, regions, counts, LOW: tl.constexpr,
     TILE: tl.constexpr,
@@ -134,7 +134,7 @@ def count_values(
     tl.atomic_add(counts + k.to(tl.int64) * DIGITS + bin, tl.full((TILE,), 1, tl.int32), mask=inside, sem="relaxed")
 
 
-@triton.jit
+@kernel
 def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
     """All columns of one region from the counts of its 256 possible values."""
     k = tl.program_id(0).to(tl.int64)
@@ -180,7 +180,7 @@ def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
 # Other images
 
 
-@triton.jit
+@kernel
 def count_digits(
     images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
     shift, prefix, leader, counts, partial, tiles, place,
@@ -216,7 +216,7 @@ def count_digits(
                 tl.atomic_add(table + rank * DIGITS + digit, one, mask=same, sem="relaxed")
 
 
-@triton.jit
+@kernel
 def pick_digits(histogram, prefix, remaining, leader, counts, ng, place, FIRST: tl.constexpr):
     """Per region: each rank's digit from its leader's counts, which become 0 again."""
     k = tl.program_id(0).to(tl.int64)
@@ -265,7 +265,7 @@ def add_tiles(partial, row, tiles, begin, count):
     return tl.sum(total)
 
 
-@triton.jit
+@kernel
 def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE: tl.constexpr):
     """Per region: the columns that come from order statistics and sums without a mean; NaN without pixels."""
     k = tl.program_id(0).to(tl.int64)
@@ -294,7 +294,7 @@ def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE:
     of_levels(histogram, out, k, ng, 128)
 
 
-@triton.jit
+@kernel
 def sum_deviations(
     images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
     out, partial, tiles, SECOND: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
@@ -328,7 +328,7 @@ def sum_deviations(
         tl.store(here + 6 * tiles, tl.sum(tl.where(middle, d, 0.0)))
 
 
-@triton.jit
+@kernel
 def end_columns(start, size, partial, out, tiles, SECOND: tl.constexpr, TILE: tl.constexpr):
     """Per region: the columns that are sums of deviations."""
     k = tl.program_id(0).to(tl.int64)

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import launch
+from .common import kernel, launch
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
 SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
@@ -41,7 +41,7 @@ def cells(counts, matrix, ng, top, i, j, SYMMETRIC: tl.constexpr):
     return count
 
 
-@triton.jit
+@kernel
 def set_weights(counts, n_levels, log_weights, weights, directions, ng):
     """exp(log weight) of each direction, such that the heaviest one with pairs has 1; 0 of one without pairs."""
     k = tl.program_id(0).to(tl.int64)
@@ -59,7 +59,7 @@ def set_weights(counts, n_levels, log_weights, weights, directions, ng):
         tl.store(weights + k * directions + a, tl.where(filled, tl.exp(tl.where(filled, weight - heaviest, 0.0)), 0.0))
 
 
-@triton.jit
+@kernel
 def combine(counts, n_levels, weights, out, directions, ng):
     """The weighted sum (K, ng, ng) float64 of a region's matrices, up to its highest level."""
     k = tl.program_id(0).to(tl.int64)
@@ -137,7 +137,7 @@ def moments_of(rows, count, total, first_value):
     )  # fmt: skip
 
 
-@triton.jit
+@kernel
 def sum_pairs(
     counts, histogram, n_levels, marginals, scaled, out, directions, ng, SYMMETRIC: tl.constexpr
 ):  # fmt: skip
@@ -249,7 +249,7 @@ def sum_pairs(
     tl.store(row + 6, tl.sum(tl.sum(covariance, 1)))
 
 
-@triton.jit
+@kernel
 def square_rows(scaled, n_levels, out, directions, ng):
     """The product of each matrix with its own transpose: a program makes ROWS rows of it."""
     matrix = tl.program_id(0).to(tl.int64)
@@ -412,7 +412,7 @@ def second_value(n, diagonal, beside, SYMMETRIC: tl.constexpr):
     return low
 
 
-@triton.jit
+@kernel
 def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
     """Column 7: the square of the second singular value of each ``scaled`` matrix, which is lost.
 

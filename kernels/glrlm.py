@@ -13,12 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, offsets_on, position, share_of, tile_of, tiles
+from .common import TILE, kernel, launch, offsets_on, position, share_of, tile_of, tiles
 
 LANES = 64
 
 
-@triton.jit
+@kernel
 def find_lines(levels, start, size, regions, offsets, directions, holds_two, TILE: tl.constexpr):
     """Sets (K, A) where some line of the direction holds two pixels of the region, however far apart.
 
@@ -95,7 +95,7 @@ def step(table, max_run, level, run, next_, new_line):
     return next_, tl.where(same, run, 0) + 1
 
 
-@triton.jit
+@kernel
 def count_runs(
     levels, start, size, regions, programs, offsets, directions, holds_two, out, ng, max_run, LANES: tl.constexpr
 ):  # fmt: skip

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, larger, launch, neighbour, offsets_on, position, tile_of, tiles
+from .common import TILE, kernel, larger, launch, neighbour, offsets_on, position, tile_of, tiles
 
 SMALL = tl.constexpr(64)  # pixels: zones below are counted in a table, the others, few by their size, are sorted
 SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
@@ -19,7 +19,7 @@ ROWS = 256  # of the table of zones, at once
 EPS = tl.constexpr(2.0**-52)
 
 
-@triton.jit
+@kernel
 def begin_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
     """Each pixel's parent is the first one of its run along the row, in this tile; no pixels counted yet.
 
@@ -57,7 +57,7 @@ def root_of(parent, index, mask):
     return index
 
 
-@triton.jit
+@kernel
 def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
     """Joins each pixel with its equal neighbours before it, where the pixel on its left has not joined the same runs.
 
@@ -100,7 +100,7 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
             waiting = tl.max(joining.to(tl.int32))
 
 
-@triton.jit
+@kernel
 def count_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
     """Each pixel's root becomes its parent, where the pixels are counted.
 
@@ -148,7 +148,7 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
     return parent, pixels
 
 
-@triton.jit
+@kernel
 def list_zones(levels, start, size, regions, parent, pixels, small, large, number, ng, TILE: tl.constexpr):
     """Counts small zones in (K, SMALL, ng) int32, and appends the keys of large ones to their region's list.
 
@@ -174,7 +174,7 @@ def list_zones(levels, start, size, regions, parent, pixels, small, large, numbe
         tl.store(large + base // SMALL + place, key, mask=many)
 
 
-@triton.jit
+@kernel
 def sort_zones(start, size, regions, large, number, ordered, TILE: tl.constexpr):
     """Large zones to their place by key; equal ones in the order of the list. A program places those of 16 slots."""
     k, base, first, _, _, _ = tile_of(start, size, regions, TILE)
@@ -195,7 +195,7 @@ def sort_zones(start, size, regions, large, number, ordered, TILE: tl.constexpr)
     tl.store(ordered + base // SMALL + before, key, mask=mine < count)
 
 
-@triton.jit
+@kernel
 def write_zones(start, small, ordered, number, out, ng, most, BLOCK: tl.constexpr):
     """Per region: the small zones that occur, then the large ones, equal ones as one row of (K, most, 3)."""
     k = tl.program_id(0).to(tl.int64)
@@ -233,7 +233,7 @@ def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     regions, device, grid = len(start), levels.device, (tiles(levels),)
     parent, pixels = label(levels, start, size, offsets)
     zeros = torch.zeros(regions * (SMALL.value * ng + 1), dtype=torch.int32, device=device)
-    number, small = zeros[:regions], zeros[regions:]
+    small, number = zeros[:-regions], zeros[-regions:]
     large, ordered = torch.empty((2, grid[0] * SLOTS.value), dtype=torch.int64, device=device)
     out = torch.zeros((regions, max_zones, 3), dtype=torch.int32, device=device)
     where = start, size, regions
@@ -243,7 +243,7 @@ def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     return out
 
 
-@triton.jit
+@kernel
 def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
     """The fifteen columns of one region's table; ``space`` (K, ng + most) int32, zeros, for sums by level and size."""
     k = tl.program_id(0).to(tl.int64)

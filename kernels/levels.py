@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import TILE, launch, position, tile_of, tiles
+from .common import TILE, kernel, launch, position, tile_of, tiles
 from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
 
 LOWEST = tl.constexpr(-(2**63))
@@ -28,13 +28,13 @@ TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
 
 MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 
-# Columns of a region's measures (K, 7) int64, which all begin at LOWEST; each the largest of what the tiles saw: -y, y,
-# -x, x, key of the intensity and key of its negative; and the number of pixels, counted up. Columns of its parameters
-# (K, 4) float64: lower and upper threshold, the first edge and the step to the next; of its edges (K, 2): the last, and
-# their number.
+# Columns of a region's measures (K, 8) int64, which all begin at LOWEST; each the largest of what the tiles saw: -y, y,
+# -x, x, key of the intensity and key of its negative; and the number of pixels, counted up; the last is free. Columns
+# of its parameters (K, 4) float64: lower and upper threshold, the first edge and the step to the next; of its edges
+# (K, 2): the last, and their number.
 
 
-@triton.jit
+@kernel
 def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, tiles, TILE: tl.constexpr):
     """Of each tile of each image: sum, sum of squares, least, largest: (B, 4, tiles)."""
     b, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -51,7 +51,7 @@ def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, til
     tl.store(here + 3 * tiles, tl.max(tl.where(inside, value, -float("inf"))))
 
 
-@triton.jit
+@kernel
 def end_moments(partial, out, pixels, tiles):
     """Mean and deviation of each image from the sums of its tiles."""
     b = tl.program_id(0).to(tl.int64)
@@ -120,14 +120,14 @@ def within(value, parameters, k):
     return (value >= tl.load(parameters + 4 * k)) & (value <= tl.load(parameters + 4 * k + 1))
 
 
-@triton.jit
+@kernel
 def measure(
     images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
     image_index, box, status, start, size, regions, parameters, measures, partial,
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """What a tile adds to its region's measures (K, 7), of all pixels or of those kept.
+    """What a tile adds to its region's measures (K, 8), of all pixels or of those kept.
 
     ``SUM`` 1: the sum of the intensities goes to ``partial`` (tiles,). 2: only that of their squared distances from
     the mean in the first parameter.
@@ -152,7 +152,7 @@ def measure(
         inside = inside & within(value, parameters, k)
     n = tl.sum(inside.to(tl.int32))
     if n > 0:
-        here = measures + 7 * k
+        here = measures + 8 * k
         tl.atomic_add(here + 6, n.to(tl.int64), sem="relaxed")
         tl.atomic_max(here, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
         tl.atomic_max(here + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
@@ -165,13 +165,13 @@ def measure(
 @triton.jit
 def number_of(measures, k):
     """How many pixels a region has."""
-    return tl.load(measures + 7 * k + 6) - LOWEST
+    return tl.load(measures + 8 * k + 6) - LOWEST
 
 
 @triton.jit
 def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
     """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
-    here = measures + 7 * k
+    here = measures + 8 * k
     height = tl.load(here) + tl.load(here + 1) + 1
     width = tl.load(here + 2) + tl.load(here + 3) + 1
     dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
@@ -185,7 +185,7 @@ def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
 @triton.jit
 def span_of(measures, k):
     """Least and largest intensity of a region that has pixels; if any is NaN, so is one of these."""
-    return -value_of(tl.load(measures + 7 * k + 5)), value_of(tl.load(measures + 7 * k + 4))
+    return -value_of(tl.load(measures + 8 * k + 5)), value_of(tl.load(measures + 8 * k + 4))
 
 
 @triton.jit
@@ -197,7 +197,7 @@ def add_tiles(partial, begin, count):
     return tl.sum(total)
 
 
-@triton.jit
+@kernel
 def set_thresholds(
     status, start, size, measures, partial, parameters, lower, upper, two, least_dimensions, least_pixels,
     MODE: tl.constexpr, MEAN: tl.constexpr, TILE: tl.constexpr,
@@ -257,7 +257,7 @@ def edge(k, first, step, last, number, BY_COUNT: tl.constexpr):
         return tl.where(k == 1, first + step, first + k.to(tl.float64) * distance)
 
 
-@triton.jit
+@kernel
 def set_edges(
     given, status, measures, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
     least_dimensions, least_pixels, distance, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
@@ -315,7 +315,7 @@ def set_edges(
     tl.store(n_levels + k, tl.where(code == 0, levels, 0).to(tl.int64))
 
 
-@triton.jit
+@kernel
 def write_levels(
     images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
     image_index, box, status, start, size, regions, parameters, measures, edges, levels, shape_mask, total,
@@ -345,7 +345,7 @@ def write_levels(
         inside = inside & within(value, parameters, k)
         shape = inside
         if WHOLE_SHAPE:  # cropped to the box of what is kept, as PyRadiomics does
-            here = measures + 7 * k
+            here = measures + 8 * k
             shape = whole & (y >= -tl.load(here)) & (y <= tl.load(here + 1))
             shape = shape & (x >= -tl.load(here + 2)) & (x <= tl.load(here + 3))
         tl.store(shape_mask + place, shape.to(tl.uint8), mask=place < total)
@@ -398,7 +398,7 @@ def discretise(
     levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
     shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
     n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)
-    measures = torch.full((1 + resegmented, regions, 7), -(2**63), dtype=torch.int64, device=device)
+    measures = torch.full((1 + resegmented, regions, 8), -(2**63), dtype=torch.int64, device=device)
     parameters, edges = span.new_empty((regions, 4)), span.new_empty((regions, 2))
     grid = (tiles(levels),)
     partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
@@ -445,7 +445,7 @@ def discretise(
     return levels, shape_mask, n_levels, span, status
 
 
-@triton.jit
+@kernel
 def count_levels(levels, start, size, regions, out, ng, BINS: tl.constexpr, TILE: tl.constexpr):
     """Adds the levels of a tile to (K, ng) int32; with ``BINS`` the tile counts by itself first, level 0 included."""
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import launch, offsets_on, share_of, tiles
+from .common import kernel, launch, offsets_on, share_of, tiles
 
 ROWS, LANES = 16, 64  # of pixels, taken at once
 BLOCK = 32  # levels
@@ -35,7 +35,7 @@ def extend(table, cell, amount, new, more):
     return new, tl.where(same, amount, 0) + more
 
 
-@triton.jit
+@kernel
 def count_neighbourhood(
     levels, start, size, regions, programs, offsets, directions, glcm, gldm, ngtdm, ng, gldm_a,
     PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
@@ -139,7 +139,7 @@ def difference_of(differences, row, inside, columns, BLOCK: tl.constexpr):
     return total
 
 
-@triton.jit
+@kernel
 def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.constexpr):
     """Of one block of levels i and all levels j: the terms of (K, blocks, 8), columns as in the result but for 2, i."""
     k = tl.program_id(0).to(tl.int64)
@@ -175,7 +175,7 @@ def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.co
     tl.store(out + 7, tl.sum(tl.sum(strength, 1)))
 
 
-@triton.jit
+@kernel
 def add_blocks(histogram, partial, out, ng, blocks, BLOCK: tl.constexpr):
     """The blocks of one region, one after the other; the variance of the levels about their mean."""
     k = tl.program_id(0).to(tl.int64)

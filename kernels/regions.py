@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import launch
+from .common import kernel, launch
 from .intensity import bits_of, float_of
 
 BLOCK = 128
@@ -24,7 +24,7 @@ def clip(value, most):
     return tl.where(value < most, value, most).to(tl.int64)
 
 
-@triton.jit
+@kernel
 def clip_boxes(
     boxes, spacing, spacing_b, spacing_d, pair_y, pair_x, index_of, box, size, of_region, status,
     regions, count, height, width, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,

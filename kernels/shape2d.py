@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, launch, position, tile_of, tiles
+from .common import TILE, kernel, launch, position, tile_of, tiles
 
 LINES = 32  # half lines whose outermost vertices are compared at once
 PARTS = 16  # programs that share a region's half lines
@@ -64,7 +64,7 @@ def add_vertices(lines, y, x, height, width, mask):
     tl.atomic_max(lines + 2 * line + 1, s + 1, mask=mask, sem="relaxed")
 
 
-@triton.jit
+@kernel
 def trace(mask, start, size, regions, sums, extremes, TILE: tl.constexpr):
     """Adds a tile to (K, SUMS) int64, and its vertices to those of the half lines (lines, 2) int32.
 
@@ -132,7 +132,7 @@ def squares(line, s, other_line, other_s, across, along):
     return d_line * d_line + d_s * d_s
 
 
-@triton.jit
+@kernel
 def compare_lines(start, size, sums, extremes, spacing, longest, parts, LINES: tl.constexpr):
     """The largest squared distance of some of the blocks of half lines to all that follow: (K, parts)."""
     k = tl.program_id(0).to(tl.int64)
@@ -173,7 +173,7 @@ def of_a_box(height, width, sy, sx):
     return square, yy, xx
 
 
-@triton.jit
+@kernel
 def end_shape(size, sums, spacing, longest, out, PARTS: tl.constexpr):
     """The nine columns of one region."""
     k = tl.program_id(0).to(tl.int64)
@@ -197,7 +197,7 @@ def end_shape(size, sums, spacing, longest, out, PARTS: tl.constexpr):
     tl.store(row + 8, yx)
 
 
-@triton.jit
+@kernel
 def measure_boxes(size, spacing, out, regions, BLOCK: tl.constexpr):
     """The nine columns of full boxes, one a lane."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

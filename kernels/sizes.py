@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import launch
+from .common import kernel, launch
 
 LEVELS, SIZES = 4, 128
 EPS = tl.constexpr(2.0**-52)
@@ -27,7 +27,7 @@ def cells(counts, weights, k, directions, matrix, ng, sizes, i, j, WEIGHTED: tl.
         return tl.load(counts + matrix * ng * sizes + cell, mask=inside, other=0).to(tl.float64)
 
 
-@triton.jit
+@kernel
 def sum_cells(
     counts, n_levels, weights, out, directions, ng, sizes,
     WEIGHTED: tl.constexpr, LEVELS: tl.constexpr, SIZES: tl.constexpr,

@@ -66,15 +66,13 @@ def launches_of(calls: Sequence[Callable[[], Any]]) -> list[tuple[Any, tuple[Any
 
 
 def _signature(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
-    """Types and constants as Triton's launcher specialises them: None, constexprs and an int of 1 are constants."""
+    """Types and constants as Triton's launcher specialises them: None and constexprs are constants."""
     types, constants, divisible = {}, {}, []
     for n, (parameter, value) in enumerate(zip(kernel.params, arguments)):
         name = parameter.name
-        if (
-            parameter.is_constexpr
-            or value is None
-            or (type(value) is int and value == 1 and not parameter.do_not_specialize)
-        ):
+        if type(value) is int:
+            assert parameter.do_not_specialize, f"{name} of {kernel.__name__} is not among the NUMBERS"
+        if parameter.is_constexpr or value is None:
             types[name], constants[name] = "constexpr", value
         elif isinstance(value, torch.Tensor):
             types[name] = f"*{TYPES[value.dtype]}"

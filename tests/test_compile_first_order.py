@@ -12,13 +12,7 @@ WHERE = meta(5), meta(5, 4), meta(8192, dtype=torch.uint8), meta(5), meta(5, 3),
 WIDE = *WHERE[:2], meta(8192, dtype=torch.int16), *WHERE[3:]
 IMAGES = {dtype: meta(3, 64, 64, dtype=dtype) for dtype in PASSES}
 MOMENTS = meta(3, 2, dtype=torch.float64)
-ONE = meta(1), meta(1, 4), meta(1024, dtype=torch.uint8), meta(1), meta(1, 3), meta(1, 1, dtype=torch.int32)
 CALLS = [
-    # what is 1 becomes a constant
-    *(
-        partial(first_order, meta(1, 1, 1, dtype=dtype), None, *ONE, 1.0, 0.0, 0.0)
-        for dtype in (torch.uint8, torch.float32)
-    ),
     *(partial(first_order, images, None, *WHERE, 1.0, 0.0, 0.0) for images in IMAGES.values()),
     *(partial(first_order, IMAGES[dtype], None, *WIDE, 1.0, 0.0, 0.0) for dtype in (torch.uint8, torch.float32)),
     *(

@@ -9,10 +9,7 @@ from kacl_gpu.kernels.glcm import glcm_sums
 from tests.compiling import TARGETS, check, meta
 
 COUNTS, HISTOGRAM = meta(3, 4, 64, 64, dtype=torch.int32), meta(3, 64, dtype=torch.int32)
-ONE = meta(1, 1, 1, 1, dtype=torch.int32)  # what is 1 becomes a constant
 CALLS = [  # more than SMALL levels launch both kernels of the maximal correlation coefficient
-    partial(glcm_sums, ONE, ONE[0, 0], meta(1), meta(0, 0, dtype=torch.float64), True),
-    partial(glcm_sums, ONE, ONE[0, 0], meta(1), meta(1, 1, dtype=torch.float64), False),
     *(
         partial(glcm_sums, COUNTS, HISTOGRAM, meta(3), meta(*weights, dtype=torch.float64), symmetric)
         for weights in ((0, 0), (3, 4))

@@ -14,8 +14,6 @@ CALLS = [
         partial(glszm, meta(8192, dtype=dtype), meta(3), meta(3, 3), NEAR, 32, 80)
         for dtype in (torch.uint8, torch.int16)
     ),
-    partial(glszm, meta(1024, dtype=torch.uint8), meta(1), meta(1, 3), (0, 0, 1), 1, 1),
-    partial(zone_sums, meta(1, 1, 3, dtype=torch.int32), 1),
     partial(zone_sums, meta(3, 80, 3, dtype=torch.int32), 32),
 ]
 

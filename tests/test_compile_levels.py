@@ -23,14 +23,7 @@ def call(
     return partial(discretise, images, masks, moments, *REGIONS, *fixed)
 
 
-ONE = meta(1), meta(1, 4), meta(1, dtype=torch.int32), meta(1), meta(1, 3), 1
-BITS = meta(1, 1, 1, dtype=torch.uint8)
 CALLS = [
-    # what is 1 becomes a constant
-    partial(discretise, BITS, BITS, None, *ONE, True, 1.0, 1, 1, 1, 1.0, 0.0, [], "absolute", False, 1, 1, [1]),
-    partial(discretise, BITS, BITS, None, *ONE, True, 1.0, 0, 1, 1, 1.0, 0.0, [1.0], "absolute", False, 1, 1, [1]),
-    partial(image_moments, BITS),
-    partial(level_histogram, meta(1024, dtype=torch.uint8), meta(1), meta(1, 3), 1),
     *(call(images) for images in IMAGES.values()),
     *(call(images, count=0, narrow=False) for images in IMAGES.values()),
     *(call(masks=images) for images in IMAGES.values()),

@@ -12,14 +12,9 @@ from tests.compiling import TARGETS, check, meta
 from tests.interpreting import NEAR
 
 WHERE = [(meta(4096, dtype=dtype), meta(3), meta(3, 3)) for dtype in (torch.uint8, torch.int16)]
-ONE = meta(1024, dtype=torch.uint8), meta(1), meta(1, 3)  # what is 1 becomes a constant
 FLAGS = (True, True), (True, False), (False, True)
 COUNTS = meta(3, 4, 32, 64, dtype=torch.int32)
 CALLS = [
-    *(partial(neighbourhood, *ONE, (0, 0, 1), 1, 1, *flags) for flags in FLAGS),
-    partial(glrlm, *ONE, (0, 0, 1), 1, 1),
-    partial(ngtdm_sums, meta(1, 1, dtype=torch.int32), meta(1, 1, 3)),
-    partial(size_sums, meta(1, 1, 1, 1, dtype=torch.int32), meta(1), meta(0, 0, dtype=torch.float64)),
     *(partial(neighbourhood, *where, NEAR, 32, 0, *flags) for where in WHERE for flags in FLAGS),
     *(partial(glrlm, *where, NEAR, 32, 64) for where in WHERE),
     lambda: ngtdm_sums(meta(3, 32, dtype=torch.int32), meta(3, 32, 9)),
