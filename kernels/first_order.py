@@ -130,8 +130,11 @@ def count_values(
         images, stride_b, stride_y, stride_x, images, 0, 0, image_index, box, levels,
         k, base, first, pixels, width, height, TILE, False, False,
     )  # fmt: skip
-    bin = value.to(tl.int32) - LOW
-    tl.atomic_add(counts + k.to(tl.int64) * DIGITS + bin, tl.full((TILE,), 1, tl.int32), mask=inside, sem="relaxed")
+    # outside of the region every value is 0, and those are taken away again
+    bin = tl.arange(0, DIGITS)
+    count = tl.histogram(value.to(tl.int32) - LOW, DIGITS)
+    count -= tl.where(bin == -LOW, TILE - tl.sum(inside.to(tl.int32)), 0)
+    tl.atomic_add(counts + k.to(tl.int64) * DIGITS + bin, count, mask=count > 0, sem="relaxed")
 
 
 @kernel

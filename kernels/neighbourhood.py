@@ -10,18 +10,11 @@ from torch import Tensor
 from .common import kernel, launch, offsets_on, share_of, tiles
 
 ROWS, LANES = 16, 64  # of pixels, taken at once
+NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of 2D images at distance 1
+OUTSIDE = tl.constexpr(-(2**20))  # far from every level
+SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # nine levels of at most 32767 add up to less
+MOST_APART = 2**16  # further apart than this no levels are
 BLOCK = 32  # levels
-
-
-@triton.jit
-def neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width):
-    """The levels (LANES,) at an offset from a row's pixels ``x``, 0 beyond the borders of the volume."""
-    z = row // height
-    y = row - z * height
-    in_volume = (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
-    there = (x + dx >= 0) & (x + dx < tl.where(in_volume, width, 0))
-    shift = (dz * height + dy) * width + dx
-    return tl.load(levels + base + (row * width + shift + x), mask=there, other=0).to(tl.int32)
 
 
 @triton.jit
@@ -33,6 +26,96 @@ def extend(table, cell, amount, new, more):
     same = new == cell
     tl.atomic_add(table + cell, amount.to(table.dtype.element_ty), mask=(cell >= 0) & (new != cell), sem="relaxed")
     return new, tl.where(same, amount, 0) + more
+
+
+@triton.jit
+def cell_of_pair(i, j, ng):
+    return tl.where((i > 0) & (j > 0), (i - 1) * ng + (j - 1), -1)
+
+
+@triton.jit
+def three_of_row(plane, x, y, height, width):
+    """The levels (LANES,) of row y of a plane at x - 1, x and x + 1, OUTSIDE beyond its borders; and their sum, with
+    how many there are in the bits from SUM_BITS up."""
+    edge = tl.where((y >= 0) & (y < height), width, 0)
+    here = plane + (y * width + x)
+    left = tl.load(here - 1, mask=(x > 0) & (x <= edge), other=0).to(tl.int32)
+    middle = tl.load(here, mask=x < edge, other=0).to(tl.int32)
+    right = tl.load(here + 1, mask=x + 1 < edge, other=0).to(tl.int32)
+    total = tl.where(left > 0, left + ONE, 0) + tl.where(middle > 0, middle + ONE, 0)
+    total += tl.where(right > 0, right + ONE, 0)
+    left, middle = tl.where(left > 0, left, OUTSIDE), tl.where(middle > 0, middle, OUTSIDE)
+    return left, middle, tl.where(right > 0, right, OUTSIDE), total
+
+
+@triton.jit
+def depends(i, j, gldm_a):
+    """1 where a neighbour's level j, or OUTSIDE, is at most ``gldm_a`` from i; a single comparison, of unsigned."""
+    return ((j - i + gldm_a).to(tl.uint32, bitcast=True) <= (2 * gldm_a).to(tl.uint32)).to(tl.int32)
+
+
+@kernel
+def count_nearest(
+    levels, start, size, regions, programs, glcm, gldm, ngtdm, ng, gldm_a,
+    PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """``count_neighbourhood`` for NEAREST, with three rows in registers and the one after them on its way."""
+    k, base, depth, height, width, rank, number = share_of(start, size, regions, programs)
+    across = tl.maximum((width + LANES - 1) // LANES, 1)
+    in_plane = (height + ROWS - 1) // ROWS * across
+    nothing = tl.zeros((LANES,), tl.int32)
+    one, none = nothing + 1, nothing - 1
+    first, second = glcm + 4 * k * ng * ng, glcm + (4 * k + 1) * ng * ng
+    third, fourth = glcm + (4 * k + 2) * ng * ng, glcm + (4 * k + 3) * ng * ng
+    dependence, difference = gldm + k * ng * 9, ngtdm + k * ng * 9
+    for tile in range(rank, depth * in_plane, number):
+        plane = levels + base + (tile // in_plane) * height * width
+        top = tile % in_plane // across * ROWS
+        x = tile % across * LANES + tl.arange(0, LANES)
+        cell1, n1, cell2, n2, cell3, n3, cell4, n4 = none, nothing, none, nothing, none, nothing, none, nothing
+        cell5, n5, cell6, n6 = none, nothing, none, nothing
+        l0, c0, r0, sum0 = three_of_row(plane, x, top - 1, height, width)
+        l1, c1, r1, sum1 = three_of_row(plane, x, top, height, width)
+        l2, c2, r2, sum2 = three_of_row(plane, x, top + 1, height, width)
+        for y in range(top, tl.minimum(top + ROWS, height)):
+            l3, c3, r3, sum3 = three_of_row(plane, x, y + 2, height, width)
+            if PAIRS:
+                cell1, n1 = extend(first, cell1, n1, cell_of_pair(c1, r2, ng), one)
+                cell2, n2 = extend(second, cell2, n2, cell_of_pair(c1, c2, ng), one)
+                cell3, n3 = extend(third, cell3, n3, cell_of_pair(c1, l2, ng), one)
+                cell4, n4 = extend(fourth, cell4, n4, cell_of_pair(c1, r1, ng), one)
+            if DIFFERENCES:
+                dependent = depends(c1, l0, gldm_a) + depends(c1, c0, gldm_a) + depends(c1, r0, gldm_a)
+                dependent += depends(c1, l1, gldm_a) + depends(c1, r1, gldm_a)
+                dependent += depends(c1, l2, gldm_a) + depends(c1, c2, gldm_a) + depends(c1, r2, gldm_a)
+                total = sum0 + sum1 + sum2 - c1 - ONE
+                around, total = total >> SUM_BITS, total & (ONE - 1)
+                row = (c1 - 1) * 9
+                cell5, n5 = extend(dependence, cell5, n5, tl.where(c1 > 0, row + dependent, -1), one)
+                new = tl.where(c1 > 0, row + around, -1)
+                cell6, n6 = extend(difference, cell6, n6, new, tl.abs(around * c1 - total))
+            l0, c0, r0, sum0 = l1, c1, r1, sum1
+            l1, c1, r1, sum1 = l2, c2, r2, sum2
+            l2, c2, r2, sum2 = l3, c3, r3, sum3
+        if PAIRS:
+            extend(first, cell1, n1, none - 1, one)
+            extend(second, cell2, n2, none - 1, one)
+            extend(third, cell3, n3, none - 1, one)
+            extend(fourth, cell4, n4, none - 1, one)
+        if DIFFERENCES:
+            extend(dependence, cell5, n5, none - 1, one)
+            extend(difference, cell6, n6, none - 1, one)
+
+
+@triton.jit
+def neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width):
+    """The levels (LANES,) at an offset from a row's pixels ``x``, 0 beyond the borders of the volume."""
+    z = row // height
+    y = row - z * height
+    in_volume = (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
+    there = (x + dx >= 0) & (x + dx < tl.where(in_volume, width, 0))
+    shift = (dz * height + dy) * width + dx
+    return tl.load(levels + base + (row * width + shift + x), mask=there, other=0).to(tl.int32)
 
 
 @kernel
@@ -49,7 +132,7 @@ def count_neighbourhood(
     across = tl.maximum((width + LANES - 1) // LANES, 1)
     columns = 2 * directions + 1
     nothing = tl.zeros((LANES,), tl.int32)
-    one = nothing + 1
+    one, none = nothing + 1, nothing - 1
     for tile in range(rank, (rows + ROWS - 1) // ROWS * across, number):
         top = tile // across * ROWS
         bottom = tl.minimum(top + ROWS, rows)
@@ -60,25 +143,18 @@ def count_neighbourhood(
                 dy = tl.load(offsets + 3 * a + 1)
                 dx = tl.load(offsets + 3 * a + 2)
                 table = glcm + (k * directions + a) * ng * ng
-                cell = nothing - 1
-                count = nothing
+                cell, count = none, nothing
                 for row in range(top, bottom):
                     i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
-                    new = tl.where((i > 0) & (j > 0), (i - 1) * ng + (j - 1), -1)
-                    cell, count = extend(table, cell, count, new, one)
-                extend(table, cell, count, nothing - 2, one)
+                    cell, count = extend(table, cell, count, cell_of_pair(i, j, ng), one)
+                extend(table, cell, count, none - 1, one)
         if DIFFERENCES:
             dependence, difference = gldm + k * ng * columns, ngtdm + k * ng * columns
-            cell = nothing - 1
-            count = nothing
-            cell_of_sum = nothing - 1
-            total = nothing
+            cell, count, cell_of_sum, amount = none, nothing, none, nothing
             for row in range(top, bottom):
                 i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
-                around = nothing
-                sum_around = nothing
-                dependent = nothing
+                around, total, dependent = nothing, nothing, nothing
                 for n in range(2 * directions):  # the offsets, then their opposites
                     a = n % directions
                     sign = tl.where(n < directions, 1, -1)
@@ -87,15 +163,14 @@ def count_neighbourhood(
                     dx = tl.load(offsets + 3 * a + 2) * sign
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
                     around += (j > 0).to(tl.int32)
-                    sum_around += j
-                    dependent += ((j > 0) & (tl.abs(j - i) <= gldm_a)).to(tl.int32)
+                    total += j
+                    dependent += depends(i, tl.where(j > 0, j, OUTSIDE), gldm_a)
                 here = (i - 1) * columns
-                new = tl.where(i > 0, here + dependent, -1)
-                cell, count = extend(dependence, cell, count, new, one)
+                cell, count = extend(dependence, cell, count, tl.where(i > 0, here + dependent, -1), one)
                 new = tl.where(i > 0, here + around, -1)
-                cell_of_sum, total = extend(difference, cell_of_sum, total, new, tl.abs(around * i - sum_around))
-            extend(dependence, cell, count, nothing - 2, one)
-            extend(difference, cell_of_sum, total, nothing - 2, one)
+                cell_of_sum, amount = extend(difference, cell_of_sum, amount, new, tl.abs(around * i - total))
+            extend(dependence, cell, count, none - 1, one)
+            extend(difference, cell_of_sum, amount, none - 1, one)
 
 
 def neighbourhood(
@@ -115,17 +190,14 @@ def neighbourhood(
     gldm = torch.zeros(shape, dtype=torch.int32, device=device)
     ngtdm = torch.zeros(shape, dtype=torch.int64, device=device)
     programs = tiles(levels)
-    launch(
-        count_neighbourhood,
-        (programs,),
-        *(levels, start, size, regions, programs, offsets_on(offsets, device), directions),
-        *(glcm, gldm, ngtdm, ng, gldm_a),
-        PAIRS=pairs,
-        DIFFERENCES=differences,
-        ROWS=ROWS,
-        LANES=LANES,
-        num_warps=2,
-    )
+    tables = glcm, gldm, ngtdm, ng, min(gldm_a, MOST_APART)
+    shape_of_work = {"PAIRS": pairs, "DIFFERENCES": differences, "ROWS": ROWS, "LANES": LANES, "num_warps": 2}
+    of_levels = levels, start, size, regions, programs
+    if tuple(offsets) == NEAREST:
+        launch(count_nearest, (programs,), *of_levels, *tables, **shape_of_work)
+    else:
+        where = offsets_on(offsets, device), directions
+        launch(count_neighbourhood, (programs,), *of_levels, *where, *tables, **shape_of_work)
     return glcm, gldm, ngtdm
 
 

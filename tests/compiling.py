@@ -1,10 +1,14 @@
-"""Compiles kernels ahead of time for GPUs that are not there, and reads what they need."""
+"""Compiles kernels ahead of time for GPUs that are not there, and reads what they need.
+
+``python -m tests.compiling`` writes the table of docs/kernels.md anew.
+"""
 
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +20,10 @@ from triton.backends.nvidia.compiler import get_ptxas
 
 from kacl_gpu.kernels import common
 
+DOCS = Path(__file__).parents[1] / "docs" / "kernels.md"
+BEGIN, END = "<!-- written by python -m tests.compiling -->", "<!-- end -->"
 TARGETS = (70, 80, 90)
-MOST_SPILLED = 64  # bytes a thread, stored and loaded: what a call of a division in float64 may put aside
+MOST_SPILLED = 40  # bytes a thread, stored and loaded: a few registers around a loop
 MOST_SHARED = 48 * 1024  # bytes a program
 
 TYPES = {
@@ -152,3 +158,35 @@ def check(calls: Sequence[Callable[[], Any]], target: int) -> None:
         assert needs.spilled <= MOST_SPILLED, needs
         assert needs.shared <= MOST_SHARED, needs
         assert needs.registers > 0, needs
+
+
+def table() -> list[str]:
+    """What each kernel needs on each target, the most of its configurations, in the lines of a table."""
+    modules = [import_module(f"tests.{path.stem}") for path in sorted(Path(__file__).parent.glob("test_compile_*.py"))]
+    calls = [call for module in modules for call in getattr(module, "CALLS", ())]
+    lines = [
+        f"Triton {triton.__version__} and its ptxas; the most of any configuration.",
+        "",
+        "| kernel | target | configurations | registers a thread | shared, bytes a program | spilled, bytes a thread |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows = {(needs.kernel, target): [] for target in TARGETS for needs in needs_of(calls, target)}
+    for target in TARGETS:
+        for needs in needs_of(calls, target):
+            rows[needs.kernel, target].append(needs)
+    for (name, target), found in sorted(rows.items()):
+        most = (max(getattr(needs, what) for needs in found) for what in ("registers", "shared", "spilled"))
+        lines.append(f"| `{name}` | sm_{target} | {len(found)} | {' | '.join(map(str, most))} |")
+    return lines
+
+
+def table_in_docs() -> tuple[str, list[str], str]:
+    """What stands before the table of docs/kernels.md, its lines, and what stands after it."""
+    before, rest = DOCS.read_text().split(f"{BEGIN}\n")
+    lines, after = rest.split(f"{END}\n")
+    return f"{before}{BEGIN}\n", lines.splitlines(), f"{END}\n{after}"
+
+
+if __name__ == "__main__":
+    first, _, last = table_in_docs()
+    DOCS.write_text(first + "\n".join(table()) + "\n" + last)

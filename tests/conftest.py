@@ -18,8 +18,8 @@ import pytest
 import torch
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
-CHILD = pytest.StashKey[subprocess.Popen]()
-FOLDER = pytest.StashKey[Path]()
+CHILDREN = 2  # that share the interpreted tests
+RUNNING = pytest.StashKey[list[tuple[subprocess.Popen, Path]]]()
 OUTCOMES = pytest.StashKey[dict[str, str]]()
 
 
@@ -28,35 +28,38 @@ def _is_interpreted(item: pytest.Item) -> bool:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Starts the child beside the tests of this process."""
+    """Starts the children beside the tests of this process."""
     chosen = [item.nodeid for item in session.items if _is_interpreted(item)]
-    if INTERPRETING or not chosen or session.config.option.collectonly:
+    if INTERPRETING or session.config.option.collectonly:
         return
-    folder = session.config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="interpret"))
-    Path(folder, "chosen").write_text("\n".join(chosen))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={folder / 'results.xml'}"]
-    with open(folder / "output", "w") as output:
-        session.config.stash[CHILD] = subprocess.Popen(
-            [*command, f"@{folder / 'chosen'}"],
-            env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
-            cwd=session.config.rootpath,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    running = session.config.stash[RUNNING] = []
+    for part in filter(None, (chosen[n::CHILDREN] for n in range(CHILDREN))):
+        folder = Path(tempfile.mkdtemp(prefix="interpret"))
+        Path(folder, "chosen").write_text("\n".join(part))
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        with open(folder / "output", "w") as output:
+            child = subprocess.Popen(
+                [*command, f"--junit-xml={folder / 'results.xml'}", f"@{folder / 'chosen'}"],
+                env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
+                cwd=session.config.rootpath,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        running.append((child, folder))
 
 
 def _outcomes(config: pytest.Config) -> dict[str, str]:
-    """Name of each test of the child: what went wrong, or an empty text."""
+    """Name of each test of the children: what went wrong, or an empty text."""
     if OUTCOMES not in config.stash:
-        config.stash[CHILD].wait()
-        folder = config.stash[FOLDER]
-        results = folder / "results.xml"
-        if not results.exists():
-            raise RuntimeError(Path(folder, "output").read_text())
-        config.stash[OUTCOMES] = {
-            f"{str(case.get('classname')).split('.')[-1]}.{case.get('name')}": "\n".join(p.text or "" for p in case)
-            for case in ElementTree.parse(results).iter("testcase")
-        }
+        outcomes = config.stash[OUTCOMES] = {}
+        for child, folder in config.stash[RUNNING]:
+            child.wait()
+            results = folder / "results.xml"
+            if not results.exists():
+                raise RuntimeError(Path(folder, "output").read_text())
+            for case in ElementTree.parse(results).iter("testcase"):
+                name = f"{str(case.get('classname')).split('.')[-1]}.{case.get('name')}"
+                outcomes[name] = "\n".join(part.text or "" for part in case)
     return config.stash[OUTCOMES]
 
 
@@ -71,13 +74,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if CHILD in config.stash:
-        config.stash[CHILD].kill()
-        shutil.rmtree(config.stash[FOLDER])
+    for child, folder in config.stash.get(RUNNING, []):
+        child.kill()
+        shutil.rmtree(folder)
 
 
 if INTERPRETING:
-    from tests.interpreting import check_pointers
+    from tests.interpreting import check_overflow, check_pointers
 
     @pytest.fixture(scope="session", autouse=True)
     def _interpreter() -> Iterator[None]:
@@ -87,7 +90,7 @@ if INTERPRETING:
         torch.use_deterministic_algorithms(True)
         settings.fill_uninitialized_memory = True
         assert int(torch.empty(1, dtype=torch.int32)) == torch.iinfo(torch.int32).max
-        with check_pointers():
+        with check_pointers(), check_overflow(False):
             yield
         torch.use_deterministic_algorithms(False)
         settings.fill_uninitialized_memory = before

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,17 @@ def check_pointers() -> Iterator[None]:
         call = executor.__call__
         patch.setattr(executor, "__call__", run)
         yield
+
+
+@contextmanager
+def check_overflow(check: bool) -> Iterator[None]:
+    """Whether an interpreted sum or product that passes its integers' range is an error: takes as long again."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    before = interpreter_builder.options
+    interpreter_builder.options = replace(before, sanitize_overflow=check)
+    yield
+    interpreter_builder.options = before
 
 
 def awkward(ng: int, seed: int = 0) -> list[np.ndarray]:
