@@ -19,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 1024
+NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of images at distance 1, which some kernels know by heart
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
 # Parameters that are numbers. One binary serves all their values: else Triton would compile another for a number that

@@ -63,88 +63,91 @@ def sideways(place, step, extent):
 
 
 @triton.jit
-def four_steps(here, u, v, du, dv, extent_u, extent_v, stride, stride_u, stride_v, left):
-    """The levels of the next four steps, read before any of them is looked at, and whether a line begins with each.
-
-    ``left``: how many steps remain to each lane.
-    """
-    level0 = tl.load(here + (u * stride_u + v * stride_v), mask=left > 0, other=0).to(tl.int32)
-    u, out_u = sideways(u, du, extent_u)
-    v, out_v = sideways(v, dv, extent_v)
-    new1 = out_u | out_v
-    level1 = tl.load(here + (stride + u * stride_u + v * stride_v), mask=left > 1, other=0).to(tl.int32)
-    u, out_u = sideways(u, du, extent_u)
-    v, out_v = sideways(v, dv, extent_v)
-    new2 = out_u | out_v
-    level2 = tl.load(here + (2 * stride + u * stride_u + v * stride_v), mask=left > 2, other=0).to(tl.int32)
-    u, out_u = sideways(u, du, extent_u)
-    v, out_v = sideways(v, dv, extent_v)
-    new3 = out_u | out_v
-    level3 = tl.load(here + (3 * stride + u * stride_u + v * stride_v), mask=left > 3, other=0).to(tl.int32)
-    u, out_u = sideways(u, du, extent_u)
-    v, out_v = sideways(v, dv, extent_v)
-    return u, v, level0, level1, level2, level3, new1, new2, new3, out_u | out_v
+def advance(place, u, v, du, dv, extent_u, extent_v, stride, stride_u, stride_v, IN_SPACE: tl.constexpr):
+    """One step on: where the pixel lies, its coordinates across, and whether another line begins there."""
+    v, new = sideways(v, dv, extent_v)
+    place += stride
+    if IN_SPACE:
+        u, new_u = sideways(u, du, extent_u)
+        new = new | new_u
+    return place + (u * stride_u + v * stride_v), place, u, v, new
 
 
 @triton.jit
 def step(table, max_run, level, run, next_, new_line):
     """Takes each lane's next pixel; a run that ends goes to (ng, max_run)."""
+    next_ = next_.to(tl.int32)
     same = (next_ == level) & ~new_line
-    cell = (level.to(tl.int64) - 1) * max_run + (run - 1)
+    cell = (level - 1) * max_run + (run - 1)
     tl.atomic_add(table + cell, level * 0 + 1, mask=(level > 0) & ~same, sem="relaxed")
     return next_, tl.where(same, run, 0) + 1
 
 
 @kernel
 def count_runs(
-    levels, start, size, regions, programs, offsets, directions, holds_two, out, ng, max_run, LANES: tl.constexpr
+    levels, start, size, regions, programs, offsets, directions, holds_two, out, ng, max_run,
+    IN_SPACE: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Adds the runs of a region's lines, LANES of them at a time, to (K, A, ng, max_run)."""
+    """Adds the runs of a region's lines, LANES of them at a time, to (K, A, ng, max_run).
+
+    Some direction changes z (IN_SPACE), or none does.
+    """
     k, base, depth, height, width, rank, number = share_of(start, size, regions, programs)
     a = tl.program_id(1)
     if tl.load(holds_two + k * directions + a) == 0:
         return
     table = out + (k * directions + a) * ng * max_run
+    levels += base
     dz = tl.load(offsets + 3 * a)
     dy = tl.load(offsets + 3 * a + 1)
     dx = tl.load(offsets + 3 * a + 2)
     plane = height * width
     # the axis that is followed, and the two across it, of which v is the nearer in memory
-    steps = tl.where(dz != 0, depth, tl.where(dy != 0, height, width))
-    stride = tl.where(dz != 0, plane, tl.where(dy != 0, width, 1))
-    extent_u = tl.where(dz != 0, height, depth)
-    stride_u = tl.where(dz != 0, width, plane)
-    du = tl.where(dz != 0, dy, 0)
-    extent_v = tl.where((dz != 0) | (dy != 0), width, height)
-    stride_v = tl.where((dz != 0) | (dy != 0), 1, width)
-    dv = tl.where((dz != 0) | (dy != 0), dx, 0)
+    along_y = dy != 0
+    steps, stride = tl.where(along_y, height, width), tl.where(along_y, width, 1)
+    extent_u, stride_u, du = depth, plane, 0 * dx
+    extent_v, stride_v, dv = tl.where(along_y, width, height), tl.where(along_y, 1, width), tl.where(along_y, dx, 0)
+    if IN_SPACE:
+        along_z = dz != 0
+        steps, stride = tl.where(along_z, depth, steps), tl.where(along_z, plane, stride)
+        extent_u, stride_u = tl.where(along_z, height, extent_u), tl.where(along_z, width, stride_u)
+        extent_v, stride_v = tl.where(along_z, width, extent_v), tl.where(along_z, 1, stride_v)
+        du, dv = tl.where(along_z, dy, du), tl.where(along_z, dx, dv)
     lines = extent_u * extent_v
     for block in range(rank, (lines + LANES - 1) // LANES, number):
         line = block * LANES + tl.arange(0, LANES)
-        there = line < lines
         u = line // extent_v
         v = line - u * extent_v
-        level = line * 0
-        run = line * 0
-        new = line < 0
-        for first in range(0, steps, 8):
-            here = levels + base + first * stride
-            left = tl.where(there, steps - first, 0)
-            u, v, l0, l1, l2, l3, new1, new2, new3, new4 = four_steps(
-                here, u, v, du, dv, extent_u, extent_v, stride, stride_u, stride_v, left
-            )
-            u, v, l4, l5, l6, l7, new5, new6, new7, new8 = four_steps(
-                here + 4 * stride, u, v, du, dv, extent_u, extent_v, stride, stride_u, stride_v, left - 4
-            )
-            level, run = step(table, max_run, level, run, l0, new)
-            level, run = step(table, max_run, level, run, l1, new1)
-            level, run = step(table, max_run, level, run, l2, new2)
-            level, run = step(table, max_run, level, run, l3, new3)
-            level, run = step(table, max_run, level, run, l4, new4)
-            level, run = step(table, max_run, level, run, l5, new5)
-            level, run = step(table, max_run, level, run, l6, new6)
-            level, run = step(table, max_run, level, run, l7, new7)
-            new = new8
+        level, run, new = line * 0, line * 0, line < 0
+        place = 0 * dx
+        at0 = u * stride_u + v * stride_v
+        across = extent_u, extent_v, stride, stride_u, stride_v
+        for first in range(0, steps, 8):  # eight at a time, all read before any of them is looked at
+            left = tl.where(line < lines, steps - first, 0)
+            at1, place, u, v, new1 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at2, place, u, v, new2 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at3, place, u, v, new3 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at4, place, u, v, new4 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at5, place, u, v, new5 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at6, place, u, v, new6 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at7, place, u, v, new7 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            next0 = tl.load(levels + at0, mask=left > 0, other=0)
+            next1 = tl.load(levels + at1, mask=left > 1, other=0)
+            next2 = tl.load(levels + at2, mask=left > 2, other=0)
+            next3 = tl.load(levels + at3, mask=left > 3, other=0)
+            next4 = tl.load(levels + at4, mask=left > 4, other=0)
+            next5 = tl.load(levels + at5, mask=left > 5, other=0)
+            next6 = tl.load(levels + at6, mask=left > 6, other=0)
+            next7 = tl.load(levels + at7, mask=left > 7, other=0)
+            level, run = step(table, max_run, level, run, next0, new)
+            level, run = step(table, max_run, level, run, next1, new1)
+            level, run = step(table, max_run, level, run, next2, new2)
+            level, run = step(table, max_run, level, run, next3, new3)
+            level, run = step(table, max_run, level, run, next4, new4)
+            level, run = step(table, max_run, level, run, next5, new5)
+            level, run = step(table, max_run, level, run, next6, new6)
+            level, run = step(table, max_run, level, run, next7, new7)
+            at0, place, u, v, new = advance(place, u, v, du, dv, *across, IN_SPACE)
         step(table, max_run, level, run, level * 0, new)
 
 
@@ -152,6 +155,8 @@ def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     """See :func:`kacl_gpu.radiomics.ops.glrlm`. Offsets have steps of -1, 0 and 1."""
     if any(abs(n) > 1 for n in offsets):
         raise ValueError(f"runs are of neighbouring pixels, got the offsets {list(offsets)}")
+    if ng * max_run >= 2**31:
+        raise ValueError(f"a matrix of {ng} levels and runs of up to {max_run} has too many cells")
     regions, directions = len(start), len(offsets) // 3
     out = torch.zeros((regions, directions, ng, max_run), dtype=torch.int32, device=levels.device)
     holds_two = torch.zeros((regions, directions), dtype=torch.int32, device=levels.device)
@@ -159,5 +164,5 @@ def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     grid = programs, directions
     launch(find_lines, grid, levels, start, size, regions, where, directions, holds_two, TILE=TILE)
     arguments = levels, start, size, regions, programs, where, directions, holds_two, out, ng, max_run
-    launch(count_runs, grid, *arguments, LANES=LANES, num_warps=2)
+    launch(count_runs, grid, *arguments, IN_SPACE=any(offsets[::3]), LANES=LANES, num_warps=2)
     return out

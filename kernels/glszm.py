@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, kernel, larger, launch, neighbour, offsets_on, position, tile_of, tiles
+from .common import NEAREST, TILE, kernel, larger, launch, neighbour, offsets_on, position, tile_of, tiles
 
 SMALL = tl.constexpr(64)  # pixels: zones below are counted in a table, the others, few by their size, are sorted
 SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
@@ -57,13 +57,68 @@ def root_of(parent, index, mask):
     return index
 
 
-@kernel
-def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
-    """Joins each pixel with its equal neighbours before it, where the pixel on its left has not joined the same runs.
+@triton.jit
+def join(parent, a, b, joining):
+    """Makes one zone of those of pixels a and b, where ``joining``.
 
     The greater root gets the smaller one for its parent. Where it had another by then, that one is to be joined too;
     each time round the roots in question become smaller, so it ends.
     """
+    a, b = tl.where(joining, a, 0), tl.where(joining, b, 0)
+    waiting = tl.max(joining.to(tl.int32))
+    while waiting > 0:
+        a = root_of(parent, a, joining)
+        b = root_of(parent, b, joining)
+        greater, smaller = tl.maximum(a, b), tl.minimum(a, b)
+        joining = joining & (greater != smaller)
+        before = tl.atomic_min(parent + greater, smaller, mask=joining, sem="relaxed")
+        joining = joining & (before != greater)  # else it was a root until now: joined
+        a = tl.where(joining, before, 0)
+        b = tl.where(joining, smaller, 0)
+        waiting = tl.max(joining.to(tl.int32))
+
+
+@kernel
+def join_nearest(levels, start, size, regions, parent, TILE: tl.constexpr):
+    """``join_zones`` for NEAREST: of its four neighbours before it a pixel needs to be joined with two at most.
+
+    Equal pixels side by side are of one run, within a tile from the beginning, across its edge by the tile's first
+    pixel. So the pixel above serves for those beside that one; and where it is another's, those are served by the
+    pixels beside this one, if equal.
+    """
+    _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    volume = depth * height * width
+    if first >= volume:
+        return
+    lane = tl.arange(0, TILE)
+    index = first + lane
+    inside = index < volume
+    x = index % width
+    below = inside & (index % (height * width) >= width)
+    here = levels + base + index
+    level = tl.load(here, mask=inside, other=0).to(tl.int32)
+    west = tl.load(here - 1, mask=inside & (x > 0), other=0).to(tl.int32) == level
+    east = tl.load(here + 1, mask=inside & (x < width - 1), other=0).to(tl.int32) == level
+    above = here - width
+    north = tl.load(above, mask=below, other=0).to(tl.int32) == level
+    north_west = tl.load(above - 1, mask=below & (x > 0), other=0).to(tl.int32) == level
+    north_east = tl.load(above + 1, mask=below & (x < width - 1), other=0).to(tl.int32) == level
+    inside = level > 0
+    to_north = inside & north & ~(west & north_west)
+    to_north_west = inside & north_west & ~north & ~west
+    to_north_east = inside & north_east & ~north & ~east
+    to_west = inside & west & (lane == 0)
+    up = index - width
+    # one that goes west goes nowhere else, or only north, or only north east
+    first_of_two = tl.where(to_north, up, tl.where(to_north_west, up - 1, index - 1))
+    second_of_two = tl.where(to_north_east, up + 1, index - 1)
+    join(parent + base, index, first_of_two, to_north | to_north_west | to_west)
+    join(parent + base, index, second_of_two, to_north_east | (to_west & to_north))
+
+
+@kernel
+def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
+    """Joins each pixel with equal neighbours before it, where the pixel on its left has not joined the same runs."""
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
     if first >= volume:
@@ -75,7 +130,6 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
     level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
     inside = level > 0
     left = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)
-    here = parent + base
     for n in range(directions):
         dz = tl.load(offsets + 3 * n)
         dy = tl.load(offsets + 3 * n + 1)
@@ -85,19 +139,7 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
         joining = inside & (there == level) & ((left != level) | (left_there != level))
         if (dz == 0) & (dy == 0):  # within a tile a run is joined
             joining = inside & (there == level) & (lane == 0)
-        a = tl.where(joining, index, 0)
-        b = tl.where(joining, index - ((dz * height + dy) * width + dx), 0)
-        waiting = tl.max(joining.to(tl.int32))
-        while waiting > 0:
-            a = root_of(here, a, joining)
-            b = root_of(here, b, joining)
-            greater, smaller = tl.maximum(a, b), tl.minimum(a, b)
-            joining = joining & (greater != smaller)
-            before = tl.atomic_min(here + greater, smaller, mask=joining, sem="relaxed")
-            joining = joining & (before != greater)  # else it was a root until now: joined
-            a = tl.where(joining, before, 0)
-            b = tl.where(joining, smaller, 0)
-            waiting = tl.max(joining.to(tl.int32))
+        join(parent + base, index, index - ((dz * height + dy) * width + dx), joining)
 
 
 @kernel
@@ -142,8 +184,11 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
     parent, pixels = torch.empty((2, len(levels)), dtype=torch.int32, device=levels.device)
     grid, of_levels = (tiles(levels),), (levels, start, size, len(start))
     launch(begin_zones, grid, *of_levels, parent, pixels, TILE=TILE)
-    where = offsets_on(offsets, levels.device), len(offsets) // 3
-    launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE, num_warps=8)
+    if tuple(offsets) == NEAREST:
+        launch(join_nearest, grid, *of_levels, parent, TILE=TILE, num_warps=8)
+    else:
+        where = offsets_on(offsets, levels.device), len(offsets) // 3
+        launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE, num_warps=8)
     launch(count_zones, grid, *of_levels, parent, pixels, TILE=TILE)
     return parent, pixels
 

@@ -7,10 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import kernel, launch, offsets_on, share_of, tiles
+from .common import NEAREST, kernel, launch, offsets_on, share_of, tiles
 
 ROWS, LANES = 16, 64  # of pixels, taken at once
-NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of 2D images at distance 1
 OUTSIDE = tl.constexpr(-(2**20))  # far from every level
 SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # nine levels of at most 32767 add up to less
 MOST_APART = 2**16  # further apart than this no levels are

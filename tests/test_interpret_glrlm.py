@@ -39,7 +39,8 @@ def test_interpret_glrlm_of_lone_lines() -> None:
 def test_interpret_glrlm_of_volumes() -> None:
     rng = np.random.default_rng(1)
     where = pack([rng.integers(0, 3, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
-    assert torch.equal(glrlm(*where, SPACE, 2, 17), ops.glrlm(*where, SPACE, 2, 17))
+    for offsets in (SPACE, NEAR):
+        assert torch.equal(glrlm(*where, offsets, 2, 17), ops.glrlm(*where, offsets, 2, 17))
 
 
 def test_interpret_glrlm_around_each_edge() -> None:

@@ -67,6 +67,7 @@ def test_interpret_glszm_of_volumes() -> None:
     rng = np.random.default_rng(1)
     volumes = [rng.integers(0, 3, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))]
     compare(volumes, SPACE, 2)
+    compare(volumes, NEAR, 2)
 
 
 def test_interpret_label() -> None:
@@ -83,6 +84,11 @@ def test_interpret_label() -> None:
                 assert (ours.ravel()[zone] == zone[0]).all()
                 assert int(pixels[first + zone[0]]) == len(zone)
             assert (ours[volume == 0] == -1).all()
+
+
+def test_interpret_label_refuses_zones_without_rows() -> None:
+    with pytest.raises(ValueError, match="along rows"):
+        label(*pack([]), (0, 1, 0))
 
 
 def test_interpret_glszm_of_nothing() -> None:

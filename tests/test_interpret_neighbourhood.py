@@ -47,10 +47,10 @@ def test_interpret_neighbourhood_of_parts() -> None:
 def test_interpret_neighbourhood_of_volumes() -> None:
     rng = np.random.default_rng(1)
     where = pack([rng.integers(0, 5, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
-    for ours, twin in zip(
-        neighbourhood(*where, SPACE, 4, 0, True, True), ops.neighbourhood(*where, SPACE, 4, 0, True, True)
-    ):
-        assert torch.equal(ours, twin)
+    for offsets in (SPACE, NEAR):  # neighbours in all planes, in the pixel's own
+        arguments = *where, offsets, 4, 0, True, True
+        for ours, twin in zip(neighbourhood(*arguments), ops.neighbourhood(*arguments)):
+            assert torch.equal(ours, twin)
 
 
 @pytest.mark.parametrize("ng, spare", [(1, 0), (1, 3), (6, 0), (40, 30), (255, 0), (300, 1)])
