@@ -479,5 +479,5 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
     arguments = scaled, n_levels, tridiagonal, out, directions, ng
     launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=False, num_warps=1)
     if ng > SMALL.value:
-        launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=True, num_warps=8)
+        launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=True, num_warps=4)
     return out

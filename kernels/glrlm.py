@@ -63,14 +63,14 @@ def sideways(place, step, extent):
 
 
 @triton.jit
-def advance(place, u, v, du, dv, extent_u, extent_v, stride, stride_u, stride_v, IN_SPACE: tl.constexpr):
+def advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE: tl.constexpr):
     """One step on: where the pixel lies, its coordinates across, and whether another line begins there."""
-    v, new = sideways(v, dv, extent_v)
-    place += stride
+    v, new = sideways(v, dv, size_v)
+    place += by
     if IN_SPACE:
-        u, new_u = sideways(u, du, extent_u)
+        u, new_u = sideways(u, du, size_u)
         new = new | new_u
-    return place + (u * stride_u + v * stride_v), place, u, v, new
+    return place + (u * by_u + v * by_v), place, u, v, new
 
 
 @triton.jit
@@ -104,33 +104,32 @@ def count_runs(
     plane = height * width
     # the axis that is followed, and the two across it, of which v is the nearer in memory
     along_y = dy != 0
-    steps, stride = tl.where(along_y, height, width), tl.where(along_y, width, 1)
-    extent_u, stride_u, du = depth, plane, 0 * dx
-    extent_v, stride_v, dv = tl.where(along_y, width, height), tl.where(along_y, 1, width), tl.where(along_y, dx, 0)
+    steps, by = tl.where(along_y, height, width), tl.where(along_y, width, 1)
+    size_u, by_u, du = depth, plane, 0 * dx
+    size_v, by_v, dv = tl.where(along_y, width, height), tl.where(along_y, 1, width), tl.where(along_y, dx, 0)
     if IN_SPACE:
         along_z = dz != 0
-        steps, stride = tl.where(along_z, depth, steps), tl.where(along_z, plane, stride)
-        extent_u, stride_u = tl.where(along_z, height, extent_u), tl.where(along_z, width, stride_u)
-        extent_v, stride_v = tl.where(along_z, width, extent_v), tl.where(along_z, 1, stride_v)
+        steps, by = tl.where(along_z, depth, steps), tl.where(along_z, plane, by)
+        size_u, by_u = tl.where(along_z, height, size_u), tl.where(along_z, width, by_u)
+        size_v, by_v = tl.where(along_z, width, size_v), tl.where(along_z, 1, by_v)
         du, dv = tl.where(along_z, dy, du), tl.where(along_z, dx, dv)
-    lines = extent_u * extent_v
+    lines = size_u * size_v
     for block in range(rank, (lines + LANES - 1) // LANES, number):
         line = block * LANES + tl.arange(0, LANES)
-        u = line // extent_v
-        v = line - u * extent_v
+        u = line // size_v
+        v = line - u * size_v
         level, run, new = line * 0, line * 0, line < 0
         place = 0 * dx
-        at0 = u * stride_u + v * stride_v
-        across = extent_u, extent_v, stride, stride_u, stride_v
+        at0 = u * by_u + v * by_v
         for first in range(0, steps, 8):  # eight at a time, all read before any of them is looked at
             left = tl.where(line < lines, steps - first, 0)
-            at1, place, u, v, new1 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at2, place, u, v, new2 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at3, place, u, v, new3 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at4, place, u, v, new4 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at5, place, u, v, new5 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at6, place, u, v, new6 = advance(place, u, v, du, dv, *across, IN_SPACE)
-            at7, place, u, v, new7 = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at1, place, u, v, new1 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at2, place, u, v, new2 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at3, place, u, v, new3 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at4, place, u, v, new4 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at5, place, u, v, new5 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at6, place, u, v, new6 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
+            at7, place, u, v, new7 = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
             next0 = tl.load(levels + at0, mask=left > 0, other=0)
             next1 = tl.load(levels + at1, mask=left > 1, other=0)
             next2 = tl.load(levels + at2, mask=left > 2, other=0)
@@ -147,7 +146,7 @@ def count_runs(
             level, run = step(table, max_run, level, run, next5, new5)
             level, run = step(table, max_run, level, run, next6, new6)
             level, run = step(table, max_run, level, run, next7, new7)
-            at0, place, u, v, new = advance(place, u, v, du, dv, *across, IN_SPACE)
+            at0, place, u, v, new = advance(place, u, v, du, dv, size_u, size_v, by, by_u, by_v, IN_SPACE)
         step(table, max_run, level, run, level * 0, new)
 
 
