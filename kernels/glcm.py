@@ -14,8 +14,8 @@ ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
 SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
 HIGH, WIDE = tl.constexpr(32), tl.constexpr(64)  # of the latter, at once
 TALL = tl.constexpr(16)  # of marginals, at once
-SHIFTS = tl.constexpr(64)  # of the search for a singular value, at once
-ROUNDS = tl.constexpr(9)  # 65^9 is beyond 2^54
+SHIFTS = tl.constexpr(32)  # of the search for a singular value, at once
+ROUNDS = tl.constexpr(11)  # 33^11 is beyond 2^55
 EPS = tl.constexpr(2.0**-52)
 
 
@@ -367,13 +367,19 @@ def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
 def minor(p, before, difference, square):
     """The next leading minor of a shifted tridiagonal matrix, the last one, and whether their signs agree.
 
-    Both by a common factor, so that neither overflows nor vanishes; a minor of 0 counts as one next to it.
+    A minor of 0 counts as one next to it.
     """
     after = difference * p - square * before
     after = tl.where(after == 0, p * 2.0**-200, after)
-    larger = tl.maximum(tl.abs(after), tl.abs(p))
-    factor = tl.where(larger < 2.0**-300, 2.0**300, tl.where(larger > 2.0**300, 2.0**-300, 1.0))
-    return after * factor, p * factor, ((after > 0) == (p > 0)).to(tl.int32)
+    return after, p, ((after > 0) == (p > 0)).to(tl.int32)
+
+
+@triton.jit
+def rescale(p, before):
+    """Two minors by a common factor, so that in the next two steps neither overflows nor vanishes."""
+    most = tl.maximum(tl.abs(p), tl.abs(before))
+    factor = tl.where(most < 2.0**-300, 2.0**300, tl.where(most > 2.0**300, 2.0**-300, 1.0))
+    return p * factor, before * factor
 
 
 @triton.jit
@@ -399,14 +405,19 @@ def second_value(n, diagonal, beside, SYMMETRIC: tl.constexpr):
         before = tl.zeros((SHIFTS,), tl.float64)
         q = p
         before_q = before
-        for i in range(n):
+        for i in range(0, n, 2):
             d, side = tl.load(diagonal + i), tl.load(beside + i)
-            square = side * side
-            p, before, more = minor(p, before, d - shift, square)
-            above += more
+            next_d, next_side = tl.load(diagonal + i + 1), tl.load(beside + i + 1)  # past the last row there is space
+            square, next_square = side * side, next_side * next_side
+            p, before, one = minor(p, before, d - shift, square)
+            p, before, two = minor(p, before, next_d - shift, next_square)
+            p, before = rescale(p, before)
+            above += one + tl.where(i + 1 < n, two, 0)
             if SYMMETRIC:  # and those of the matrix with the opposite sign
-                q, before_q, more = minor(q, before_q, -d - shift, square)
-                above += more
+                q, before_q, one = minor(q, before_q, -d - shift, square)
+                q, before_q, two = minor(q, before_q, -next_d - shift, next_square)
+                q, before_q = rescale(q, before_q)
+                above += one + tl.where(i + 1 < n, two, 0)
         low += tl.sum((above >= 2).to(tl.int32)).to(tl.float64) * step
         high = low + step
     return low
