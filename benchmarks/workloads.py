@@ -58,8 +58,32 @@ def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
     return Workload("64 Grad-CAM boxes in 224 x 224", synthetic_radiographs(count, 224), rows, THIRTY_TWO_BINS)
 
 
-def official_boxes_1024() -> Workload | None:
-    """Real chest X-rays of 1024 x 1024 with their official boxes; None where KACL_GPU_DATA does not name them."""
+def whole_1024(count: int = 64) -> Workload:
+    """Whole images of 1024 x 1024."""
+    images = synthetic_radiographs(8, 1024)
+    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
+    rows = torch.tensor([0.0, 0.0, 0.0, 1024.0, 1024.0]).repeat(count, 1)
+    rows[:, 0] = torch.arange(count)
+    return Workload(f"{count} whole images of 1024 x 1024", several, rows, THIRTY_TWO_BINS)
+
+
+def boxes_1024(count: int = 64, seed: int = 0) -> Workload:
+    """Drawn images with boxes of about the size of NIH's official ones, 91,000 pixels in the mean."""
+    generator = np.random.default_rng(seed)
+    side = generator.integers(150, 453, (count, 2))
+    first = generator.integers(0, 1025 - side)
+    rows = np.concatenate([np.arange(count)[:, None], first, first + side], 1)
+    images = synthetic_radiographs(8, 1024)
+    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
+    name = f"{count} drawn boxes on images of 1024 x 1024"
+    return Workload(name, several, torch.from_numpy(rows).double(), THIRTY_TWO_BINS)
+
+
+def official_boxes_1024(regions: int | None = None) -> Workload | None:
+    """Real chest X-rays of 1024 x 1024 with their official boxes, as many as asked for, some of them twice.
+
+    None where KACL_GPU_DATA does not name them.
+    """
     folder = Path(os.environ.get("KACL_GPU_DATA", ".")) / "nih_boxed_1024"
     if not folder.is_dir():
         return None
@@ -68,6 +92,8 @@ def official_boxes_1024() -> Workload | None:
 
     table = pd.read_csv(folder / "BBox_List_2017.csv", header=0, usecols=range(6))
     table.columns = pd.Index(["image", "label", "x", "y", "w", "h"])
+    if regions:
+        table = pd.concat([table] * (regions // len(table) + 1)).iloc[:regions]
     names = sorted(table["image"].unique())
     images = np.stack([np.asarray(Image.open(folder / "images" / name).convert("L")) for name in names])
     x, y, w, h = table[["x", "y", "w", "h"]].to_numpy().T

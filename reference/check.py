@@ -113,15 +113,15 @@ def definition_row(region: Region, expected: Expected) -> NDArray[np.float64]:
     return np.array([definition.values[name] for name in names], np.float64)
 
 
-def ours(region: Region) -> NDArray[np.float64]:
+def ours(region: Region, device: str = "cpu") -> NDArray[np.float64]:
     """The row (F,) of ``gpu_radiomics`` in float64, all NaN where the region is invalid."""
-    images, boxes, masks = _tensors(region)
+    images, boxes, masks = _tensors(region, device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "bin_width = ")  # one grey level is a case like others here
         return gpu_radiomics(
             images, boxes, masks=masks, settings=region.settings, spacing=region.spacing, invalid="nan",
             dtype=torch.float64,
-        ).numpy()[0]  # fmt: skip
+        ).numpy(force=True)[0]  # fmt: skip
 
 
 def feature_misses(region: Region, expected: Expected, row: NDArray[np.float64]) -> list[Miss]:
@@ -151,33 +151,33 @@ def matrix_misses(region: Region, expected: Expected) -> list[Miss]:
     ]
 
 
-def our_matrices(region: Region) -> dict[str, NDArray]:
+def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
     """Levels and matrices of the operators, as int64 and without empty columns at the end.
 
     "levels" (h, w) in the bounding box of the region; "glcm y x" (Ng, Ng) and "glrlm y x" (Ng, L) of the direction with
     that offset; "glszm" (Ng, S); "gldm" (Ng, D); "ngtdm" (Ng,), the pixels of each level.
     """
     settings = region.settings
-    regions = make_regions(*_tensors(region), region.spacing)
+    regions = make_regions(*_tensors(region, device), region.spacing)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     volumes = discretise(regions, moments, settings, max_levels(regions, settings))
     where = volumes.levels, volumes.start, volumes.size
     near, far = half_offsets((1,)), half_offsets(settings.distances)
     bounds = Bounds.of_values(volumes.size, volumes.n_levels)
     ng = bounds.ng
-    levels = volumes.levels.numpy()[: bounds.pixels].reshape(volumes.size[0, 1:].tolist())
+    levels = volumes.levels.numpy(force=True)[: bounds.pixels].reshape(volumes.size[0, 1:].tolist())
     rows, columns = np.flatnonzero(levels.any(1)), np.flatnonzero(levels.any(0))
-    zones = ops.glszm(*where, near, ng, zone_bound(bounds.pixels, ng))[0].numpy()
+    zones = ops.glszm(*where, near, ng, zone_bound(bounds.pixels, ng))[0].numpy(force=True)
     glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
     for level, size, count in zones[zones[:, 2] > 0]:
         glszm[level - 1, size - 1] += count
-    glcm, dependence, _ = (m[0].numpy() for m in ops.neighbourhood(*where, far, ng, settings.gldm_a, True, True))
+    matrices = ops.neighbourhood(*where, far, ng, settings.gldm_a, True, True)
+    glcm, dependence, _ = (matrix[0].numpy(force=True) for matrix in matrices)
+    runs = ops.glrlm(*where, near, ng, bounds.longest)[0].numpy(force=True)
     return {
         "levels": levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int64),
         **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], glcm),
-        **_by_direction(
-            "glrlm", np.reshape(near, (-1, 3))[:, 1:], ops.glrlm(*where, near, ng, bounds.longest)[0].numpy()
-        ),
+        **_by_direction("glrlm", np.reshape(near, (-1, 3))[:, 1:], runs),
         "glszm": _trim(glszm),
         "gldm": _trim(dependence),
         "ngtdm": dependence.sum(1),
@@ -222,7 +222,7 @@ def _trim(matrix: NDArray) -> NDArray[np.int64]:
     return matrix[:, : used[-1] + 1 if len(used) else 0].astype(np.int64)
 
 
-def _tensors(region: Region) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    boxes = None if region.box is None else torch.tensor([region.box], dtype=torch.float64)
-    masks = None if region.mask is None else torch.from_numpy(region.mask)[None]
-    return torch.from_numpy(np.ascontiguousarray(region.image))[None], boxes, masks
+def _tensors(region: Region, device: str) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    boxes = None if region.box is None else torch.tensor([region.box], dtype=torch.float64, device=device)
+    masks = None if region.mask is None else torch.from_numpy(region.mask)[None].to(device)
+    return torch.from_numpy(np.ascontiguousarray(region.image))[None].to(device), boxes, masks

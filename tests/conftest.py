@@ -1,7 +1,8 @@
 """Runs the ``test_interpret_*`` tests in a process of their own, for Triton's interpreter is chosen at import.
 
 In that process (``TRITON_INTERPRET=1``) every tensor that is made empty is filled with garbage, and every pointer that
-a kernel reads or writes through is compared with the tensors of its launch.
+a kernel reads or writes through is compared with the tensors of its launch. With ``--kernels-on cuda`` the same tests
+run on a GPU instead.
 """
 
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +25,19 @@ RUNNING = pytest.StashKey[list[tuple[subprocess.Popen, Path]]]()
 OUTCOMES = pytest.StashKey[dict[str, str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kernels-on", metavar="DEVICE", help="run the test_interpret_* there and not in the interpreter")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before a test module takes ``launch`` from where it stands."""
+    if device := config.getoption("kernels_on"):
+        from kacl_gpu.kernels import common
+        from tests.mirror import mirrored
+
+        setattr(common, "launch", mirrored(common.launch, device))  # noqa: B010 - mypy takes functions for fixed
+
+
 def _is_interpreted(item: pytest.Item) -> bool:
     return item.path.name.startswith("test_interpret_")
 
@@ -30,7 +45,7 @@ def _is_interpreted(item: pytest.Item) -> bool:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Starts the children beside the tests of this process."""
     chosen = [item.nodeid for item in session.items if _is_interpreted(item)]
-    if INTERPRETING or session.config.option.collectonly:
+    if INTERPRETING or session.config.option.collectonly or session.config.getoption("kernels_on"):
         return
     running = session.config.stash[RUNNING] = []
     for part in filter(None, (chosen[n::CHILDREN] for n in range(CHILDREN))):
@@ -65,7 +80,7 @@ def _outcomes(config: pytest.Config) -> dict[str, str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if INTERPRETING or not _is_interpreted(pyfuncitem):
+    if INTERPRETING or not _is_interpreted(pyfuncitem) or pyfuncitem.config.getoption("kernels_on"):
         return None
     problem = _outcomes(pyfuncitem.config)[f"{pyfuncitem.path.stem}.{pyfuncitem.name}"]
     if problem:
@@ -79,18 +94,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder)
 
 
-if INTERPRETING:
-    from tests.interpreting import check_overflow, check_pointers
+@pytest.fixture(scope="session", autouse=True)
+def _hostile(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where kernels are tested: garbage in empty tensors; in the interpreter no pointer outside those of a launch."""
+    if not (INTERPRETING or request.config.getoption("kernels_on")):
+        yield
+        return
+    settings: Any = torch.utils.deterministic
+    before = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    settings.fill_uninitialized_memory = True
+    assert int(torch.empty(1, dtype=torch.int32)) == torch.iinfo(torch.int32).max
+    with ExitStack() as stack:
+        if INTERPRETING:
+            from tests.interpreting import check_overflow, check_pointers
 
-    @pytest.fixture(scope="session", autouse=True)
-    def _interpreter() -> Iterator[None]:
-        """Garbage in empty tensors, and no pointer outside the tensors of a launch."""
-        settings: Any = torch.utils.deterministic
-        before = settings.fill_uninitialized_memory
-        torch.use_deterministic_algorithms(True)
-        settings.fill_uninitialized_memory = True
-        assert int(torch.empty(1, dtype=torch.int32)) == torch.iinfo(torch.int32).max
-        with check_pointers(), check_overflow(False):
-            yield
-        torch.use_deterministic_algorithms(False)
-        settings.fill_uninitialized_memory = before
+            stack.enter_context(check_pointers())
+            stack.enter_context(check_overflow(False))
+        yield
+    torch.use_deterministic_algorithms(False)
+    settings.fill_uninitialized_memory = before

@@ -11,7 +11,7 @@ lexicographically positive; the other half are their opposites. A = len(offsets)
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -401,10 +401,18 @@ KERNELS = {
 
 
 def _on_cuda(name: str, file: str) -> None:
-    def launcher(*arguments: Any) -> Any:
-        return getattr(import_module(f"kacl_gpu.kernels.{file}"), name)(*arguments)  # imports Triton: not before
+    @cache
+    def launcher() -> Callable[..., Any]:
+        return getattr(import_module(f"kacl_gpu.kernels.{file}"), name)  # imports Triton: not before the first call
 
-    torch.library.impl(f"kacl_gpu::{name}", "cuda", launcher)
+    def call(*arguments: Any) -> Any:
+        device = next(a.device for a in reversed(arguments) if isinstance(a, Tensor))
+        if device.index == torch.cuda.current_device():
+            return launcher()(*arguments)
+        with torch.cuda.device(device):  # Triton launches on the current one
+            return launcher()(*arguments)
+
+    torch.library.impl(f"kacl_gpu::{name}", "cuda", call)
 
 
 if find_spec("triton"):

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, within nine minutes: the benchmarks, the GPU tests, the sanitizer. PyRadiomics is not
+# needed. Writes gpu.json, gpu.md, summary.txt and what each step prints to the folder that it is given.
+#   benchmarks/on_gpu.sh OUT          PYTHON=python3 chooses the interpreter
+set -uo pipefail
+out=$(mkdir -p "${1:?a folder for the results}" && cd "$1" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+export PYTHONUNBUFFERED=1
+summary=$out/summary.txt
+: > "$summary"
+
+# name, seconds at most, command
+step() {
+    local name=$1 limit=$2 start=$SECONDS
+    shift 2
+    timeout "$limit" "$@" > "$out/$name.txt" 2>&1
+    local status=$?
+    printf '%-12s exit %3d, %4d s of %d\n' "$name" "$status" $((SECONDS - start)) "$limit" | tee -a "$summary"
+    [[ $status -eq 0 ]] || tail -n 30 "$out/$name.txt"
+    return "$status"
+}
+
+if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "no CUDA device, or no PyTorch that sees it: $python" >&2
+    exit 2
+fi
+failed=0
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$summary"
+step benchmarks 150 "$python" -m benchmarks.gpu --out "$out" || failed=1
+
+# Side by side: most of their time they compile kernels
+tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py)
+running=()
+step interpreted 270 "${tests[@]}" -k interpreter & running+=($!)
+step random 270 "${tests[@]}" -k "random or frozen" & running+=($!)
+step rest 270 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
+for one in "${running[@]}"; do
+    wait "$one" || failed=1
+done
+
+if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
+    for tool in memcheck racecheck; do
+        step "$tool" 55 "$sanitizer" --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.sanitize || failed=1
+    done
+else
+    echo "no compute-sanitizer on this machine: memcheck and racecheck not run" | tee -a "$summary"
+fi
+cat "$out/gpu.md" 2> /dev/null
+exit $failed

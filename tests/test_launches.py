@@ -1,0 +1,80 @@
+"""How many times one call starts work on a device: counted without one, on tensors that have no values."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kacl_gpu import RadiomicsSettings
+from kacl_gpu.kernels import common
+from kacl_gpu.radiomics import api, ops
+from kacl_gpu.radiomics.levels import discretise
+from kacl_gpu.radiomics.memory import Bounds
+from kacl_gpu.radiomics.regions import make_regions
+
+# What torch does to a tensor without starting anything
+FREE = {
+    *("empty", "empty_like", "new_empty", "empty_strided", "view", "select", "slice", "expand", "unsqueeze", "detach"),
+    *("unbind", "alias", "_unsafe_view", "as_strided"),
+}
+
+
+class Counting(TorchDispatchMode):
+    """Notes the operations of torch that start work on a device."""
+
+    def __init__(self, started: list[str]) -> None:
+        super().__init__()
+        self.started = started
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (name := function.overloadpacket.__name__) not in FREE:
+            self.started.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The kernels and operations of torch that are started, the operators being served by their launchers."""
+    names: list[str] = []
+    for name, file in ops.KERNELS.items():
+        monkeypatch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+    monkeypatch.setattr(common, "recorder", lambda kernel, *_: names.append(kernel.__name__))
+    with Counting(names):
+        yield names
+
+
+def without_synchronisation(images: Tensor, boxes: Tensor, settings: RadiomicsSettings) -> Tensor:
+    regions = make_regions(images, boxes, None, None, check_values=False)
+    limit = settings.bin_count or settings.max_levels or 0
+    volumes = discretise(regions, None, settings, limit, static=True)
+    return api.features_of(regions, volumes, None, settings, Bounds.of_shape(regions, limit), torch.float32)
+
+
+def launches(started: list[str], size: int, dtype: torch.dtype, settings: RadiomicsSettings) -> int:
+    """Of one call, when the offsets are on the device since the first."""
+    images = torch.empty((64, size, size), dtype=dtype, device="meta")
+    boxes = torch.empty((64, 4), device="meta")
+    for _ in range(2):
+        started.clear()
+        assert without_synchronisation(images, boxes, settings).shape[0] == 64
+    return len(started)
+
+
+def test_a_call_takes_a_few_tens_of_launches(started: list[str]) -> None:
+    """All 102 features of 64 regions of 8-bit images, as in the README; no more for larger images or more levels."""
+    count = RadiomicsSettings(bin_count=32)
+    assert launches(started, 224, torch.uint8, count) <= 37, started
+    assert launches(started, 1024, torch.uint8, count) <= 37, started
+    width = RadiomicsSettings(bin_width=25.0, max_levels=32, weighting_norm="manhattan")
+    assert launches(started, 224, torch.uint8, width) <= 67, started  # torch computes the weights of directions
+    assert launches(started, 224, torch.float32, count) <= 50, started  # percentiles digit by digit
+
+
+def test_one_class_takes_less(started: list[str]) -> None:
+    for name, most in (("firstorder", 15), ("shape2D", 12), ("glcm", 17), ("ngtdm", 17)):
+        settings = RadiomicsSettings(bin_count=32, feature_class=[name])
+        assert launches(started, 224, torch.uint8, settings) <= most, (name, started)
