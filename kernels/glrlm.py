@@ -22,36 +22,35 @@ LANES = 64
 def find_lines(levels, start, size, regions, offsets, directions, holds_two, TILE: tl.constexpr):
     """Sets (K, A) where some line of the direction holds two pixels of the region, however far apart.
 
-    Each pixel walks back to the one before it; the tile stops at the first find, in most regions after one step.
+    Each pixel walks back to the one before it; the tile stops at the first find, in most regions after one step, and
+    where another tile has found it.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
-    a = tl.program_id(1)
     pixels = depth * height * width
     if first >= pixels:
         return
-    if tl.load(holds_two + k * directions + a) != 0:  # another tile has found it
-        return
-    index = first + tl.arange(0, TILE)
-    inside = index < pixels
-    z, y, x = position(index, height, width)
-    going = tl.load(levels + base + index, mask=inside, other=0) > 0
-    dz = tl.load(offsets + 3 * a)
-    dy = tl.load(offsets + 3 * a + 1)
-    dx = tl.load(offsets + 3 * a + 2)
-    shift = (dz * height + dy) * width + dx
-    found = tl.max(index * 0)
-    waiting = tl.max(going.to(tl.int32))
-    while waiting > 0:
-        index -= shift
-        z -= dz
-        y -= dy
-        x -= dx
-        going = going & (z >= 0) & (z < depth) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        there = tl.load(levels + base + index, mask=going, other=0)
-        found = tl.max((there > 0).to(tl.int32))
-        waiting = tl.where(found > 0, 0, tl.max(going.to(tl.int32)))
-    if found > 0:
-        tl.store(holds_two + k * directions + a, 1)
+    here = first + tl.arange(0, TILE)
+    z_here, y_here, x_here = position(here, height, width)
+    inside = tl.load(levels + base + here, mask=here < pixels, other=0) > 0
+    for a in range(directions):
+        flag = holds_two + k * directions + a
+        dz = tl.load(offsets + 3 * a)
+        dy = tl.load(offsets + 3 * a + 1)
+        dx = tl.load(offsets + 3 * a + 2)
+        index, z, y, x, going = here, z_here, y_here, x_here, inside
+        found = tl.max(index * 0)
+        waiting = tl.where(tl.load(flag) != 0, 0, tl.max(going.to(tl.int32)))
+        while waiting > 0:
+            index -= (dz * height + dy) * width + dx
+            z -= dz
+            y -= dy
+            x -= dx
+            going = going & (z >= 0) & (z < depth) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            there = tl.load(levels + base + index, mask=going, other=0)
+            found = tl.max((there > 0).to(tl.int32))
+            waiting = tl.where(found > 0, 0, tl.max(going.to(tl.int32)))
+        if found > 0:
+            tl.store(flag, 1)
 
 
 @triton.jit
@@ -160,8 +159,7 @@ def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     out = torch.zeros((regions, directions, ng, max_run), dtype=torch.int32, device=levels.device)
     holds_two = torch.zeros((regions, directions), dtype=torch.int32, device=levels.device)
     where, programs = offsets_on(offsets, levels.device), tiles(levels)
-    grid = programs, directions
-    launch(find_lines, grid, levels, start, size, regions, where, directions, holds_two, TILE=TILE)
+    launch(find_lines, (programs,), levels, start, size, regions, where, directions, holds_two, TILE=TILE)
     arguments = levels, start, size, regions, programs, where, directions, holds_two, out, ng, max_run
-    launch(count_runs, grid, *arguments, IN_SPACE=any(offsets[::3]), LANES=LANES, num_warps=2)
+    launch(count_runs, (programs, directions), *arguments, IN_SPACE=any(offsets[::3]), LANES=LANES, num_warps=2)
     return out
