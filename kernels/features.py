@@ -15,7 +15,7 @@ import triton
 import triton.language as tl  # noqa: F401 - the kernels are compiled with this module's names
 from torch import Tensor, fx
 
-from .common import launch
+from .common import cdiv, launch
 
 BLOCK = 32  # regions
 
@@ -134,7 +134,7 @@ def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str
     """See :func:`kacl_gpu.radiomics.ops.features`."""
     regions, width = len(spacing), names.replace(";", ",").count(",") + 1
     out = torch.empty((regions, width), dtype=dtype, device=spacing.device)
-    grid = triton.cdiv(regions, BLOCK), len(sums)
+    grid = cdiv(regions, BLOCK), len(sums)
     given = [n for s in sums for n in (s, s.shape[1] if s.ndim == 3 else 1)]
     launch(kernel_of(names), grid, *given, spacing, status, out, regions, BLOCK=BLOCK, num_warps=1)
     return out

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import kernel, launch
+from .common import cdiv, kernel, launch
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
 SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
@@ -465,7 +465,7 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
     """
     regions, directions, ng = counts.shape[:3]
     space = torch.empty(0, dtype=torch.float64, device=counts.device)  # for its type and device
-    blocks = triton.cdiv(ng, ROWS.value)
+    blocks = cdiv(ng, ROWS.value)
     if len(log_weights):
         weights = space.new_empty((regions, directions))
         combined = space.new_empty((regions, 1, ng, ng))

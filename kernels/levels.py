@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import TILE, kernel, launch, position, tile_of, tiles
+from .common import TILE, cdiv, kernel, launch, position, tile_of, tiles
 from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
 
 LOWEST = tl.constexpr(-(2**63))
@@ -80,7 +80,7 @@ def image_moments(images: Tensor) -> Tensor:
     images = readable(images)
     count, height, width = images.shape
     pixels = height * width
-    number = triton.cdiv(pixels, TILE)
+    number = cdiv(pixels, TILE)
     out = torch.full((count, 2), torch.nan, dtype=torch.float64, device=images.device)
     if pixels == 0:
         return out

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import NEAREST, kernel, launch, offsets_on, share_of, tiles
+from .common import NEAREST, cdiv, kernel, launch, offsets_on, share_of, tiles
 
 ROWS, LANES = 16, 64  # of pixels, taken at once
 OUTSIDE = tl.constexpr(-(2**20))  # far from every level
@@ -270,7 +270,7 @@ def add_blocks(histogram, partial, out, ng, blocks, BLOCK: tl.constexpr):
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
     regions, ng, columns = differences.shape
-    blocks = triton.cdiv(ng, BLOCK)
+    blocks = cdiv(ng, BLOCK)
     partial = torch.empty((regions, blocks, 8), dtype=torch.float64, device=histogram.device)
     out = partial.new_empty((regions, 8))
     launch(pair_sums, (regions, blocks), histogram, differences, partial, ng, columns, blocks, BLOCK=BLOCK)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import kernel, launch
+from .common import cdiv, kernel, launch
 from .intensity import bits_of, float_of
 
 BLOCK = 128
@@ -92,7 +92,7 @@ def locate(
     of_region, status = index.new_empty((regions, 2), dtype=torch.float64), torch.empty_like(index, dtype=torch.int32)
     launch(
         clip_boxes,
-        (triton.cdiv(regions, BLOCK),),
+        (cdiv(regions, BLOCK),),
         *(None if boxes is None else boxes.contiguous(), spacing, *((0, 0) if spacing is None else spacing.stride())),
         *(*map(bits_of, pair), index, box, size, of_region, status, regions, count, height, width),
         COLUMNS=columns,

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, kernel, launch, position, tile_of, tiles
+from .common import TILE, cdiv, kernel, launch, position, tile_of, tiles
 
 LINES = 32  # half lines whose outermost vertices are compared at once
 PARTS = 16  # programs that share a region's half lines
@@ -222,7 +222,7 @@ def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -
     regions = len(start)
     out = spacing.new_empty((regions, 9))
     if mask is None:
-        launch(measure_boxes, (triton.cdiv(regions, BLOCK),), size, spacing, out, regions, BLOCK=BLOCK, num_warps=1)
+        launch(measure_boxes, (cdiv(regions, BLOCK),), size, spacing, out, regions, BLOCK=BLOCK, num_warps=1)
         return out
     # of the sums, int64, and the lines, int32
     first = 2 * regions * SUMS.value

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_gpu_rows_do_not_depend_on_the_batch(settings: RadiomicsSettings) -> Non
     bad = table.isnan().all(1)
     packed = gpu_radiomics(images[~bad], boxes[~bad], settings=settings, dtype=torch.float64)
     assert_same_bits(packed, table[~bad])
-    small = settings.__class__(**{**vars(settings), "memory_limit": 2**24})
+    small = replace(settings, memory_limit=2**24)
     assert_same_bits(compute(images, boxes, settings=small), table)
 
 

@@ -14,7 +14,7 @@ from .features.spec import lengths
 from .levels import LevelVolumes, discretise, half_offsets
 from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
 from .regions import Boxes, Regions, Spacing, describe, make_regions
-from .settings import CLASSES, RadiomicsSettings
+from .settings import RadiomicsSettings
 
 _warned_under: object = None  # the warning filters in force at the last warning of _warn_of_one_level
 
@@ -88,33 +88,33 @@ def features_of(
     dtype: torch.dtype,
 ) -> Tensor:
     """Features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
-    wanted = {name: [f for c, f in settings.selected() if c == name] for name in CLASSES}
+    wanted = settings.by_class()
     near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
     where = volumes.levels, volumes.start, volumes.size
     histogram = ops.level_histogram(*where, ng)
-    pairs, differences = bool(wanted["glcm"]), bool(wanted["ngtdm"] or wanted["gldm"])
+    pairs, differences = "glcm" in wanted, "ngtdm" in wanted or "gldm" in wanted
     if pairs or differences:
         glcm, gldm, ngtdm = ops.neighbourhood(*where, far, ng, settings.gldm_a, pairs, differences)
     sums = {}
-    if wanted["firstorder"]:
+    if "firstorder" in wanted:
         of_image = regions.images, moments, regions.image_index, regions.box
         intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
         sums["firstorder"] = ops.first_order(*of_image, *where, histogram, *intensities)
-    if wanted["shape2D"]:
+    if "shape2D" in wanted:
         sums["shape2D"] = ops.shape2d(volumes.shape_mask, *where[1:], spacing)
-    if wanted["glcm"]:
+    if "glcm" in wanted:
         weights = log_weights(far, spacing, norm)
         sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, settings.symmetrical_glcm)
-    if wanted["glrlm"]:
+    if "glrlm" in wanted:
         runs = ops.glrlm(*where, near, ng, longest)
         sums["glrlm"] = ops.size_sums(runs, n_levels, lengths(near, spacing, norm))
-    if wanted["glszm"]:
+    if "glszm" in wanted:
         sums["glszm"] = ops.zone_sums(ops.glszm(*where, near, ng, zones), ng)
-    if wanted["ngtdm"]:
+    if "ngtdm" in wanted:
         sums["ngtdm"] = ops.ngtdm_sums(histogram, ngtdm)
-    if wanted["gldm"]:
+    if "gldm" in wanted:
         sums["gldm"] = ops.size_sums(gldm[:, None], n_levels, lengths(far, spacing, None))
     names = ";".join(f"{name}:{','.join(wanted[name])}" for name in sums)
     return ops.features([*sums.values()], spacing, volumes.status, names, dtype)

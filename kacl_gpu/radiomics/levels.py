@@ -54,7 +54,7 @@ def discretise(
         end = torch.cumsum(aligned(regions.size.prod(1)), 0)
         begin = [0, *end.tolist()]
         start = torch.cat([end.new_zeros(1), end])[:-1]
-    selected = {name for name, _ in settings.selected()}
+    neighbours = {"glcm", "ngtdm", "gldm"} & settings.by_class().keys()
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
         regions.masks,
@@ -77,7 +77,7 @@ def discretise(
         settings.resegment_shape,
         settings.minimum_roi_dimensions,
         settings.minimum_roi_size or 0,
-        settings.distances if selected & {"glcm", "ngtdm", "gldm"} else (),
+        settings.distances if neighbours else (),
     )
     mask = shape_mask if settings.resegment_range else None if regions.masks is None else levels
     return LevelVolumes(levels, mask, start, regions.size, n_levels, span, status, begin)

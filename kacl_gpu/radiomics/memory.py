@@ -48,7 +48,7 @@ def zone_bound(pixels: int, ng: int) -> int:
 def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
     """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
     directions = 4 * sum(fitting(settings.distances, max_run))
-    selected = {name for name, _ in settings.selected()}
+    selected = settings.by_class()
     cells = 0
     if "glcm" in selected:
         present = min(ng, pixels)  # levels, of which the CPU takes one direction at a time to float64
@@ -105,7 +105,7 @@ def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
 
     Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits.
     """
-    selected = {name for name, _ in settings.selected()}
+    selected = settings.by_class()
     return 0 if on_cpu else ("glszm" in selected) * 9 * pixels + ("firstorder" in selected) * (2**14 + pixels // 16)
 
 

@@ -346,12 +346,21 @@ class RadiomicsSettings:
         check("feature_class", _feature_class)
         check("max_levels", _optional(_integer), 1, _LARGEST_LEVEL)
         check("memory_limit", _integer, 1)
+        stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
+        chosen = FEATURES.items() if stored is None else stored
+        by_class = {name: tuple(features or FEATURES[name]) for name, features in chosen}
+        # kept, since every call asks several times
+        object.__setattr__(self, "_by_class", by_class)
+        pairs = tuple((name, feature) for name, features in by_class.items() for feature in features)
+        object.__setattr__(self, "_selected", pairs)
 
     def selected(self) -> tuple[tuple[str, str], ...]:
         """The (class, feature) pairs to compute, in the frozen order of the output; 102 by default."""
-        stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
-        chosen = FEATURES.items() if stored is None else stored
-        return tuple((name, feature) for name, features in chosen for feature in features or FEATURES[name])
+        return cast("tuple[tuple[str, str], ...]", self._selected)  # type: ignore[attr-defined]
+
+    def by_class(self) -> dict[str, tuple[str, ...]]:
+        """The features to compute of each class that has any, in the same order."""
+        return cast("dict[str, tuple[str, ...]]", self._by_class)  # type: ignore[attr-defined]
 
     @classmethod
     def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:
