@@ -450,6 +450,7 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
         "neighbourhood": (*where, near, ng, 1, True, True),
         "ngtdm_sums": (histogram, ngtdm),
         "size_sums": (glrlm, n_levels, torch.empty((0, 0), dtype=F64)),
+        "zone_roots": (*where, near),
         "zone_sums": (zones, ng),
         "features": (
             [torch.ones((2, 4, 15), dtype=F64), torch.ones((2, 9), dtype=F64)],

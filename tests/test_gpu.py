@@ -223,6 +223,7 @@ def test_gpu_operators_pass_opcheck() -> None:
         "glrlm": (*where, near, 8, 40),
         "size_sums": (runs, volumes.n_levels, none),
         "glszm": (*where, near, 8, 160),
+        "zone_roots": (*where, near),
         "zone_sums": (zones, 8),
         "features": ([ops.ngtdm_sums(histogram, ngtdm)], spacing, status, "ngtdm:Coarseness,Strength", torch.float32),
     }

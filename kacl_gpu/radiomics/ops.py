@@ -314,6 +314,20 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
+def zone_roots(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> Tensor:
+    """For each pixel the first pixel of its zone, counted from the region's first one: (total,) int32.
+
+    -1 outside of the region, and in the gaps between regions whatever was there.
+    """
+    return _on_host("zone_roots", levels, start, size, _triples(offsets))
+
+
+@_fake(zone_roots)
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> Tensor:
+    return levels.new_empty(levels.shape, dtype=torch.int32)
+
+
+@_operator
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
     """Of n (K, ng) pixels per level and the (K, ng, C) integer sums of :func:`neighbourhood`: (K, 8) float64.
 
@@ -396,6 +410,7 @@ KERNELS = {
     "ngtdm_sums": "neighbourhood",
     "shape2d": "shape2d",
     "size_sums": "sizes",
+    "zone_roots": "glszm",
     "zone_sums": "glszm",
 }
 

@@ -8,7 +8,7 @@ imports it before the first call on the CPU.
 from .first_order import first_order
 from .glcm import glcm_sums
 from .glrlm import glrlm
-from .glszm import glszm, zone_sums
+from .glszm import glszm, zone_roots, zone_sums
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_sums
 from .shape2d import shape2d
@@ -26,5 +26,6 @@ __all__ = [
     "ngtdm_sums",
     "shape2d",
     "size_sums",
+    "zone_roots",
     "zone_sums",
 ]

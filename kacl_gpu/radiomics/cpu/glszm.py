@@ -25,6 +25,26 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     return out
 
 
+def zone_roots(levels: Array, start: Array, size: Array, offsets: Array) -> Array:
+    """See :func:`kacl_gpu.radiomics.ops.zone_roots`."""
+    out = np.full(len(levels), -1, np.int32)
+    ordered, joined = in_order_of_use(offsets)
+
+    def task(k: int) -> None:
+        region = volume(levels, start, size, k)
+        padded = with_margin(region, ordered)
+        parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
+        find_zones(*padded, joined, parent, pixels, roots)
+        inside = np.add.outer(padded.rows, np.arange(padded.width)).ravel()  # where the box lies in the padded copy
+        index = np.zeros(padded.levels.size, np.int32)
+        index[inside] = np.arange(region.size)
+        zones = np.where(region.ravel() > 0, index[parent[inside]], -1)
+        out[int(start[k]) : int(start[k]) + region.size] = zones
+
+    for_each(task, len(start), len(levels))
+    return out
+
+
 def count_equal(numbers: Array, small: int) -> tuple[Array, Array]:
     """The different ones of these numbers, ascending, and how often each occurs; most of them are below ``small``."""
     few = numbers < small
