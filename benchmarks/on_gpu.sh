@@ -25,6 +25,11 @@ if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; 
     echo "no CUDA device, or no PyTorch that sees it: $python" >&2
     exit 2
 fi
+if ! "$python" -m benchmarks.sanitize > "$out/first.txt" 2>&1; then # Triton compiles its launchers with a C compiler
+    tail -n 30 "$out/first.txt" >&2
+    echo "the kernels do not run here at all: $out/first.txt" >&2
+    exit 2
+fi
 failed=0
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$summary"
 step benchmarks 150 "$python" -m benchmarks.gpu --out "$out" || failed=1
@@ -32,19 +37,27 @@ step benchmarks 150 "$python" -m benchmarks.gpu --out "$out" || failed=1
 # Side by side: most of their time they compile kernels
 tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py)
 running=()
-step interpreted 270 "${tests[@]}" -k interpreter & running+=($!)
-step random 270 "${tests[@]}" -k "random or frozen" & running+=($!)
-step rest 270 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
+for part in levels zones others; do
+    step "interpreted_$part" 240 "${tests[@]}" -k "interpreter and $part" & running+=($!)
+done
+step random 240 "${tests[@]}" -k "random or frozen" & running+=($!)
+step rest 240 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
 for one in "${running[@]}"; do
     wait "$one" || failed=1
 done
 
+# Without torch's cache each tensor is an allocation of its own, beyond whose end the sanitizer sees an access.
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
-    for tool in memcheck racecheck; do
-        step "$tool" 55 "$sanitizer" --tool "$tool" --error-exitcode 9 "$python" -m benchmarks.sanitize || failed=1
+    running=()
+    for tool in memcheck racecheck synccheck initcheck; do
+        step "$tool" 90 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+            "$python" -m benchmarks.sanitize & running+=($!)
+    done
+    for one in "${running[@]}"; do
+        wait "$one" || failed=1
     done
 else
-    echo "no compute-sanitizer on this machine: memcheck and racecheck not run" | tee -a "$summary"
+    echo "no compute-sanitizer on this machine: not run" | tee -a "$summary"
 fi
 cat "$out/gpu.md" 2> /dev/null
 exit $failed

@@ -39,7 +39,10 @@ def find_lines(levels, start, size, regions, offsets, directions, holds_two, TIL
         dx = tl.load(offsets + 3 * a + 2)
         index, z, y, x, going = here, z_here, y_here, x_here, inside
         found = tl.max(index * 0)
-        waiting = tl.where(tl.load(flag) != 0, 0, tl.max(going.to(tl.int32)))
+        # Other tiles write the flag meanwhile, and warps may read it before and after. So it is read by every lane and
+        # agreed on by the reduction: a branch on it alone would send the warps of one program different ways.
+        set_already = tl.load(flag + index * 0) != 0
+        waiting = tl.max((going & ~set_already).to(tl.int32))
         while waiting > 0:
             index -= (dz * height + dy) * width + dx
             z -= dz

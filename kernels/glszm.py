@@ -40,17 +40,18 @@ def begin_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr
 
 
 @triton.jit
-def root_of(parent, index, mask):
+def root_of(parent, index, mask, HALVE: tl.constexpr):
     """The roots (TILE,) of pixels; read past the first cache, which does not see what others join meanwhile.
 
-    On the way each pixel that is passed gets its parent's parent for a parent, so that long ways become short. What is
-    not a root never becomes one again, and whoever took it from another parent meanwhile joins that one himself.
+    Where HALVE, each pixel that is passed gets its parent's parent for a parent, so that long ways become short. What
+    is not a root never becomes one again, and whoever took it from another parent meanwhile joins that one himself.
     """
     above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
     waiting = tl.max((mask & (above != index)).to(tl.int32))
     while waiting > 0:
         top = tl.load(parent + above, mask=mask, other=0, cache_modifier=".cg")
-        tl.store(parent + index, top, mask=mask & (top != above))
+        if HALVE:
+            tl.store(parent + index, top, mask=mask & (top != above))
         index = tl.where(mask, top, index)
         above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
         waiting = tl.max((mask & (above != index)).to(tl.int32))
@@ -67,8 +68,8 @@ def join(parent, a, b, joining):
     a, b = tl.where(joining, a, 0), tl.where(joining, b, 0)
     waiting = tl.max(joining.to(tl.int32))
     while waiting > 0:
-        a = root_of(parent, a, joining)
-        b = root_of(parent, b, joining)
+        a = root_of(parent, a, joining, True)
+        b = root_of(parent, b, joining, True)
         greater, smaller = tl.maximum(a, b), tl.minimum(a, b)
         joining = joining & (greater != smaller)
         before = tl.atomic_min(parent + greater, smaller, mask=joining, sem="relaxed")
@@ -161,7 +162,8 @@ def count_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr
     before = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
     after = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
     inside = level > 0
-    root = root_of(parent + base, tl.where(inside, index, 0), inside)
+    # Nothing is shortened here: a way that another tile shortens meanwhile could overwrite a root written below.
+    root = root_of(parent + base, tl.where(inside, index, 0), inside, False)
     tl.store(parent + base + index, root, mask=inside)
     least = tl.min(tl.where(inside, root, 2147483647))
     shared = inside & (root == least)

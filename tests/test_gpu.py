@@ -96,9 +96,17 @@ def assert_same_bits(a: Tensor, b: Tensor) -> None:
 # --- exact
 
 
-def test_gpu_repeats_the_tests_of_the_interpreter() -> None:
+@pytest.mark.parametrize("part", ["levels", "zones", "others"])
+def test_gpu_repeats_the_tests_of_the_interpreter(part: str) -> None:
     """Every kernel and branch against its twin, on hardware, with guards around each tensor."""
-    files = sorted(str(path) for path in Path(__file__).parent.glob("test_interpret_*.py"))
+    prefix = {"levels": ("levels", "first_order"), "zones": ("glszm", "glrlm", "neighbourhood", "sizes")}
+    named = {
+        name: [Path(__file__).with_name(f"test_interpret_{end}.py") for end in ends] for name, ends in prefix.items()
+    }
+    named["others"] = sorted(
+        {*Path(__file__).parent.glob("test_interpret_*.py")} - {f for fs in named.values() for f in fs}
+    )
+    files = [str(path) for path in named[part]]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--kernels-on", "cuda", *files]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-20_000:]
@@ -245,6 +253,34 @@ def test_gpu_race_hunt(settings: RadiomicsSettings) -> None:
     expected = compute(images, boxes, settings=settings)
     for _ in range(200):
         assert_same_bits(compute(images, boxes, settings=settings), expected)
+
+
+def thin_regions() -> list[np.ndarray]:
+    """Many tiles, few of whose pixels share a line: a column, a row, a diagonal, scattered pixels; and a large maze."""
+    rng = np.random.default_rng(0)
+    scattered = (rng.random((1, 700, 700)) < 0.002) * rng.integers(1, 6, (1, 700, 700))
+    maze = np.where(rng.random((1, 700, 700)) < 0.62, 1, 2)
+    return [
+        rng.integers(1, 6, (1, 9000, 1)),
+        rng.integers(1, 6, (1, 1, 9000)),
+        np.eye(300, dtype=np.int64)[None],
+        scattered,
+        maze,
+    ]
+
+
+def test_gpu_race_hunt_in_thin_regions() -> None:
+    """Runs and zones that cross tiles everywhere, 200 times, equal to the CPU's."""
+    from tests.interpreting import NEAR, pack
+
+    volumes = thin_regions()
+    levels, start, size = pack(volumes)
+    where = levels.cuda(), start.cuda(), size.cuda()
+    runs, roots = ops.glrlm(levels, start, size, NEAR, 5, 9000), ops.zone_roots(levels, start, size, NEAR)
+    inside = torch.cat([torch.arange(v.size) + first for v, first in zip(volumes, start.tolist())])
+    for _ in range(200):
+        assert torch.equal(ops.glrlm(*where, NEAR, 5, 9000).cpu(), runs)
+        assert torch.equal(ops.zone_roots(*where, NEAR).cpu()[inside], roots[inside])
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
