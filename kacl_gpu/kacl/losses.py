@@ -1,0 +1,256 @@
+"""The two losses of KACL, and the draw of the disease that an image stands for in the contrastive one.
+
+Han et al., "Knowledge-Augmented Contrastive Learning for Abnormality Classification and Localization in Chest X-rays
+with Radiomics using a Feedback Loop", WACV 2022. Nothing here waits for the device; so the values of tensors are not
+checked, only their shapes, dtypes and devices.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    r"""Focal loss of independent labels, the mean over all images and labels.
+
+    .. math:: -\alpha (1 - y')^\gamma \log y' \text{ if } y = 1, \quad
+              -(1 - \alpha) y'^\gamma \log (1 - y') \text{ if } y = 0, \quad y' = \sigma(\text{logit})
+
+    Source: the paper, and Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017. With `gamma` 0 and `alpha`
+    0.5 it is half the binary cross-entropy.
+
+    Args:
+        logits: (B, C), floating point; half precision is computed in float32.
+        labels: (B, C), 0 or 1 in any real dtype.
+        alpha: weight of the positives, from 0 to 1.
+        gamma: how much less the well classified weigh, at least 0.
+
+    Returns:
+        0-dim, float32 (float64 for float64 logits).
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: a shape or device differs, there is no entry, or `alpha` or `gamma` is out of range.
+    """
+    _check("logits", logits, "floating point", (-1, -1), logits.device)
+    _check("labels", labels, "real", tuple(logits.shape), logits.device)
+    if logits.numel() == 0:
+        raise ValueError(f"logits have no entry, the shape is {tuple(logits.shape)}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be from 0 to 1, got {alpha}")
+    if not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labels = labels.to(logits.dtype)
+    log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)  # q = 1 - p
+    # powers as exponentials: the gradient of q ** gamma is infinite at q = 0 for gamma below 1
+    positive = alpha * labels * (gamma * log_q).exp() * log_p
+    negative = (1 - alpha) * (1 - labels) * (gamma * log_p).exp() * log_q
+    return -(positive + negative).mean()
+
+
+class ContrastiveLoss(NamedTuple):
+    """What `contrastive_loss` returns, 0-dim tensors; the counts (int64) are of the images of this process."""
+
+    loss: Tensor
+    anchors: Tensor  # that the loss is the mean of
+    without_negatives: Tensor  # with a disease and a valid radiomic row, but left out
+
+
+def contrastive_loss(
+    z_image: Tensor,
+    z_radiomic: Tensor,
+    labels: Tensor,
+    disease: Tensor,
+    normal: Tensor,
+    parts: Tensor,
+    *,
+    temperature: float,
+    include_positive: bool = False,
+    valid: Tensor | None = None,
+    gather: bool = False,
+) -> ContrastiveLoss:
+    r"""Cross-modal contrastive loss with the other findings of a body part as hard negatives, for several labels.
+
+    The mean over the anchors v of
+
+    .. math:: -\log \frac{\exp(s(z_i(v), z_r(v)) / \tau)}{\sum_{n \in N(v)} \exp(s(z_i(v), z_i(n)) / \tau)}
+
+    with s the cosine similarity, 0 for an embedding of zeros. The positive of an image is its own radiomic embedding.
+    Its negatives N(v) are the other images that do not have its disease d, and have another disease of the same body
+    part or are normal. The denominator is the paper's, without the positive: the loss can be negative.
+
+    An anchor is an image with a disease and a valid radiomic row; those without a negative are left out. Without any
+    anchor the loss is 0 and its gradients are zeros.
+
+    Args:
+        z_image: (B, P), floating point; half precision is computed in float32, under autocast too.
+        z_radiomic: (B, P), floating point; rows that are not used may be NaN. (The backward pass of a network that
+            made NaN of a NaN input still spreads it: 0 * NaN.)
+        labels: (B, C), 0 or 1 in any real dtype.
+        disease: (B,), an integer: the disease in [0, C), one of the image's labels, that it stands for; below 0: none.
+        normal: (B,) bool.
+        parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.diseases.body_parts`).
+        temperature: tau, above 0.
+        include_positive: add the positive to the denominator (InfoNCE).
+        valid: (B,) bool, whether there is a radiomic row; None: all.
+        gather: take negatives and the mean over the images of all processes of the default process group, if there is
+            one; B must be the same in each, which is not checked. The loss is scaled so that its average over the
+            processes, and that of its gradients (`DistributedDataParallel`), are those of one process with all images.
+
+    Returns:
+        The loss, float32 (float64 for float64 embeddings), and the counts.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: a shape or device differs, or the temperature is not above 0.
+        IndexError: a disease is C or above, on the CPU; on CUDA a failed assertion of the device.
+    """
+    device = z_image.device
+    _check("z_image", z_image, "floating point", (-1, -1), device)
+    b = len(z_image)
+    _check("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
+    _check("labels", labels, "real", (b, -1), device)
+    _check("disease", disease, "integer", (b,), device)
+    _check("normal", normal, "bool", (b,), device)
+    _check("parts", parts, "integer", (labels.shape[1],), device)
+    if valid is not None:
+        _check("valid", valid, "bool", (b,), device)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and above 0, got {temperature}")
+    gather = gather and dist.is_available() and dist.is_initialized()
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if gather else (0, 1)
+    dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)
+
+    with torch.autocast(device.type, enabled=False):  # it would multiply matrices in half precision
+        has = labels > 0
+        in_part = has.to(dtype) @ (parts[:, None] == parts).to(dtype) > 0  # (B, C) has a disease of this one's part
+        candidate = (in_part | normal[:, None]) & ~has  # (B, C) is a negative for anchors of this disease
+        image = _normalise(z_image.to(dtype))
+        others = image  # (N, P)
+        if gather:
+            others = _AllGather.apply(image)
+            candidate = _AllGather.apply(candidate.byte()).bool()  # (N, C); not every backend takes bool
+        own = torch.arange(rank * b, rank * b + b, device=device)
+        negative = candidate.T[disease.clamp(min=0)]  # (B, N)
+        negative = negative & (own[:, None] != torch.arange(len(others), device=device))
+
+        wanted = disease >= 0 if valid is None else (disease >= 0) & valid
+        counted = wanted & negative.any(1)
+        # before anything is computed of them, for a NaN row gives a NaN gradient even where its value is dropped
+        radiomic = _normalise(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
+        positive = (image * radiomic).sum(1) / temperature
+        # rows that do not count keep all entries: an empty logsumexp has a NaN gradient, at which detect_anomaly stops
+        logits = (image @ others.T / temperature).masked_fill(counted[:, None] & ~negative, -math.inf)
+        denominator = logits.logsumexp(1)
+        if include_positive:
+            denominator = torch.logaddexp(denominator, positive)
+        total = torch.where(counted, denominator - positive, 0).sum()
+
+    anchors = counted.sum()
+    everywhere = anchors.clone()
+    if gather:
+        dist.all_reduce(everywhere)
+    return ContrastiveLoss(processes * total / everywhere.clamp(min=1), anchors, (wanted & ~counted).sum())
+
+
+def _normalise(z: Tensor) -> Tensor:
+    """Rows of length 1; rows of zeros stay, with a gradient of 0 where ``F.normalize`` has one of 10^12."""
+    norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    return z / norm.masked_fill(norm == 0, math.inf)
+
+
+class _AllGather(torch.autograd.Function):
+    """(B, ...) of each process to (processes * B, ...), in the order of the ranks; gradients are summed over them.
+
+    Not ``torch.distributed.nn.functional.all_gather``: deprecated, and its successors are private and get new names.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        ctx.rows = len(tensor)
+        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, tensor.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # not ours to change
+        dist.all_reduce(gradient)
+        return gradient.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
+
+
+def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) -> Tensor:
+    """Draw one disease among those of each image, all with the same probability.
+
+    A pure function of (seed, epoch, index) and the image's labels: the draw does not depend on the batch that an image
+    is in, the number of processes, the device, or whether the run was resumed.
+
+    Args:
+        labels: (B, C), 0 or 1 in any real dtype.
+        index: (B,) int64, the number of each image in the data set.
+        epoch: an integer, or a 0-dim integer tensor.
+        seed: an integer.
+
+    Returns:
+        (B,) int64, a column of `labels`; -1 for an image without a disease.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: a shape or device differs, or epoch or seed do not fit into 64 bits.
+    """
+    _check("labels", labels, "real", (-1, -1), labels.device)
+    _check("index", index, "integer", (len(labels),), labels.device)
+    if isinstance(epoch, Tensor):
+        _check("epoch", epoch, "integer", (), epoch.device)
+    numbers = {"seed": seed} if isinstance(epoch, Tensor) else {"seed": seed, "epoch": epoch}
+    for name, number in numbers.items():
+        if not isinstance(number, int):
+            raise TypeError(f"{name} must be an integer, got {number!r}")
+        if not -(2**63) <= number < 2**63:
+            raise ValueError(f"{name} must fit into 64 bits, got {number}")
+    bits = _splitmix64(torch.full((), seed, dtype=torch.int64, device=index.device))
+    bits = _splitmix64(_splitmix64(bits + epoch) + index)
+    positive = labels > 0
+    count = positive.sum(1)
+    # the upper 32 bits are a fraction of 2^32; count times that fraction, rounded down, is uniform up to count / 2^32
+    rank = (_shift_right(bits, 32) * count) >> 32
+    drawn = (positive.cumsum(1) <= rank[:, None]).sum(1)  # the columns before the positive of this rank
+    return torch.where(count > 0, drawn, -1)
+
+
+def _splitmix64(state: Tensor) -> Tensor:
+    """The next output of the generator SplitMix64 (Steele et al., OOPSLA 2014) in this state, int64 that wraps."""
+    state = state + (0x9E3779B97F4A7C15 - 2**64)
+    state = (state ^ _shift_right(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    state = (state ^ _shift_right(state, 27)) * (0x94D049BB133111EB - 2**64)
+    return state ^ _shift_right(state, 31)
+
+
+def _shift_right(bits: Tensor, by: int) -> Tensor:
+    """Shift int64 as if it had no sign, which torch has no operator for."""
+    return (bits >> by) & (2 ** (64 - by) - 1)
+
+
+def _check(name: str, tensor: Tensor, kind: str, shape: tuple[int, ...], device: torch.device) -> None:
+    """Raise unless a tensor is of this kind of dtype, shape (-1: any size) and device."""
+    is_bool, is_floating = tensor.dtype == torch.bool, tensor.is_floating_point()
+    kinds = {
+        "bool": is_bool,
+        "floating point": is_floating,
+        "integer": not (is_bool or is_floating or tensor.is_complex()),
+        "real": not tensor.is_complex(),
+    }
+    if not kinds[kind]:
+        raise TypeError(f"{name} must be {kind}, got {tensor.dtype}")
+    if tensor.ndim != len(shape) or any(size not in (-1, got) for size, got in zip(shape, tensor.shape, strict=True)):
+        expected = ", ".join("any" if size == -1 else str(size) for size in shape)
+        raise ValueError(f"{name} must have the shape ({expected}), got {tuple(tensor.shape)}")
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on {device}, got {tensor.device}")
