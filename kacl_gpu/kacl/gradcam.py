@@ -1,0 +1,216 @@
+"""Grad-CAM: which pixels speak for a disease.
+
+Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
+    r"""Grad-CAM of a linear head on globally average-pooled activations, without a backward pass.
+
+    There the gradient of logit d with respect to activation k is :math:`w_{dk} / hw` at every pixel, and Grad-CAM is
+    the CAM of Zhou et al. (CVPR 2016; Selvaraju et al., section 3.1). The factor :math:`1 / hw` is left out: it is
+    positive and disappears in :func:`normalise`.
+
+    .. math:: \mathrm{relu}\Big(\sum_k w_{dk} A_k\Big)
+
+    Computed in float32 (float64 if given that), also under autocast, and without a matrix product, which may be set to
+    round to TF32. Nothing waits for the host. No gradient flows through.
+
+    Args:
+        activations: (B, C, h, w), floating, exactly what is pooled.
+        weight: (D, C), that of the head.
+        disease: (B,) int64, the row of the head for each image.
+
+    Returns:
+        (B, h, w), not negative, float32 or float64.
+
+    Raises:
+        ValueError: a shape or dtype does not fit; an index outside 0 ... D - 1 (only on the CPU: on a GPU that is a
+            device-side assertion).
+    """
+    if activations.ndim != 4 or not activations.is_floating_point():
+        given = f"{activations.dtype} {tuple(activations.shape)}"
+        raise ValueError(f"activations must be floating (B, C, h, w), got {given}")
+    if weight.ndim != 2 or weight.shape[1] != activations.shape[1]:
+        raise ValueError(f"weight must be (D, {activations.shape[1]}), got {tuple(weight.shape)}")
+    _check_disease(disease, len(activations), len(weight))
+    return _weighted(activations, weight.index_select(0, disease))
+
+
+class GradCAM:
+    """Grad-CAM of any module and layer, by hooks and one backward pass a batch.
+
+    ::
+
+        with GradCAM(module, module.layer4) as grad_cam:
+            heatmap = grad_cam.cam(images, disease)
+
+    The hook is there inside the ``with`` only, and only `cam` makes use of it. Parameters keep their gradients: only
+    that of the layer's output is computed.
+
+    Args:
+        module: images -> logits (B, D).
+        layer: a submodule of it with output (B, C, h, w).
+
+    Raises:
+        ValueError: the layer is not part of the module.
+    """
+
+    def __init__(self, module: nn.Module, layer: nn.Module) -> None:
+        if all(layer is not part for part in module.modules()):
+            raise ValueError(f"the layer ({type(layer).__name__}) is not part of the module ({type(module).__name__})")
+        self.module = module
+        self.layer = layer
+        self._handle: torch.utils.hooks.RemovableHandle | None = None
+        self._outputs: list[object] | None = None  # what the layer gave while `cam` runs
+
+    def __enter__(self) -> GradCAM:
+        self._handle = self.layer.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._handle is not None
+        self._handle.remove()
+        self._handle = None
+
+    def cam(self, images: Tensor, disease: Tensor) -> Tensor:
+        """The map of each image, before normalisation.
+
+        One backward pass from the sum of the chosen logits serves the batch: in evaluation mode no logit depends on
+        another image, so the gradient of the sum at an image's activations is that of its own logit.
+
+        Args:
+            images: (B, ...), what the module takes.
+            disease: (B,) int64, the logit of each image.
+
+        Returns:
+            (B, h, w), not negative, float32 or float64. Also inside no_grad and inference_mode.
+
+        Raises:
+            ValueError: outside the ``with``; the module is in training mode; the layer was not run, or more than once,
+                or gave something else than (B, C, h, w), or the logits do not depend on it; the module gave something
+                else than (B, D); a disease is not among the D.
+        """
+        if self._handle is None:
+            raise ValueError("cam is to be called inside `with GradCAM(module, layer) as grad_cam:`")
+        if any(part.training for part in self.module.modules()):
+            raise ValueError("the module, or a part of it, is in training mode, where images may depend on each other")
+        outputs = self._outputs = []
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                logits = self.module(images.clone() if images.is_inference() else images)
+        finally:
+            self._outputs = None
+        if len(outputs) != 1:
+            raise ValueError(f"the layer ({type(self.layer).__name__}) must run once, and ran {len(outputs)} times")
+        activations = outputs[0]
+        if not isinstance(activations, Tensor) or activations.ndim != 4 or len(activations) != len(images):
+            raise ValueError(f"the layer must give ({len(images)}, C, h, w), and gave {_describe(activations)}")
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            raise ValueError(f"the module must give logits ({len(images)}, D), and gave {_describe(logits)}")
+        _check_disease(disease, *logits.shape)
+        gradient = None
+        if logits.requires_grad:
+            with torch.inference_mode(False), torch.enable_grad():
+                chosen = logits.gather(1, disease[:, None]).sum()
+                (gradient,) = torch.autograd.grad(chosen, activations, allow_unused=True)
+        if gradient is None:
+            raise ValueError("the logits do not depend on the layer")
+        with torch.no_grad():
+            gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+            return _weighted(activations, gradient.mean((2, 3)))
+
+    def _keep(self, layer: nn.Module, inputs: object, output: object) -> object:
+        """Cut the graph before the layer's output: the backward pass goes no further, whatever requires a gradient."""
+        if self._outputs is None:
+            return None
+        if not isinstance(output, Tensor):
+            self._outputs.append(output)
+            return None
+        leaf = output.detach().requires_grad_()
+        self._outputs.append(leaf)
+        return leaf.clone()  # which a ReLU in place may overwrite
+
+
+@torch.no_grad()
+def normalise(heatmap: Tensor) -> Tensor:
+    """Each map to [0, 1]: ``(x - min) / (max - min)``.
+
+    Args:
+        heatmap: (B, h, w), floating.
+
+    Returns:
+        (B, h, w), float32 or float64. A constant map becomes 0, and so does one with a value that is not finite.
+
+    Raises:
+        ValueError: another shape or dtype, or no pixel.
+    """
+    _check_heatmap(heatmap)
+    x = heatmap.to(torch.promote_types(heatmap.dtype, torch.float32))
+    low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
+    extent = high - low  # not finite if a value is not
+    usable = extent.isfinite() & (extent > 0)
+    return torch.where(usable, (x - low) / torch.where(usable, extent, 1), 0)
+
+
+def resize(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of maps (B, h, w) to a size (H, W) -> (B, H, W), with ``align_corners=False``.
+
+    Raises:
+        ValueError: another shape or dtype, no pixel, or a size below 1.
+    """
+    _check_heatmap(heatmap)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be two positive numbers (H, W), got {tuple(size)}")
+    return F.interpolate(heatmap[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, h, w) of :func:`head_cam` or :class:`GradCAM` -> heatmaps (B, H, W) in [0, 1], of the image's size.
+
+    Normalised, resized, and normalised again, as the ``grad-cam`` package does (``utils/image.py``), for interpolation
+    may miss the extremes. The package divides by ``1e-7 + max`` where this divides by ``max``. In its first
+    normalisation that shrinks a map of extent e (largest less smallest value) by 1 + 1e-7 / e, which its second takes
+    back but for 1e-7. So the two differ by more than 1e-5 only where e is below 1e-9 in the package's own scale, with
+    its factor 1 / hw: there the package fades a map out, and this does not. A map of one pixel is constant, so 0.
+
+    Raises:
+        ValueError: as :func:`normalise` and :func:`resize`.
+    """
+    return normalise(resize(normalise(cam), size))
+
+
+def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
+    """relu(sum_k w_k A_k): (B, C, h, w), (B, C) -> (B, h, w)."""
+    wide = torch.promote_types(activations.dtype, torch.float32)
+    return (weights.to(wide)[:, :, None, None] * activations.detach().to(wide)).sum(1).relu()
+
+
+def _check_disease(disease: Tensor, images: int, diseases: int) -> None:
+    if disease.dtype != torch.int64 or disease.shape != (images,):
+        raise ValueError(f"disease must be int64 ({images},), got {disease.dtype} {tuple(disease.shape)}")
+    # the values of a GPU would have to be waited for
+    if disease.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = disease[(disease < 0) | (disease >= diseases)].tolist()
+        if wrong:
+            raise ValueError(f"disease must be from 0 to {diseases - 1}, got {wrong}")
+
+
+def _check_heatmap(heatmap: Tensor) -> None:
+    if heatmap.ndim != 3 or 0 in heatmap.shape[1:] or not heatmap.is_floating_point():
+        raise ValueError(f"heatmap must be floating (B, h, w), got {heatmap.dtype} {tuple(heatmap.shape)}")
+
+
+def _describe(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
