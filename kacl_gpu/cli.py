@@ -10,7 +10,17 @@ from typing import NoReturn
 
 from kacl_gpu import __version__
 
-EXTRA = ("PIL", "matplotlib", "pandas", "pyarrow", "pydicom", "tqdm", "yaml")  # modules that the extra `io` brings
+# modules that the extras bring
+IO = ("PIL", "matplotlib", "pandas", "pyarrow", "pydicom", "tqdm", "yaml")
+TRAIN = (
+    "docstring_parser",
+    "jsonargparse",
+    "lightning",
+    "tensorboard",
+    "torchmetrics",
+    "torchvision",
+    "typeshed_client",
+)
 
 EXTRACT = """\
 Compute PyRadiomics' features for every region of many images, on a GPU or the CPU, and write one table.
@@ -34,9 +44,19 @@ examples:
   kacl-gpu extract ct_slices/ --masks lung_masks/ --settings params.yaml --device cuda:1 --out features.parquet
 """
 
+PREPARE = """\
+Decode and shrink all images of a data set in the layout of NIH ChestX-ray14 once, into one array of 8-bit pixels that
+training maps into memory, so that an epoch does not wait for PNG decoding. OUT can stand for DATA in `kacl-gpu fit`.
+"""
+
+PHANTOM = """\
+Draw synthetic frontal chest radiographs with eight findings, in the layout of NIH ChestX-ray14: images, labels, and
+boxes for a part of them. They are drawings, to try things on; nothing about real radiographs can be learnt from them.
+"""
+
 DEMO = """\
-Make 24 synthetic chest radiographs with lesions, extract the features of every lesion with the same code as
-`kacl-gpu extract`, print a part of the table, and draw a picture.
+Draw synthetic chest radiographs, train KACL on them for some minutes (seconds on a GPU), print the AUC of each finding
+and how well Grad-CAM finds it, and draw a picture.
 """
 
 
@@ -46,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kacl-gpu", description="Radiomic features on GPUs, equal to PyRadiomics'.")
+    parser = _Parser(prog="kacl-gpu", description="Radiomics on GPUs, equal to PyRadiomics', and training with it.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -86,9 +106,34 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with an interrupted run; without it, what that run left is dropped"
     )
 
-    demo = commands.add_parser("demo", help="the same on radiographs that it makes itself", description=DEMO)
+    commands.add_parser("fit", help="train KACL: see kacl-gpu fit --help", add_help=False)  # reads its own arguments
+
+    prepare = commands.add_parser("prepare", help="shrink a data set for training", description=PREPARE)
+    prepare.add_argument("data", metavar="DATA", help="folder with the images and Data_Entry_2017.csv")
+    prepare.add_argument("--out", metavar="OUT", required=True, help="folder to make")
+    prepare.add_argument("--size", metavar="PIXELS", type=int, default=256, help="side of an image (default: 256)")
+    prepare.add_argument("--workers", metavar="N", type=int, help="processes that decode (default: one a processor)")
+    prepare.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run; without it, what that run left is dropped"
+    )
+
+    phantom = commands.add_parser("phantom", help="draw synthetic radiographs", description=PHANTOM)
+    phantom.add_argument("out", metavar="OUT", help="folder to make")
+    phantom.add_argument("--images", metavar="N", type=int, required=True, help="how many")
+    phantom.add_argument("--seed", metavar="S", type=int, default=0, help="equal seeds, equal images (default: 0)")
+    phantom.add_argument("--size", metavar="PIXELS", type=int, default=256, help="side of an image (default: 256)")
+    phantom.add_argument(
+        "--boxed",
+        metavar="SHARE",
+        type=float,
+        default=0.3,
+        help="of the images with a finding, with boxes (default: 0.3)",
+    )
+    phantom.add_argument("--workers", metavar="N", type=int, help="processes that draw (default: one a processor)")
+
+    demo = commands.add_parser("demo", help="train on radiographs that it draws itself", description=DEMO)
     demo.add_argument("--out", metavar="FOLDER", default="demo_output", help="folder to write (default: demo_output)")
-    demo.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda if there is any)")
+    demo.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda if there is any)")
     return parser
 
 
@@ -101,39 +146,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, 2 wrong use, 3 some regions could not be computed, 130 interrupted.
     """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    run = {"extract": _extract, "fit": _fit, "prepare": _prepare, "phantom": _phantom, "demo": _demo}
     try:
-        arguments = _parser().parse_args(argv)
+        # fit reads its own arguments
+        fit = argv[:1] == ["fit"]
+        arguments = argparse.Namespace(command="fit", argv=argv[1:]) if fit else _parser().parse_args(argv)
     except SystemExit as error:  # argparse ends with --help, --version and wrong use
         return int(error.code or 0)
     try:
-        return _demo(arguments) if arguments.command == "demo" else _extract(arguments)
-    except ModuleNotFoundError as error:
-        name = (error.name or "").partition(".")[0]
-        if name not in EXTRA:
-            raise
-        return _fail(arguments, f'{name} is not installed: pip install "kacl-gpu[io]"', 1)
-
-
-def _extract(arguments: argparse.Namespace) -> int:
-    out = Path(arguments.out)
-    try:
-        from kacl_gpu.extract import extract, read_settings
         from kacl_gpu.images import InputError
 
         try:
-            summary = extract(
-                arguments.images,
-                out,
-                boxes=arguments.boxes,
-                masks=arguments.masks,
-                settings=None if arguments.settings is None else read_settings(arguments.settings),
-                device=arguments.device,
-                batch_size=arguments.batch_size,
-                workers=arguments.workers,
-                resume=arguments.resume,
-            )
+            return run[arguments.command](arguments)
         except InputError as error:
             return _fail(arguments, f"error: {error}", 2)
+        except SystemExit as error:  # so does the parser of fit
+            return int(error.code or 0)
+    except KeyboardInterrupt:
+        goes_on = ": the same command with --resume goes on" if arguments.command in ("fit", "prepare") else ""
+        return _fail(arguments, f"interrupted{goes_on}", 130)
+    except ModuleNotFoundError as error:
+        return _missing(arguments, error)
+
+
+def _missing(arguments: argparse.Namespace, error: ModuleNotFoundError) -> int:
+    name = (error.name or "").partition(".")[0]
+    if name not in (*IO, *TRAIN):
+        raise error
+    extras = "io" if name in IO and arguments.command == "extract" else "io,train"
+    return _fail(arguments, f'{name} is not installed: pip install "kacl-gpu[{extras}]"', 1)
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.extract import extract, read_settings
+
+    out = Path(arguments.out)
+    try:
+        summary = extract(
+            arguments.images,
+            out,
+            boxes=arguments.boxes,
+            masks=arguments.masks,
+            settings=None if arguments.settings is None else read_settings(arguments.settings),
+            device=arguments.device,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+            resume=arguments.resume,
+        )
     except KeyboardInterrupt:
         partial = out.with_name(f"{out.name}.partial")
         kept = f"; {partial} keeps what is done: the same command with --resume goes on" if partial.exists() else ""
@@ -145,16 +205,38 @@ def _extract(arguments: argparse.Namespace) -> int:
     return 3 if summary.errors else 0
 
 
+def _fit(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.kacl.fit import fit
+
+    fit(arguments.argv)
+    return 0
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.kacl.prepare import prepare
+
+    sizes = {"size": arguments.size, "workers": arguments.workers, "resume": arguments.resume}
+    done = prepare(arguments.data, arguments.out, **sizes)
+    print(f"{done.report}\n{done}")
+    return 3 if done.errors else 0
+
+
+def _phantom(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.kacl.phantom import make_phantoms
+
+    names = ("images", "seed", "size", "boxed", "workers")
+    made = make_phantoms(arguments.out, **{name: getattr(arguments, name) for name in names})
+    print(
+        f"{arguments.out}: {made.images} images of {made.patients} patients, {made.boxes} boxes on {made.boxed_images} "
+        f"of them; {made.seconds:.1f} s"
+    )
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from kacl_gpu.demo import demo
-    from kacl_gpu.images import InputError
 
-    try:
-        demo(Path(arguments.out), device=arguments.device)
-    except InputError as error:
-        return _fail(arguments, f"error: {error}", 2)
-    except KeyboardInterrupt:
-        return _fail(arguments, "interrupted", 130)
+    demo(Path(arguments.out), device=arguments.device)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`kacl-gpu extract` and `kacl-gpu demo`, on images that the tests make and, with KACL_GPU_DATA, on real ones."""
+"""`kacl-gpu extract`, on images that the tests make and, with KACL_GPU_DATA, on real ones."""
 
 import csv
 import os
@@ -528,7 +528,14 @@ def test_wrong_use_ends_with_2_and_one_line(tmp_path, monkeypatch, capsys, chang
 
 
 def test_help(capsys):
-    for arguments in (["--help"], ["extract", "--help"], ["demo", "--help"], ["--version"]):
+    for arguments in (
+        ["--help"],
+        ["extract", "--help"],
+        ["demo", "--help"],
+        ["prepare", "--help"],
+        ["phantom", "--help"],
+        ["--version"],
+    ):
         assert main(arguments) == 0
         assert "kacl-gpu" in capsys.readouterr().out
     assert main([]) == 2
@@ -697,31 +704,7 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch):
     assert_no_leftovers(out)
 
 
-# --- the demo, and real X-rays --------------------------------------------------------------------------------------
-
-
-def test_demo(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("yaml")
-    import kacl_gpu.demo
-
-    monkeypatch.setattr(kacl_gpu.demo, "IMAGES", 4)
-    assert main(["demo", "--out", str(tmp_path / "demo"), "--device", "cpu"]) == 0
-    printed = capsys.readouterr().out
-    table = table_of(tmp_path / "demo" / "features.csv")
-    assert list(table["label"]) == ["Nodule", "Mass", "Consolidation", "Effusion"]
-    assert table[FEATURES].notna().all(axis=None)
-    for word in (
-        "Effusion",
-        "GLCM contrast",
-        str(tmp_path / "demo" / "features.csv"),
-        str(tmp_path / "demo" / "demo.png"),
-    ):
-        assert word in printed
-    with Image.open(tmp_path / "demo" / "demo.png") as picture:
-        assert min(picture.size) > 800
-        drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    assert (drawn == (255, 212, 0)).all(1).sum() > 1000  # the boxes
+# --- real X-rays -----------------------------------------------------------------------------------------------------
 
 
 def real_data():

@@ -1,0 +1,113 @@
+"""What radiomics costs in a training step of KACL: ``python -m benchmarks.training [--out FILE.json]``.
+
+Steps of ``kacl-gpu fit`` on random labels: ResNet-18, batches of 64 images of 224 x 224, in mixed precision on a GPU.
+The network is not trained, so that many of its boxes are the whole image: more pixels than later on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.workloads import synthetic_radiographs
+from kacl_gpu.kacl.diseases import DISEASES
+from kacl_gpu.kacl.model import KACL, PARTS
+
+WARMUP = 3  # steps that compile, and are left out
+
+
+class Timed(KACL):
+    """Keeps the seconds of each step's parts."""
+
+    def on_train_start(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.steps.append(self.clock.read())
+        self.clock.begin("data")
+
+
+class Images(Dataset[dict[str, Tensor]]):
+    """Radiographs with one to three diseases each, or none."""
+
+    def __init__(self, count: int) -> None:
+        random = np.random.default_rng(0)
+        self.images = synthetic_radiographs(min(count, 256), 224)
+        self.labels = torch.from_numpy(random.random((count, len(DISEASES))) < 0.12).float()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {
+            "image": self.images[index % len(self.images)][None],
+            "labels": self.labels[index],
+            "normal": ~self.labels[index].any(),
+            "boxes": torch.full((len(DISEASES), 4), torch.nan),
+            "index": torch.tensor(index),
+        }
+
+
+def measure(batch: int, steps: int) -> list[dict[str, float]]:
+    """Seconds of the parts of each step after the first ones."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.manual_seed(0)
+    gpu = torch.cuda.is_available()
+    model = Timed(weights=None, warmup_epochs=0)
+    trainer = lightning.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=1,
+        precision="16-mixed" if gpu else "32-true",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = DataLoader(Images(batch * (WARMUP + steps)), batch, num_workers=2, pin_memory=gpu)
+    trainer.fit(model, loader)
+    return model.steps[WARMUP:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=60 if torch.cuda.is_available() else 10)
+    arguments = parser.parse_args()
+    steps = measure(arguments.batch, arguments.steps)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    seconds = {part: np.array([step.get(part, 0.0) for step in steps]) for part in PARTS}
+    # data waits beside the device's work: not a part of the step's time there
+    whole = sum(values for part, values in seconds.items() if part != "data")
+    print(f"{device}, PyTorch {torch.__version__}, batch {arguments.batch}, {len(steps)} steps")
+    for part, values in seconds.items():
+        low, median, high = np.percentile(values, (25, 50, 75)) * 1000
+        print(f"  {part:<12} {median:9.2f} ms ({low:.2f} to {high:.2f})")
+    share = float(np.median((seconds["gradcam"] + seconds["radiomics"]) / whole))
+    print(f"  boxes and radiomics: {100 * share:.1f} % of the step")
+    if arguments.out:
+        result = {
+            "device": device,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "batch": arguments.batch,
+            "seconds": {part: values.tolist() for part, values in seconds.items()},
+            "share": share,
+        }
+        arguments.out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""``kacl-gpu fit``: settings from files and flags, checkpoints that are always whole, runs that can be resumed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from kacl_gpu.images import InputError
+
+from .datamodule import ChestXrays
+from .encoders import normalise
+from .figures import panels
+from .gradcam import head_cam, heatmaps
+from .model import KACL
+
+DESCRIPTION = """\
+Train KACL on a data set in the layout of NIH ChestX-ray14, as it was downloaded or as `kacl-gpu prepare` made it. OUT
+receives the settings (config.yaml), checkpoints/last.ckpt and checkpoints/best.ckpt, a row of figures for each epoch
+(metrics.csv), TensorBoard's files, and pictures of heatmaps and boxes (panels/). All settings of Lightning's Trainer
+are there as --trainer.NAME. Several processes: torchrun --nproc-per-node=N -m kacl_gpu.cli fit ...
+"""
+
+FREE = ("root", "workers", "split_file")  # settings of the data that a resumed run may have of its own
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and moves it there when all of it is on the disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        partial = Path(f"{path}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+class Best(ModelCheckpoint):
+    """Keeps the checkpoint with the best AUC; where no disease of the validation has both kinds, there is none."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class EpochTable(Callback):
+    """metrics.csv: a row for each epoch that is over, also over interruptions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        names = sorted(name for name in metrics if "/" in name and not name.startswith("step/"))
+        table = pd.DataFrame([{"epoch": trainer.current_epoch} | {name: float(metrics[name]) for name in names}])
+        if self.path.exists():
+            earlier = pd.read_csv(self.path)
+            table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
+        partial = self.path.with_suffix(".partial")
+        table.to_csv(partial, index=False)
+        os.replace(partial, self.path)
+
+
+class Panels(Callback):
+    """Heatmaps with boxes of a few images, every few epochs: to TensorBoard and to a folder.
+
+    Args:
+        folder: for the pictures.
+        every: epochs from one to the next; 0: never.
+        images: half of them annotated ones of the training, half of the validation, as far as there are.
+    """
+
+    def __init__(self, folder: Path, every: int, images: int = 8) -> None:
+        self.folder, self.every, self.images = folder, every, images
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero or self.every == 0 or (trainer.current_epoch + 1) % self.every:
+            return
+        assert isinstance(pl_module, KACL)
+        data: Any = trainer
+        samples = self.samples(data.datamodule)
+        if not samples:
+            return
+        epoch = trainer.current_epoch + 1
+        figure = draw(pl_module, samples, f"after epoch {epoch}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.folder / f"epoch_{epoch:03d}.png", dpi=100)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("panels", figure, epoch, close=False)
+        plt.close(figure)
+
+    def samples(self, data: ChestXrays) -> list[dict[str, Tensor]]:
+        """The images to draw: the first of each kind, the same each time."""
+        annotated = data.train.table.index[data.train.table["annotated"]][: self.images // 2]
+        ill = data.validation.table.index[data.validation.table[list(data.diseases)].any(axis=1)]
+        return [data.train[row] for row in annotated] + [
+            data.validation[row] for row in ill[: self.images - len(annotated)]
+        ]
+
+
+@torch.no_grad()
+def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figure:
+    """A picture of heatmaps and boxes of samples: of an annotated disease, else of the first that an image has."""
+    images = torch.stack([sample["image"] for sample in samples]).to(model.device)
+    labels = torch.stack([sample["labels"] for sample in samples])
+    true = torch.stack([sample["boxes"] for sample in samples])
+    annotated = ~true.isnan().any(2)
+    disease = torch.where(annotated.any(1), annotated.int().argmax(1), labels.argmax(1))
+    size = images.shape[-2], images.shape[-1]
+    training, _ = model.training, model.eval()
+    activations, pooled = model.encoder(normalise(images))
+    maps = heatmaps(head_cam(activations, model.classifier.weight, disease.to(model.device)), size)
+    boxes = model.locate(activations, disease.to(model.device), size)
+    probability = model.classifier(pooled).sigmoid().cpu()
+    model.train(training)
+    rows = torch.arange(len(samples))
+    titles = [f"{model.diseases[d]}\n{p:.2f}" for d, p in zip(disease.tolist(), probability[rows, disease].tolist())]
+    return panels(images, maps, true[rows, disease], boxes, titles, title)
+
+
+class Command(LightningCLI):
+    """Lightning's command line with an output folder, resumption, and our checkpoints and tables."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", default="runs/kacl", help="folder to write")
+        parser.add_argument(
+            "--resume", action="store_true", help="go on from OUT/checkpoints/last.ckpt, if it is there"
+        )
+        parser.add_argument("--panels_every", type=int, default=5, help="epochs between pictures of heatmaps; 0: none")
+        parser.link_arguments("data.diseases", "model.diseases")
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """The Trainer that the settings describe, and what every run has."""
+        config, out = self.config_init, Path(self.config_init.out)
+        folder = out / "checkpoints"
+        whole: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+        ours: dict[str, Any] = {
+            "callbacks": [
+                ModelCheckpoint(filename="last", **whole),
+                Best(filename="best", monitor="val/auc", mode="max", **whole),
+                LearningRateMonitor("epoch"),
+                EpochTable(out / "metrics.csv"),
+                Panels(out / "panels", config.panels_every),
+                *(config.trainer.callbacks or []),
+            ],
+            "logger": TensorBoardLogger(out, name="", version=""),  # OUT itself is the log_dir
+            "plugins": [WholeFiles(), *(config.trainer.plugins or [])],
+            "default_root_dir": out,
+        }
+        processes = int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
+        if processes > 1:
+            on_each = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+            # In the warm-up the radiomic branch has no gradients.
+            ours |= {
+                "devices": on_each,
+                "num_nodes": processes // on_each,
+                "strategy": "ddp_find_unused_parameters_true",
+            }
+        return super().instantiate_trainer(**ours, **kwargs)
+
+
+def command(argv: Sequence[str]) -> Command:
+    """Read the settings and make the model, the data and the trainer."""
+    # Lightning warns of arguments that are not the process's own: these are, less the name of the subcommand
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    return Command(
+        KACL,
+        ChestXrays,
+        args=list(argv),
+        run=False,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        trainer_defaults={"max_epochs": 30, "num_sanity_val_steps": 0, "log_every_n_steps": 10},
+        parser_kwargs={"prog": "kacl-gpu fit", "description": DESCRIPTION},
+    )
+
+
+def fit(argv: Sequence[str]) -> Command:
+    """Train.
+
+    Args:
+        argv: the command's arguments: ``--config FILE``, ``--out FOLDER``, ``--resume``, and all settings by name.
+
+    Returns:
+        What was trained, with which, and on what.
+
+    Raises:
+        InputError: the settings or the folders cannot be used, or OUT holds a run that would be lost or is another.
+        SystemExit: of the argument parser, with its words on stderr.
+    """
+    made = command(argv)
+    config, out = made.config, Path(made.config.out)
+    last = out / "checkpoints" / "last.ckpt"
+    if last.exists() and not config.resume:
+        raise InputError(f"{out} holds a run already: go on with --resume, or choose another --out")
+    if last.exists():
+        _same_run(last, made)
+    made.trainer.fit(made.model, made.datamodule, ckpt_path=last if last.exists() else None)
+    return made
+
+
+def _same_run(last: Path, made: Command) -> None:
+    """Raise where a checkpoint comes from other settings of model or data."""
+    try:
+        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a broken file raises is not documented
+        raise InputError(f"cannot be read: {last}: {error}") from error
+    differ = []
+    for key, now in (
+        ("hyper_parameters", made.model.hparams),
+        ("datamodule_hyper_parameters", made.datamodule.hparams),
+    ):
+        before = checkpoint.get(key, {})
+        names = sorted((before.keys() | now.keys()) - {"_instantiator", *(FREE if key.startswith("data") else ())})
+        differ += [
+            f"{name}: {before.get(name)!r}, now {now.get(name)!r}"
+            for name in names
+            if before.get(name) != now.get(name)
+        ]
+    if differ:
+        raise InputError(f"{last} was trained with other settings: {'; '.join(differ)}")

@@ -1,0 +1,317 @@
+"""``kacl-gpu fit`` on phantoms: the step, what is written, runs that are killed, repeated, shared out, or refused."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+pytest.importorskip("lightning")
+
+import lightning
+
+import kacl_gpu.demo
+from kacl_gpu.cli import main
+from kacl_gpu.images import InputError
+from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit
+from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
+from kacl_gpu.kacl.phantom import make_phantoms
+
+ROOT = Path(__file__).parents[1]
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    make_phantoms(folder, images=160, size=64, seed=3, boxed=0.4, workers=1)
+    return folder
+
+
+def arguments(phantoms: Path, out: Path, **options: object) -> list[str]:
+    """Two epochs of small images: one of the warm-up, one with the contrastive loss."""
+    given = {
+        "data.root": phantoms, "data.size": 64, "data.batch_size": 16, "data.workers": 0,
+        "model.weights": "null", "model.warmup_epochs": 1, "trainer.max_epochs": 2, "panels_every": 0, "out": out,
+    }  # fmt: skip
+    given |= {name.replace("__", "."): value for name, value in options.items()}
+    return [*(f"--{name}={value}" for name, value in given.items()), *QUIET]
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return fit(arguments(phantoms, tmp_path_factory.mktemp("run") / "out", trainer__max_epochs=3, panels_every=2))
+
+
+def out_of(run: Command) -> Path:
+    return Path(run.config.out)
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+# --- what a run leaves
+
+
+def test_the_figures_of_each_epoch(run: Command) -> None:
+    rows = rows_of(out_of(run))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    always = {"train/loss", "train/classification", "val/loss", "val/auc", "seconds/data", "seconds/forward", "lr-Adam"}
+    contrastive = {"train/contrastive", "train/anchors", "train/fallback", "train/whole", "seconds/radiomics"}
+    assert all(row[name] for row in rows for name in always - {"lr-Adam"}), rows[0]
+    assert not any(rows[0][name] for name in contrastive) and all(rows[2][name] for name in contrastive)
+    assert rows[0]["val/box_drift"] == "" and 0 <= float(rows[2]["val/box_drift"]) <= 1
+    assert {f"seconds/{part}" for part in PARTS} <= rows[2].keys()
+    weight = run.model.settings.contrastive_weight
+    for row in rows[1:]:
+        sum_ = weight * float(row["train/contrastive"]) + (1 - weight) * float(row["train/classification"])
+        assert float(row["train/loss"]) == pytest.approx(sum_, rel=1e-4)
+    assert float(rows[0]["train/loss"]) == pytest.approx(float(rows[0]["train/classification"]))
+
+
+def test_files_of_a_run(run: Command) -> None:
+    out = out_of(run)
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert [path.name for path in (out / "panels").iterdir()] == ["epoch_002.png"]
+    assert list(out.glob("events.*"))
+    again = command(["--config", str(out / "config.yaml")])
+    for part in ("model", "data", "trainer"):
+        read, given = (json.dumps(made.config[part].as_dict(), default=str) for made in (again, run))
+        assert json.loads(read) == json.loads(given)
+
+
+def test_checkpoints_carry_their_settings_and_load_without_code(run: Command) -> None:
+    last = out_of(run) / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["hyper_parameters"]["warmup_epochs"] == 1
+    assert checkpoint["datamodule_hyper_parameters"]["batch_size"] == 16
+    model = KACL.load_from_checkpoint(last, map_location="cpu", weights_only=True).eval()
+    images = torch.stack([run.datamodule.test[row]["image"] for row in range(4)])
+    with torch.no_grad():
+        assert torch.equal(model(images), run.model.cpu().eval()(images))
+
+
+def test_measures_of_the_test_images(run: Command) -> None:
+    """The AUC against scikit-learn, image by image; boxes against a loop."""
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (logged,) = trainer.test(run.model, run.datamodule, verbose=False)
+    test, found = run.datamodule.test, run.model.predictions
+    assert found["index"].tolist() == list(range(len(test)))
+    with torch.no_grad():
+        single = torch.cat([run.model.eval()(test[row]["image"][None]) for row in range(len(test))])
+    torch.testing.assert_close(found["logits"], single, rtol=1e-4, atol=1e-4)
+    aucs = []
+    for d, name in enumerate(run.model.diseases):
+        truth = test.table[name].to_numpy()
+        assert (f"test/auc_{name}" in logged) == (0 < truth.sum() < len(truth))
+        if 0 < truth.sum() < len(truth):
+            aucs.append(roc_auc_score(truth, found["logits"][:, d].numpy()))
+            assert logged[f"test/auc_{name}"] == pytest.approx(aucs[-1], abs=1e-6)
+    assert logged["test/auc"] == pytest.approx(sum(aucs) / len(aucs), abs=1e-6)
+    overlaps = []
+    for row in range(len(test)):
+        for d, true in enumerate(test[row]["boxes"].tolist()):
+            if not math.isnan(true[0]):
+                box = found["boxes"][row, d].tolist()
+                width = min(true[2], box[2]) - max(true[0], box[0])
+                height = min(true[3], box[3]) - max(true[1], box[1])
+                common = max(width, 0) * max(height, 0)
+                areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (true, box)]
+                overlaps.append(common / (sum(areas) - common))
+    assert len(overlaps) > 5
+    for t in IOU_THRESHOLDS:
+        share = sum(overlap > t for overlap in overlaps) / len(overlaps)
+        assert logged[f"test/localisation_{t}"] == pytest.approx(share, abs=1e-6)
+
+
+# --- the same again
+
+
+def test_the_same_command_gives_the_same_weights(run: Command, phantoms: Path, tmp_path: Path) -> None:
+    fit(arguments(phantoms, tmp_path / "out", trainer__max_epochs=3, panels_every=2))
+    for (name, a), b in zip(weights(out_of(run)).items(), weights(tmp_path / "out").values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_killed_run_goes_on(run: Command, phantoms: Path, tmp_path: Path) -> None:
+    """Killed in its second or third epoch; what goes on ends where the run that nothing happened to does."""
+    out = tmp_path / "out"
+    given = arguments(phantoms, out, trainer__max_epochs=3, panels_every=2)
+    last = out / "checkpoints" / "last.ckpt"
+    with subprocess.Popen([sys.executable, "-m", "kacl_gpu.cli", "fit", *given], cwd=ROOT) as process:
+        deadline = time.monotonic() + 300
+        while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert torch.load(last, weights_only=True)["epoch"] < 2
+    with pytest.raises(InputError, match="--resume"):
+        fit(given)
+    fit([*given, "--resume"])
+    for (name, a), b in zip(weights(out_of(run)).items(), weights(out).values(), strict=True):
+        assert torch.equal(a, b), name
+    for ours, theirs in zip(rows_of(out), rows_of(out_of(run)), strict=True):
+        assert ours["train/loss"] == theirs["train/loss"] and ours["val/auc"] == theirs["val/auc"]
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    WholeFiles().save_checkpoint({"a": 1}, path)
+
+    def half(checkpoint: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        WholeFiles().save_checkpoint({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+
+
+def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
+    """In float64, where what is left of another order of sums stays small."""
+    options = {"trainer__precision": "64-true", "model__hidden": 32, "model__projection": 16}
+    fit(arguments(phantoms, tmp_path / "one", **options))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    half = arguments(phantoms, tmp_path / "two", **options, data__batch_size=8)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, "kacl_gpu.cli", "fit", *half], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    for (name, a), b in zip(weights(tmp_path / "one").items(), weights(tmp_path / "two").values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+    for one, two in zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True):
+        for name in ("train/loss", "train/contrastive", "val/loss", "val/auc"):
+            assert one[name] == two[name] == "" or float(one[name]) == pytest.approx(float(two[name]), rel=1e-5)
+
+
+# --- settings
+
+
+def test_variants() -> None:
+    """The configurations that are shipped can be read, one after the other, and say what they are named for."""
+    wanted = {
+        "base": ("cross_entropy", False, "resnet18"),
+        "focal": ("focal", False, "resnet18"),
+        "byop": ("cross_entropy", True, "resnet18"),
+        "full": ("focal", True, "resnet18"),
+        "chexnet": ("cross_entropy", False, "densenet121"),
+    }
+    assert {path.stem for path in (ROOT / "configs" / "variants").iterdir()} == set(wanted)
+    for config in (ROOT / "configs").glob("*.yaml"):
+        for name, expected in wanted.items():
+            variant = ROOT / "configs" / "variants" / f"{name}.yaml"
+            words = ["--config", config, "--config", variant, "--data.root=x", "--model.weights=null", *QUIET]
+            made = command([str(word) for word in words])
+            model = made.config.model
+            assert (model.loss, model.byop, model.encoder) == expected
+            assert hasattr(made.model, "byop") == model.byop
+
+
+@pytest.mark.parametrize(
+    "schedule, at",
+    [
+        ("literal", {0: 1e-4, 4: 5e-4, 5: 6e-5, 9: 1e-4, 10: 1e-5, 15: 1e-6, 29: 1e-8}),
+        ("decay_after_warmup", {0: 1e-4, 4: 5e-4, 9: 1e-3, 10: 1e-3, 14: 1e-3, 15: 1e-4, 29: 1e-6}),
+    ],
+)
+def test_schedules(schedule: str, at: dict[int, float]) -> None:
+    model = KACL(weights=None, byop=False, schedule=schedule)
+    assert {epoch: 0.001 * model.rate(epoch) for epoch in at} == pytest.approx(at)
+    made = model.configure_optimizers()
+    assert isinstance(made, dict) and made["optimizer"].param_groups[0]["lr"] == pytest.approx(at[0])
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"data__root": "/nowhere"}, "no such folder: /nowhere"),
+        ({"model__contrastive_weight": 1}, "contrastive_weight"),
+        ({"model__temperature": 0}, "temperature"),
+        ({"model__warmup_epochs": -1}, "warmup_epochs"),
+        ({"data__batch_size": 4000}, "do not fill a batch"),
+        ({"model__weights": "/nowhere.pt"}, "no such file of weights: /nowhere.pt"),
+    ],
+)
+def test_settings_that_cannot_be(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], words: str
+) -> None:
+    assert main(["fit", *arguments(phantoms, tmp_path / "out", **options)]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_wrong_use_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--no.such.setting=1"]) == 2
+    assert main(["fit", "--data.root=x", "--model.encoder=vgg"]) == 2
+    assert "encoder" in capsys.readouterr().err
+    assert main(["fit", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("temperature", "alpha", "gamma", "contrastive_weight", "warmup_epochs", "schedule", "threshold"):
+        assert f"--model.{name}" in shown
+
+
+def test_another_run_is_not_resumed(run: Command, phantoms: Path) -> None:
+    given = arguments(phantoms, out_of(run), model__gamma=1.5, trainer__max_epochs=4)
+    with pytest.raises(InputError, match=r"gamma: 2\.0, now 1\.5"):
+        fit([*given, "--resume"])
+
+
+# --- the demo
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(kacl_gpu.demo, "IMAGES", 100)
+    small = {"data.size": "64", "data.batch_size": "16", "model.warmup_epochs": "1", "trainer.max_epochs": "2"}
+    monkeypatch.setattr(kacl_gpu.demo, "SETTINGS", kacl_gpu.demo.SETTINGS | small)
+    out = tmp_path / "demo"
+    for _ in range(2):  # it replaces what an earlier one left
+        assert main(["demo", "--out", str(out), "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("Effusion", "mean", "accuracy of localisation", str(out / "demo.png")))
+    with Image.open(out / "demo.png") as picture:
+        drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for colour in ((255, 212, 0), (229, 38, 43)):
+        assert (drawn == colour).all(1).sum() > 300
+    (out / "mine.txt").touch()
+    assert main(["demo", "--out", str(out), "--device", "cpu"]) == 2
+    assert "mine.txt" in capsys.readouterr().err and (out / "run" / "metrics.csv").exists()
+
+
+# --- pieces
+
+
+def test_iou() -> None:
+    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 4, 4]])
+    b = torch.tensor([[1.0, 1, 3, 3], [2, 2, 3, 3], [0, 0, 4, 4]])
+    assert iou(a, b).tolist() == pytest.approx([1 / 7, 0, 1])
+
+
+def test_the_clock_adds_up() -> None:
+    clock = StepClock(torch.device("cpu"))
+    for _ in range(2):
+        with clock.part("slow"):
+            time.sleep(0.02)
+        clock.begin("quick")
+        clock.end("quick")
+    clock.end("never begun")
+    seconds = clock.read()
+    assert seconds.keys() == {"slow", "quick"} and 0.02 <= seconds["slow"] < 1 and seconds["quick"] < 0.02
+    assert clock.read() == {}
