@@ -1,17 +1,23 @@
 """What each kernel must do, the floor that follows, and the time predicted: ``python -m benchmarks.model``.
 
-Writes the table of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features. Counts of
-instructions are read off the binaries for sm_90; the fractions of atomics that remain after merging were measured on
-the CPU, on NIH chest X-rays with their official boxes and whole, and on drawn images for the boxes in 224 x 224.
+Writes the tables of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features; and the
+kernels that only other calls reach. Counts of instructions are read off the binaries for sm_90, of which each loop is
+counted as often as it goes round (roughly, where loops of a region lie within each other); the fractions of atomics
+that remain after merging, the numbers of zones and the longest runs were measured on the CPU, on NIH chest X-rays with
+their official boxes and whole, and on drawn images for the boxes in 224 x 224.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 DOCS = Path(__file__).parents[1] / "docs" / "kernels.md"
 BEGIN, END = "<!-- written by python -m benchmarks.model -->", "<!-- end of the model -->"
+REGIONS, LEVELS = 64, 32
+MATRIX = LEVELS * LEVELS  # cells of the GLCM of a direction, of which there are four
 
 
 class Device(NamedTuple):
@@ -32,22 +38,53 @@ IDLE = 0.5e-6  # s, of a program that finds nothing to do; a guess
 
 
 class Load(NamedTuple):
-    """A workload: pixels in regions and in the blocks they lie in, side of a region, atomics left after merging."""
+    """A workload of 64 regions: what is in them, in the mean."""
 
     name: str
-    pixels: float
-    block_pixels: float
-    side: int
-    pairs: float  # of the four pairs of a pixel, each
+    pixels: float  # of all regions
+    image: int  # side of the images, and of the blocks that the regions lie in
+    side: int  # of a region
+    pairs: float  # atomics left after merging: of the four pairs of a pixel, each
     dependences: float
     runs: float  # ends of runs a pixel, as many as changes of level down a column
+    zones: int  # rows of the table of zones
+    large: int  # zones of 64 pixels and more
+    longest: int  # run
+
+    @property
+    def block_pixels(self) -> float:
+        return float(REGIONS * self.image**2)
+
+    @property
+    def most_zones(self) -> int:
+        """Rows that the table of zones has room for."""
+        return math.isqrt(2 * self.image**2 * LEVELS)
 
 
 LOADS = (
-    Load("64 Grad-CAM boxes in 224 x 224", 64 * 11_358, 64 * 224**2, 110, 0.85, 0.88, 0.63),
-    Load("64 official boxes in 1024 x 1024", 64 * 103_837, 64 * 1024**2, 322, 0.62, 0.79, 0.41),
-    Load("64 whole images of 1024 x 1024", 64 * 1024**2, 64 * 1024**2, 1024, 0.31, 0.50, 0.18),
+    Load("64 Grad-CAM boxes in 224 x 224", 64 * 11_358, 224, 110, 0.85, 0.88, 0.63, 430, 19, 11),
+    Load("64 official boxes in 1024 x 1024", 64 * 103_837, 1024, 322, 0.62, 0.79, 0.41, 760, 190, 49),
+    Load("64 whole images of 1024 x 1024", 64 * 1024**2, 1024, 1024, 0.31, 0.50, 0.18, 1790, 870, 585),
 )
+
+
+def fill_bytes(load: Load) -> float:
+    """Zeros of a region in the default call, the largest first; and its place."""
+    zones = 12 * load.most_zones + 4 * (LEVELS + load.most_zones) + 4 * (64 * LEVELS + 1)
+    others = 4 * 256 + 4 * LEVELS + 64 + 16 + 8  # counts of values, histogram, measures, lines, place
+    return 4 * 4 * LEVELS * load.image + zones + 4 * 4 * MATRIX + (4 + 8) * 9 * LEVELS + others
+
+
+def cell_instructions(matrices: int, sizes: float, longest: float) -> float:
+    """Of ``sum_cells``: once over all sizes by level, once over those up to the longest, 128 at a time."""
+    blocks, used = math.ceil(sizes / 128), math.ceil(longest / 128)
+    return matrices * 128 * (800 + 8 * (287 + 55 * blocks) + used * (107 + 8 * 559))
+
+
+def line_pairs(load: Load) -> float:
+    """Of ``compare_lines``: blocks of 32 half lines against those that follow."""
+    blocks = math.ceil((2 * load.side + 1) / 32)
+    return blocks * (blocks + 1) / 2
 
 
 class Work(NamedTuple):
@@ -61,98 +98,253 @@ class Work(NamedTuple):
     chain: float = 0  # cycles that follow one another in one program
     step: float = 0  # the same, a pixel of a region's side
     launches: int = 1
+    region_bytes: Callable[[Load], float] = lambda load: 0.0  # and what there is to do for each region, or image
+    region_instructions: Callable[[Load], float] = lambda load: 0.0
+    of_images: bool = False  # every pixel of the images, not only those of the regions
+
+    def pixels(self, load: Load) -> float:
+        return load.block_pixels if self.of_images else load.pixels
 
     def atomics(self, load: Load) -> float:
         """A pixel."""
+        name = self.name.split()[0]
         return {
             "measure": 7 / 1024,
             "count_levels": 30 / 1024,
             "count_values": 100 / 1024,
             "count_nearest": 4 * load.pairs + load.dependences + load.runs,
+            "count_neighbourhood": 12 * load.pairs + load.dependences + load.runs,
             "count_runs": 4 * load.runs,
             "join_nearest": 0.5 * load.runs,
+            "join_zones": 0.5 * load.runs,
             "count_zones": load.runs,
             "list_zones": 0.3 * load.runs,
-        }.get(self.name, 0.0)
+            "count_digits": 2.0,  # all keys, then those that begin like a percentile
+            "trace": 10 / 1024,
+        }.get(name, 0.0)
+
+    def moved(self, load: Load) -> float:
+        """Bytes."""
+        return self.bytes * self.pixels(load) + REGIONS * self.region_bytes(load)
+
+    def executed(self, load: Load) -> float:
+        """Instructions of a warp."""
+        return (self.instructions * self.pixels(load) + REGIONS * self.region_instructions(load)) / 32
 
     def floor(self, load: Load, device: Device) -> float:
         """Seconds to move the bytes."""
-        return self.bytes * load.pixels / device.bandwidth
+        return self.moved(load) / device.bandwidth
 
     def predicted(self, load: Load, device: Device) -> float:
-        """Seconds: launches, programs that find nothing, the slowest of bytes, instructions and atomics, the chain."""
+        """Seconds: launches, programs that find nothing, the slowest of bytes, instructions and atomics, the chain.
+
+        Where each region has a program, the chain is that program, beside which the others run.
+        """
         busy = max(
             self.floor(load, device),
-            self.instructions * load.pixels / 32 / device.instructions,
-            self.atomics(load) * load.pixels / device.atomics,
+            self.executed(load) / device.instructions,
+            self.atomics(load) * self.pixels(load) / device.atomics,
         )
-        idle = self.tiles * (load.block_pixels - load.pixels) / 1024 * IDLE / device.resident
-        return self.launches * device.launch + idle + busy + (self.chain + self.step * load.side) / device.clock
+        idle = self.tiles * (load.block_pixels - self.pixels(load)) / 1024 * IDLE / device.resident
+        chain = (self.chain + self.step * load.side) / device.clock
+        work = busy + chain if self.instructions else max(busy, chain)
+        return self.launches * device.launch + idle + work
 
 
 # Chains: what is read off the loops of the binaries, some 600 cycles a dependent read of memory, 250 a reduction
 WORK = (
-    Work("fills", "zeros for what is counted, places of the regions", launches=12),
-    Work("clip_boxes", "boxes to whole pixels", chain=1_500),
+    Work("fills", "zeros for what is counted, places of the regions", launches=12, region_bytes=fill_bytes),
+    Work(
+        "clip_boxes", "boxes to whole pixels", chain=1_500,
+        region_bytes=lambda _: 16 + 84, region_instructions=lambda _: 194,
+    ),
     Work("measure", "least, largest, extent, number", 1, 101, 1, 3_000),
-    Work("set_edges", "bins of a region", chain=6_000),
+    Work(
+        "set_edges", "bins of a region", chain=6_000,
+        region_bytes=lambda _: 60 + 52, region_instructions=lambda _: 128 * 512,
+    ),
     Work("write_levels", "compare with edges, write levels", 2, 169, 1, 4_000),
     Work("count_levels", "histogram of levels", 1, 26, 1, 2_500),
     Work("count_values", "histogram of intensities", 2, 110, 1, 3_000),
-    Work("of_counts", "moments and percentiles of 256 values", chain=10_000),
-    Work("measure_boxes", "shape of boxes", chain=1_500),
+    Work(
+        "of_counts", "moments and percentiles of 256 values", chain=10_000,
+        region_bytes=lambda _: 4 * 256 + 4 * LEVELS + 8 * 17, region_instructions=lambda _: 128 * 2_060,
+    ),
+    Work(
+        "measure_boxes", "shape of boxes", chain=1_500,
+        region_bytes=lambda _: 24 + 16 + 72, region_instructions=lambda _: 321,
+    ),
     Work("count_nearest", "four pairs, eight neighbours a pixel", 1, 200, 1, 11_000),
-    Work("sum_pairs", "marginals and sums of four matrices of 32 x 32", chain=25_000),
-    Work("correlate", "31 reflections, 11 rounds of 32 minors for 32 shifts", chain=68_000),
+    Work(
+        "sum_pairs", "marginals and sums of four matrices of 32 x 32", chain=25_000,
+        region_bytes=lambda _: 4 * ((4 + 8) * MATRIX + 8 * 5 * LEVELS + 8 * 29),
+        region_instructions=lambda _: 4 * 128 * 9_000,
+    ),
+    Work(
+        "correlate", "31 reflections, 11 rounds of 32 minors for 32 shifts", chain=68_000,
+        region_bytes=lambda _: 4 * (8 * MATRIX + 2 * 8 * (LEVELS + 1) + 8),
+        region_instructions=lambda _: 4 * 32 * 35_000,
+    ),
     Work("find_lines", "two pixels on a line, once", 1, 70, 1, 2_500),
     Work("count_runs", "each pixel once in each of four directions", 1, 4 * 31, 4, 3_000, 125),
-    Work("sum_cells", "sums of four matrices of levels and runs", chain=15_000, step=42),
+    Work(
+        "sum_cells", "sums of four matrices of levels and runs", chain=15_000, step=42,
+        region_bytes=lambda load: 4 * (4 * LEVELS * load.image + 8 * 15),
+        region_instructions=lambda load: cell_instructions(4, load.image, load.longest),
+    ),
     Work("begin_zones", "runs along rows, within tiles", 10, 72, 1, 3_000),
     Work("join_nearest", "at most two unions a pixel", 5, 250, 1, 8_000),
     Work("count_zones", "root and size", 13, 150, 1, 5_000),
     Work("list_zones", "roots to tables", 9, 67, 1, 3_500),
-    Work("sort_zones", "zones of 64 pixels and more", tiles=1, chain=2_500),
-    Work("write_zones", "table of zones of a region", chain=8_000),
-    Work("sum_zones", "sums of up to sqrt(2 N Ng) zones", chain=3_000, step=60),
-    Work("pair_sums", "32 x 32 pairs of levels", chain=10_000),
-    Work("add_blocks", "NGTDM of a region", chain=4_000),
-    Work("sum_cells (GLDM)", "sums of a matrix of levels and dependences", chain=15_000),
-    Work("evaluate", "102 formulas", chain=8_000),
-)
+    Work(
+        "sort_zones", "zones of 64 pixels and more, each among all", tiles=1, chain=2_500,
+        region_bytes=lambda load: 16 * load.large + 4,
+        region_instructions=lambda load: 32 * (load.large / 16) * (180 + 326 * load.large / 64),
+    ),
+    Work(
+        "write_zones", "table of zones of a region", chain=8_000,
+        region_bytes=lambda load: 4 * 64 * LEVELS + 8 * load.large + 12 * load.zones,
+        region_instructions=lambda load: 128 * (1_532 + 463 * (load.large // 1024)),
+    ),
+    Work(
+        "sum_zones", "sums of up to sqrt(2 N Ng) zones", chain=3_000, step=60,
+        region_bytes=lambda load: 12 * load.zones + 4 * (LEVELS + load.zones) + 8 * 15,
+        region_instructions=lambda load: 128 * (900 + (157 + 423) * math.ceil(load.zones / 256)),
+    ),
+    Work(
+        "pair_sums", "32 x 32 pairs of levels", chain=10_000,
+        region_bytes=lambda _: 4 * LEVELS + 8 * 9 * LEVELS + 64, region_instructions=lambda _: 128 * 5_500,
+    ),
+    Work(
+        "add_blocks", "NGTDM of a region", chain=4_000,
+        region_bytes=lambda _: 64 + 4 * LEVELS + 64, region_instructions=lambda _: 32 * 431,
+    ),
+    Work(
+        "sum_cells (GLDM)", "sums of a matrix of levels and dependences", chain=15_000,
+        region_bytes=lambda _: 4 * 9 * LEVELS + 8 * 15, region_instructions=lambda _: cell_instructions(1, 9, 9),
+    ),
+    Work(
+        "evaluate", "102 formulas", chain=8_000,
+        region_bytes=lambda _: 8 * 240 + 20 + 4 * 102, region_instructions=lambda _: 8_300,
+    ),
+)  # fmt: skip
+
+FLOATS, MASKS, NORMALISED = "float32 images", "masks", "`normalize`"
+IN_SIGMA, WEIGHTED, ASYMMETRIC = "`resegment_mode` sigma", "`weighting_norm`", "not `symmetrical_glcm`"
+FAR, VOLUMES = "two `distances`", "volumes, 13 directions"
+# when, and what; bytes of sums by tile: 8 for each 1024 pixels of a block
+ELSEWHERE = (
+    (NORMALISED, Work("image_sums", "sums of whole images", 1, 78, 1, 3_000, of_images=True)),
+    (NORMALISED, Work(
+        "end_moments", "mean and deviation of an image", chain=9_000,
+        region_bytes=lambda load: 4 * 8 * load.image**2 / 1024 + 16,
+        region_instructions=lambda load: 128 * (600 + 155 * load.image**2 / 1024 / 128),
+    )),
+    (IN_SIGMA, Work(
+        "set_thresholds", "mean, then deviation of a region", chain=16_000, launches=2,
+        region_bytes=lambda load: 2 * (64 + 8 * load.pixels / REGIONS / 1024 + 32),
+        region_instructions=lambda load: 128 * (700 + 2 * 37 * load.pixels / REGIONS / 1024 / 128),
+    )),
+    (FLOATS, Work("count_digits", "five times 8 bits of each intensity", 5 * 5, 5 * 92, 5, 5 * 3_500, launches=5)),
+    (FLOATS, Work(
+        "pick_digits", "12 order statistics, five times", chain=5 * 12_000, launches=5,
+        region_bytes=lambda _: 5 * (2 * 4 * 12 * 256 + 2 * 24 * 16), region_instructions=lambda _: 5 * 128 * 6_900,
+    )),
+    (FLOATS, Work(
+        "begin_columns", "mean and percentiles of a region", chain=15_000,
+        region_bytes=lambda load: 2 * 8 * load.pixels / REGIONS / 1024 + 4 * LEVELS + 8 * 16 + 8 * 17,
+        region_instructions=lambda load: 128 * (1_600 + 2 * 31 * load.pixels / REGIONS / 1024 / 128),
+    )),
+    (FLOATS, Work("sum_deviations", "powers of deviations, then about the middle", 2 * 5, 191, 2, 8_000, launches=2)),
+    (FLOATS, Work(
+        "end_columns", "central moments of a region", chain=20_000, step=30, launches=2,
+        region_bytes=lambda load: 9 * 8 * load.pixels / REGIONS / 1024 + 8 * 8,
+        region_instructions=lambda load: 128 * (1_400 + 9 * 31 * load.pixels / REGIONS / 1024 / 128),
+    )),
+    (MASKS, Work("trace", "squares of four pixels, sums of coordinates", 1, 745, 1, 6_000)),
+    (MASKS, Work(
+        "compare_lines", "vertices of all pairs of half lines", chain=5_000, step=190,
+        region_bytes=lambda load: 8 * (2 * load.side + 1) + 8 * 16,
+        region_instructions=lambda load: 128 * (600 + 525 * line_pairs(load)),
+    )),
+    (MASKS, Work(
+        "end_shape", "shape of a region", chain=3_000,
+        region_bytes=lambda _: 80 + 8 * 16 + 24 + 16 + 72, region_instructions=lambda _: 32 * 386,
+    )),
+    (WEIGHTED, Work(
+        "set_weights", "which directions have pairs", chain=12_000,
+        region_bytes=lambda _: 4 * (4 * MATRIX + 8 + 8), region_instructions=lambda _: 128 * (382 + 3 * (258 + 3 * 68)),
+    )),
+    (WEIGHTED, Work(
+        "combine", "weighted sum of four matrices", chain=5_000,
+        region_bytes=lambda _: (4 * 4 + 8) * MATRIX, region_instructions=lambda _: 4 * 128 * (398 + 3 * 81),
+    )),
+    (ASYMMETRIC, Work(
+        "square_rows", "four matrices of 32 x 32, each times its transpose", chain=20_000,
+        region_bytes=lambda _: 4 * 2 * 8 * MATRIX,
+        region_instructions=lambda _: 4 * 4 * 128 * (90 + 8 * (130 + 4 * 71)),
+    )),
+    (FAR, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
+    (VOLUMES, Work("join_zones", "unions with up to 13 neighbours before a pixel", 5, 1_050, 1, 20_000)),
+)  # fmt: skip
+
+
+def figure(microseconds: float) -> str:
+    """With one digit after the point where that says more."""
+    return f"{microseconds:.0f}" if microseconds >= 9.95 else f"{microseconds:.1f}" if microseconds >= 0.05 else "0"
+
+
+def of_each(pixel: float, region: float) -> str:
+    """A pixel's, or to three digits a region's."""
+    return f"{pixel:g} a pixel" if pixel else f"{float(f'{region:.3g}'):,.0f} a region" if region else ""
+
+
+def row(work: Work, first: list[str]) -> str:
+    """A line of a table; times in microseconds."""
+    whole = LOADS[-1]
+    cells = [*first, f"`{work.name}`", work.what]
+    cells.append(of_each(work.bytes, work.region_bytes(whole)))
+    cells.append(of_each(work.instructions, work.region_instructions(whole)))
+    cells.append(f"{work.atomics(whole):.2f}" if work.atomics(whole) else "")
+    cells += [figure(1e6 * work.floor(whole, d)) for d in (V100, H200)]
+    cells += [f"{1e6 * work.predicted(load, H200):.0f}" for load in LOADS]
+    return "| " + " | ".join(cells) + " |"
 
 
 def table() -> list[str]:
     """The lines of the docs, predictions in microseconds."""
     whole = LOADS[-1]
-    head = ["kernel", "what must be done", "bytes a pixel", "instructions", "atomics"]
+    head = ["kernel", "what must be done", "bytes", "instructions", "atomics a pixel"]
     head += [f"floor {d.name}, whole images" for d in (V100, H200)]
     head += [f"predicted {H200.name}: {load.name}" for load in LOADS]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for work in WORK:
-        cells = [f"`{work.name}`", work.what]
-        cells += [f"{work.bytes:g}" if work.bytes else "", f"{work.instructions:g}" if work.instructions else ""]
-        cells.append(f"{work.atomics(whole):.2f}" if work.atomics(whole) else "")
-        cells += [f"{1e6 * work.floor(whole, d):.0f}" if work.bytes else "" for d in (V100, H200)]
-        cells += [f"{1e6 * work.predicted(load, H200):.0f}" for load in LOADS]
-        lines.append("| " + " | ".join(cells) + " |")
+    names, rule = "| " + " | ".join(head) + " |", "|---" * len(head) + "|"
+    lines = [names, rule, *(row(work, []) for work in WORK)]
     totals = [sum(work.predicted(load, device) for work in WORK) for device in (H200, V100) for load in LOADS]
     floors = [f"{1e6 * sum(w.floor(whole, d) for w in WORK):.0f}" for d in (V100, H200)]
-    launches = sum(work.launches for work in WORK)
+    launches, moved = sum(work.launches for work in WORK), sum(work.moved(whole) for work in WORK) / 1e6
     own = [f"**{1e6 * t:.0f}**" for t in totals[:3]]
-    lines.append(f"| **all, {launches} launches** | | | | | {' | '.join(floors)} | {' | '.join(own)} |")
+    lines.append(f"| **all, {launches} launches** | | {moved:,.0f} MB | | | {' | '.join(floors)} | {' | '.join(own)} |")
     lines += ["", f"The same predicted for a V100: {', '.join(f'{1e3 * t:.2f} ms' for t in totals[3:])}."]
     copies = [2 * whole.pixels / device.bandwidth for device in (V100, H200)]
     lines.append(
         f"Copying the input of the last takes {1e6 * copies[0]:.0f} us on a V100, {1e6 * copies[1]:.0f} us on an H200: "
         f"the prediction for the H200 is {totals[2] / copies[1]:.0f} times that."
     )
-    return lines
+    lines += ["", "Kernels that only other calls reach, for the same pixels and 32 levels:", ""]
+    lines += [f"| with {names}", f"|---{rule}"]
+    return lines + [row(work, [when]) for when, work in ELSEWHERE]
+
+
+def table_in_docs() -> tuple[str, list[str], str]:
+    """What stands before the tables of docs/kernels.md, their lines, and what stands after them."""
+    before, rest = DOCS.read_text().split(f"{BEGIN}\n")
+    lines, after = rest.split(f"{END}\n")
+    return f"{before}{BEGIN}\n", lines.splitlines(), f"{END}\n{after}"
 
 
 def main() -> None:
-    before, rest = DOCS.read_text().split(f"{BEGIN}\n")
-    after = rest.split(f"{END}\n")[1]
-    DOCS.write_text(f"{before}{BEGIN}\n" + "\n".join(table()) + f"\n{END}\n{after}")
+    before, _, after = table_in_docs()
+    DOCS.write_text(before + "\n".join(table()) + "\n" + after)
 
 
 if __name__ == "__main__":

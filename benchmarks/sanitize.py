@@ -1,8 +1,13 @@
-"""Every kernel once, on small inputs, for compute-sanitizer: ``compute-sanitizer python -m benchmarks.sanitize``."""
+"""Every kernel, on small inputs, for compute-sanitizer: ``compute-sanitizer python -m benchmarks.sanitize``."""
+
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.levels import half_offsets
 
 SETTINGS = (
     RadiomicsSettings(bin_count=16),
@@ -19,17 +24,30 @@ SETTINGS = (
 )
 
 
-def main() -> None:
-    torch.manual_seed(0)
+def tables(device: str) -> Iterator[Tensor]:
+    """Features of three regions, with and without masks, of both kinds of images."""
     for dtype in (torch.uint8, torch.float32):
         images = (torch.rand(3, 70, 60) * 250).to(dtype)
         images[2] = images[2] // 60
-        boxes = torch.tensor([[0.0, 0.0, 60.0, 70.0], [3.0, 5.0, 40.0, 41.0], [10.0, 10.0, 60.0, 12.0]])
-        masks = (torch.rand(3, 70, 60) < 0.8).to(torch.uint8)
+        boxes = torch.tensor([[0.0, 0.0, 60.0, 70.0], [3.0, 5.0, 40.0, 41.0], [10.0, 10.0, 60.0, 12.0]]).to(device)
+        masks = (torch.rand(3, 70, 60) < 0.8).to(torch.uint8).to(device)
         for settings in SETTINGS:
-            for given in (None, masks.cuda()):
-                table = gpu_radiomics(images.cuda(), boxes.cuda(), masks=given, settings=settings, invalid="nan")
-                assert bool(table.isfinite().any(1).all())
+            for given in (None, masks):
+                yield gpu_radiomics(images.to(device), boxes, masks=given, settings=settings, invalid="nan")
+
+
+def zones_of_a_volume(device: str) -> Tensor:
+    """Of which an image has none: 13 directions."""
+    levels = torch.randint(0, 4, (3072,), dtype=torch.uint8).to(device)
+    start, size = torch.tensor([0, 2048]).to(device), torch.tensor([[10, 12, 14], [4, 15, 16]]).to(device)
+    return ops.glszm(levels, start, size, half_offsets((1,), dimensions=3), 3, 200)
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for table in tables("cuda"):
+        assert bool(table.isfinite().any(1).all())
+    assert int(zones_of_a_volume("cuda").sum()) > 0
     torch.cuda.synchronize()
 
 

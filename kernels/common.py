@@ -9,8 +9,9 @@ Rules for all kernels: integer atomics only, floating-point sums in an order tha
 itself, no fused multiply-add (a formula's product is rounded before it is added, as on the CPU), nothing above sm_70.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,16 +23,34 @@ TILE = 1024
 NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of images at distance 1, which some kernels know by heart
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
-# Parameters that are numbers. One binary serves all their values: else Triton would compile another for a number that
-# is 1, or a multiple of 16, in the middle of a training whose last batch is smaller.
+# Parameters that are numbers. One binary serves all values below 2^31: else Triton would compile another for a number
+# that is 1, or a multiple of 16, in the middle of a training whose last batch is smaller.
 NUMBERS = (
-    *("regions", "programs", "tiles", "parts", "blocks", "directions", "columns", "total", "count"),
-    *("ng", "max_levels", "max_run", "most", "sizes", "bin_count", "bin_width", "label", "gldm_a", "place"),
-    *("height", "width", "pixels", "stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x"),
-    *("spacing_b", "spacing_d", "pair_y", "pair_x", "scale", "limit", "shift", "lower", "upper", "two"),
-    *("least_dimensions", "least_pixels", "distance"),
+    *("regions", "programs", "tiles", "parts", "blocks", "directions", "columns", "count"),
+    *("ng", "max_levels", "max_run", "most", "sizes", "bin_count", "gldm_a", "place"),
+    *("height", "width", "pixels", "two", "least_dimensions"),
 )
-kernel = partial(triton.jit, do_not_specialize=NUMBERS)
+# Numbers that always take 64 bits, since some need them: those would be another binary than the others. The bits of a
+# float64 (0.0 has few), strides, and what may be asked for without a bound.
+WIDE = (
+    *("bin_width", "scale", "limit", "shift", "lower", "upper", "pair_y", "pair_x"),
+    *("stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x", "spacing_b", "spacing_d"),
+    *("total", "label", "least_pixels", "distance"),
+)
+# Tensors of the caller, and rows of regions, which may begin at any element: one binary serves those that begin at a
+# multiple of 16 bytes, and the others. Nothing is read from them in larger pieces than an element.
+ANYWHERE = (
+    *("images", "masks", "boxes", "spacing"),
+    *("image_index", "box", "size", "status", "given", "n_levels"),
+)
+
+
+def kernel(function: Callable[..., None]) -> Any:
+    """A Triton kernel of which as few binaries as possible serve: see NUMBERS, WIDE and ANYWHERE."""
+    names = inspect.signature(function).parameters
+    function.__annotations__.update((name, tl.int64) for name in WIDE if name in names)
+    return triton.jit(function, do_not_specialize=(*NUMBERS, *WIDE), do_not_specialize_on_alignment=ANYWHERE)
+
 
 # Called instead of the kernel where set: (kernel, grid, arguments, constexprs with num_warps). Lets the tests list
 # every configuration that the launchers choose, without a GPU.
@@ -48,14 +67,14 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
     kernel[grid](*arguments, **constexprs, num_warps=num_warps, enable_fp_fusion=False)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _offsets_on(offsets: tuple[int, ...], device: torch.device) -> Tensor:
     # Not blocking: a copy that waits would stop the host.
     return torch.tensor(offsets, dtype=torch.int32).reshape(-1, 3).to(device, non_blocking=True)
 
 
 def offsets_on(offsets: Sequence[int], device: torch.device) -> Tensor:
-    """(A, 3) int32 z, y, x of a flat list of offsets; the same tensor at each call, so that graphs may hold it."""
+    """(A, 3) int32 z, y, x of a flat list of offsets; the same tensor at each call, never freed: graphs point to it."""
     return _offsets_on(tuple(offsets), device)
 
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl  # noqa: F401 - the kernels are compiled with this module's names
 from torch import Tensor, fx
 
-from .common import cdiv, launch
+from .common import ANYWHERE, cdiv, launch
 
 BLOCK = 32  # regions
 
@@ -127,7 +127,7 @@ def kernel_of(names: str) -> Any:
     scope = dict(globals())
     exec(compile(source, file, "exec"), scope)
     numbers = "regions", *(f"directions{n}" for n in range(names.count(";") + 1))
-    return triton.jit(scope["evaluate"], do_not_specialize=numbers)
+    return triton.jit(scope["evaluate"], do_not_specialize=numbers, do_not_specialize_on_alignment=ANYWHERE)
 
 
 def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .common import TILE, kernel, launch, position, tile_of, tiles
-from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
+from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
 
 DIGITS = tl.constexpr(256)
 RANKS = tl.constexpr(16)  # 0: minimum, 1 to 5 and 6 to 10: below and above each percentile, 11 and so on: maximum
@@ -387,7 +387,7 @@ def first_order(
     counts = torch.zeros((regions, 16, 256), dtype=torch.int32, device=images.device)
     prefix, remaining, leader = torch.empty((3, regions, 16), dtype=torch.int64, device=images.device)
     partial = out.new_empty((7, number))
-    normal = {"NORMALISE": moments is not None, "CLIP": remove_outliers > 0}
+    normal = normalisation(moments, remove_outliers)
     seen = *images.stride(), moments, bits_of(normalize_scale), bits_of(remove_outliers)
     for n in range(PASSES[images.dtype] if moments is None else 8):
         place, first = 56 - 8 * n, n == 0

@@ -60,3 +60,8 @@ def bits_of(value: float) -> int:
 def readable(images: Tensor) -> Tensor:
     """The images as a type that kernels can point to."""
     return images.view(torch.uint8) if images.dtype == torch.bool else images
+
+
+def normalisation(moments: Tensor | None, remove_outliers: float) -> dict[str, bool]:
+    """How :func:`intensity` is asked for: outliers are removed from what is normalised, and from nothing else."""
+    return {"NORMALISE": moments is not None, "CLIP": moments is not None and remove_outliers > 0}

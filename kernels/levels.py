@@ -14,7 +14,7 @@ from torch import Tensor
 from kacl_gpu.radiomics.status import Status
 
 from .common import TILE, cdiv, kernel, launch, position, tile_of, tiles
-from .intensity import bits_of, float_of, intensity, key_of, readable, value_of
+from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
 
 LOWEST = tl.constexpr(-(2**63))
 TILES = tl.constexpr(128)
@@ -37,7 +37,7 @@ MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 @kernel
 def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, tiles, TILE: tl.constexpr):
     """Of each tile of each image: sum, sum of squares, least, largest: (B, 4, tiles)."""
-    b, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    b, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
     index = tile * TILE + tl.arange(0, TILE)
     inside = index < pixels
     y = index // width
@@ -85,7 +85,8 @@ def image_moments(images: Tensor) -> Tensor:
     if pixels == 0:
         return out
     partial = out.new_empty((count, 4, number))
-    launch(image_sums, (count, number), images, *images.stride(), partial, width, pixels, number, TILE=TILE)
+    # one dimension: the others of a grid end at 65535
+    launch(image_sums, (count * number,), images, *images.stride(), partial, width, pixels, number, TILE=TILE)
     launch(end_moments, (count,), partial, out, pixels, number)
     return out
 
@@ -407,7 +408,7 @@ def discretise(
     of_labels = (0, 0, 0) if labels is None else labels.stride()
     seen = images, *images.stride(), labels, *of_labels, moments, bits_of(normalize_scale), bits_of(remove_outliers)
     where = *seen, label, image_index, box, given, start, size, regions, parameters
-    kind = {"MASKED": masks is not None, "NORMALISE": moments is not None, "CLIP": remove_outliers > 0, "TILE": TILE}
+    kind = {"MASKED": masks is not None, "TILE": TILE, **normalisation(moments, remove_outliers)}
     checks = minimum_roi_dimensions, minimum_roi_size
 
     in_sigma = resegmented and resegment_mode == "sigma"
@@ -437,7 +438,7 @@ def discretise(
         grid,
         *(*seen, label, image_index, box, status, start, size, regions, parameters),
         *(measures[phase], edges, levels, shape_mask, total),
-        WHOLE_SHAPE=not resegment_shape,
+        WHOLE_SHAPE=resegmented and not resegment_shape,
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0,
         **kind,

@@ -15,6 +15,7 @@ from .intensity import bits_of, float_of
 BLOCK = 128
 IMAGE_INDEX, BOX_NOT_FINITE = tl.constexpr(int(Status.IMAGE_INDEX)), tl.constexpr(int(Status.BOX_NOT_FINITE))
 BOX_INVERTED, BOX_OUTSIDE = tl.constexpr(int(Status.BOX_INVERTED)), tl.constexpr(int(Status.BOX_OUTSIDE))
+SPACING = tl.constexpr(int(Status.SPACING))
 
 
 @triton.jit
@@ -51,25 +52,8 @@ def clip_boxes(
         y1 = tl.load(corner + 1, mask=there, other=0).to(tl.float64)
         x2 = tl.load(corner + 2, mask=there, other=0).to(tl.float64)
         y2 = tl.load(corner + 3, mask=there, other=0).to(tl.float64)
-    top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
-    bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
-    code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, 0)
-    code = tl.where((x2 <= x1) | (y2 <= y1), BOX_INVERTED, code)
-    largest = tl.maximum(tl.maximum(tl.abs(x1), tl.abs(y1)), tl.maximum(tl.abs(x2), tl.abs(y2)))
-    number = (x1 == x1) & (y1 == y1) & (x2 == x2) & (y2 == y2)
-    code = tl.where(number & (largest < float("inf")), code, BOX_NOT_FINITE)
-    code = tl.where((index >= 0) & (index < count) & (index == tl.floor(index)), code, IMAGE_INDEX)
-    good = code == 0
-    image = tl.where(good, index, 0.0).to(tl.int64)
-    tl.store(status + k, code, mask=there)
-    tl.store(index_of + k, image, mask=there)
-    tl.store(box + 4 * k, tl.where(good, top, 0), mask=there)
-    tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=there)
-    tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=there)
-    tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=there)
-    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=there)
-    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=there)
-    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=there)
+    known = (index >= 0) & (index < count) & (index == tl.floor(index))
+    image = tl.where(known, index, 0.0).to(tl.int64)
     if spacing is None:
         sy = tl.zeros((BLOCK,), tl.float64) + float_of(pair_y)
         sx = tl.zeros((BLOCK,), tl.float64) + float_of(pair_x)
@@ -77,8 +61,28 @@ def clip_boxes(
         there_too = there & (image < count)  # of no images there is no first one
         sy = tl.load(spacing + image * spacing_b, mask=there_too, other=1.0)
         sx = tl.load(spacing + image * spacing_b + spacing_d, mask=there_too, other=1.0)
-    tl.store(of_region + 2 * k, sy, mask=there)
-    tl.store(of_region + 2 * k + 1, sx, mask=there)
+    fit = (sy > 0) & (sy < float("inf")) & (sx > 0) & (sx < float("inf"))
+    tl.store(of_region + 2 * k, tl.where(fit, sy, 1.0), mask=there)
+    tl.store(of_region + 2 * k + 1, tl.where(fit, sx, 1.0), mask=there)
+    top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
+    bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
+    code = tl.where(fit, 0, SPACING)
+    code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, code)
+    code = tl.where((x2 <= x1) | (y2 <= y1), BOX_INVERTED, code)
+    largest = tl.maximum(tl.maximum(tl.abs(x1), tl.abs(y1)), tl.maximum(tl.abs(x2), tl.abs(y2)))
+    number = (x1 == x1) & (y1 == y1) & (x2 == x2) & (y2 == y2)
+    code = tl.where(number & (largest < float("inf")), code, BOX_NOT_FINITE)
+    code = tl.where(known, code, IMAGE_INDEX)
+    good = code == 0
+    tl.store(status + k, code, mask=there)
+    tl.store(index_of + k, tl.where(good, image, 0), mask=there)
+    tl.store(box + 4 * k, tl.where(good, top, 0), mask=there)
+    tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=there)
+    tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=there)
+    tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=there)
+    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=there)
+    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=there)
+    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=there)
 
 
 def locate(

@@ -1,8 +1,8 @@
 """Runs the ``test_interpret_*`` tests in a process of their own, for Triton's interpreter is chosen at import.
 
-In that process (``TRITON_INTERPRET=1``) every tensor that is made empty is filled with garbage, and every pointer that
-a kernel reads or writes through is compared with the tensors of its launch. With ``--kernels-on cuda`` the same tests
-run on a GPU instead.
+In that process (``TRITON_INTERPRET=1``) every tensor that is made empty is filled with garbage, each tensor of a launch
+lies apart from the others, and every pointer that a kernel reads or writes through is compared with them. With
+``--kernels-on cuda`` the same tests run on a GPU instead.
 """
 
 import os
@@ -22,7 +22,7 @@ import torch
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 CHILDREN = 2  # that share the interpreted tests
 RUNNING = pytest.StashKey[list[tuple[subprocess.Popen, Path]]]()
-OUTCOMES = pytest.StashKey[dict[str, str]]()
+OUTCOMES = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before a test module takes ``launch`` from where it stands."""
-    if device := config.getoption("kernels_on"):
+    if device := config.getoption("kernels_on") or ("cpu" if INTERPRETING else None):
         from kacl_gpu.kernels import common
         from tests.mirror import mirrored
 
@@ -63,8 +63,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         running.append((child, folder))
 
 
-def _outcomes(config: pytest.Config) -> dict[str, str]:
-    """Name of each test of the children: what went wrong, or an empty text."""
+def outcomes_in(results: Path) -> dict[str, tuple[str, str]]:
+    """Name of each test in a file that pytest wrote: passed, failure, error or skipped; and what it says about that."""
+    outcomes = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        name = f"{str(case.get('classname')).split('.')[-1]}.{case.get('name')}"
+        found = [(part.tag, part.text or str(part.get("message"))) for part in case]
+        bad = [part for part in found if part[0] in ("failure", "error")]
+        outcomes[name] = (bad or [part for part in found if part[0] == "skipped"] or [("passed", "")])[0]
+    return outcomes
+
+
+def _outcomes(config: pytest.Config) -> dict[str, tuple[str, str]]:
+    """Of the tests of all children, once they have ended."""
     if OUTCOMES not in config.stash:
         outcomes = config.stash[OUTCOMES] = {}
         for child, folder in config.stash[RUNNING]:
@@ -72,9 +83,7 @@ def _outcomes(config: pytest.Config) -> dict[str, str]:
             results = folder / "results.xml"
             if not results.exists():
                 raise RuntimeError(Path(folder, "output").read_text())
-            for case in ElementTree.parse(results).iter("testcase"):
-                name = f"{str(case.get('classname')).split('.')[-1]}.{case.get('name')}"
-                outcomes[name] = "\n".join(part.text or "" for part in case)
+            outcomes.update(outcomes_in(results))
     return config.stash[OUTCOMES]
 
 
@@ -82,9 +91,11 @@ def _outcomes(config: pytest.Config) -> dict[str, str]:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if INTERPRETING or not _is_interpreted(pyfuncitem) or pyfuncitem.config.getoption("kernels_on"):
         return None
-    problem = _outcomes(pyfuncitem.config)[f"{pyfuncitem.path.stem}.{pyfuncitem.name}"]
-    if problem:
-        pytest.fail(problem, pytrace=False)
+    outcome, words = _outcomes(pyfuncitem.config)[f"{pyfuncitem.path.stem}.{pyfuncitem.name}"]
+    if outcome == "skipped":
+        pytest.skip(words)
+    if outcome != "passed":
+        pytest.fail(words, pytrace=False)
     return True
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from kacl_gpu.radiomics.levels import half_offsets
+from kacl_gpu import RadiomicsSettings
+from kacl_gpu.radiomics import api, ops
+from kacl_gpu.radiomics.levels import discretise, half_offsets
+from kacl_gpu.radiomics.memory import Bounds, chunks, matrix_chunks, max_levels
+from kacl_gpu.radiomics.regions import make_regions
+from tests.mirror import extent
 
 TILE = 1024
 LAYOUTS = (False, True)  # packed by region, or slots as large as the largest one
@@ -31,9 +37,39 @@ def pack(
     return torch.from_numpy(garbage).to(dtype), torch.from_numpy(start), torch.from_numpy(size)
 
 
+def serve_by_kernels(patch: pytest.MonkeyPatch) -> None:
+    """Operators of any tensors go to the kernels' launchers."""
+    for name, file in ops.KERNELS.items():
+        patch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+
+
+def without_synchronisation(
+    images: Tensor,
+    boxes: Tensor | None,
+    masks: Tensor | None,
+    settings: RadiomicsSettings,
+    spacing: Any = None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """What ``gpu_radiomics`` does with ``invalid="nan"`` for tensors of a device, with those of any."""
+    regions = make_regions(images, boxes, masks, spacing, check_values=False)
+    moments = ops.image_moments(regions.images) if settings.normalize else None
+    limit = max_levels(regions, settings)
+    tables = []
+    for part in chunks(regions, settings, static=True):
+        volumes = discretise(part, moments, settings, limit, static=True)
+        bounds = Bounds.of_shape(part, limit)
+        for k in matrix_chunks(part, bounds, settings):
+            tables.append(api.features_of(part[k], volumes.part(k), moments, settings, bounds, dtype))
+    return torch.cat(tables)
+
+
 @contextmanager
 def check_pointers() -> Iterator[None]:
-    """While it lasts, an interpreted kernel that reads or writes beside the tensors of its launch is an error."""
+    """While it lasts, an interpreted kernel that reads or writes beside the tensors of its launch is an error.
+
+    Beside a tensor, be it within its storage: :func:`tests.mirror.mirrored` must part them before.
+    """
     from triton.runtime import interpreter
 
     ranges: list[tuple[int, int]] = []
@@ -69,10 +105,7 @@ def check_pointers() -> Iterator[None]:
             watch(name, mask_at)
 
         def run(self: Any, *arguments: Any, **options: Any) -> Any:
-            ranges[:] = [
-                (s.data_ptr(), s.data_ptr() + s.nbytes())
-                for s in (a.untyped_storage() for a in (*arguments, *options.values()) if isinstance(a, Tensor))
-            ]
+            ranges[:] = [extent(a) for a in (*arguments, *options.values()) if isinstance(a, Tensor)]
             return call(self, *arguments, **options)
 
         call = executor.__call__

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kacl_gpu import GpuRadiomics, RadiomicsSettings, feature_names, gpu_radiomics
-from kacl_gpu.radiomics import memory, ops
-from kacl_gpu.radiomics.levels import half_offsets
+from kacl_gpu.radiomics import api, memory, ops
+from kacl_gpu.radiomics.levels import aligned, discretise, half_offsets
+from kacl_gpu.radiomics.regions import WORDS, describe, make_regions
 from kacl_gpu.radiomics.settings import FEATURES
+from kacl_gpu.radiomics.status import Status
 
 ROOT = Path(__file__).parents[1]
 F64 = torch.float64
@@ -170,6 +173,78 @@ def test_order_of_columns_is_frozen_whatever_the_order_asked_for(images: Tensor)
     assert torch.equal(
         compute(images, BOXES, settings=settings), compute(images, BOXES)[:, list(map(names.index, expected))]
     )
+
+
+# --- the call that reads no value, with the operators of the CPU
+
+EVERYTHING = torch.tensor([[0, 0, 20, 20]])
+
+
+@pytest.fixture
+def static(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensor]:
+    """``compute`` as on a device that nothing may wait for; elsewhere that layout is not used."""
+
+    def call(*arguments: Any, **options: Any) -> Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(api, "_is_static", lambda *_: True)
+            return compute(*arguments, invalid="nan", **options)
+
+    return call
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32, torch.bfloat16, torch.int64], ids=str)
+@pytest.mark.parametrize("size", [1e3, 1e16, 1e17, -1e17])
+def test_static_equals_packed_whatever_the_size_of_intensities(
+    dtype: torch.dtype, size: float, static: Callable[..., Tensor]
+) -> None:
+    """From 2^53 up the largest intensity plus 1 is itself, and its pixels are one level above the bins."""
+    images = ((torch.rand((1, 20, 20), generator=torch.Generator().manual_seed(0), dtype=F64) + 1) * size).to(dtype)
+    settings = RadiomicsSettings(bin_count=8)
+    packed = compute(images, EVERYTHING, settings=settings)
+    same = static(images, EVERYTHING, settings=settings)
+    assert torch.equal(same.nan_to_num(7), packed.nan_to_num(7)) and bool(packed.isfinite().any())
+    regions = make_regions(images, EVERYTHING, None, None)
+    highest = discretise(regions, None, settings, memory.max_levels(regions, settings)).n_levels
+    assert highest.item() == 8 + (abs(size) > 2**53)
+
+
+def test_a_normalised_image_scaled_beyond_2_to_the_53(images: Tensor, static: Callable[..., Tensor]) -> None:
+    settings = RadiomicsSettings(bin_count=8, normalize=True, normalize_scale=1e17)
+    packed = compute(images.to(torch.uint8), BOXES, settings=settings)
+    assert torch.equal(static(images.to(torch.uint8), BOXES, settings=settings), packed)
+    assert bool(packed.isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", sorted(memory.NARROW, key=str), ids=str)
+def test_narrow_types_need_no_level_above_the_bins(dtype: torch.dtype) -> None:
+    """So their matrices are no larger than the number of bins."""
+    most = 1 if dtype == torch.bool else (torch.finfo if dtype.is_floating_point else torch.iinfo)(dtype).max
+    assert float(most) + 1 > float(most)
+    regions = make_regions(torch.zeros((1, 9, 9), dtype=dtype), torch.tensor([[0, 0, 9, 9]]), None, None)
+    assert memory.max_levels(regions, RadiomicsSettings(bin_count=32)) == 32
+    assert memory.max_levels(regions, RadiomicsSettings(bin_count=32, normalize=True)) == 33
+
+
+@pytest.mark.parametrize("pair", [(-1.0, 2.0), (1.0, 0.0), (torch.nan, 1.0), (1.0, torch.inf)])
+def test_a_spacing_that_is_not_looked_at_makes_its_regions_invalid(
+    images: Tensor, pair: tuple[float, float], static: Callable[..., Tensor]
+) -> None:
+    settings = RadiomicsSettings(bin_count=8, weighting_norm="euclidean")
+    rows = torch.tensor([[2, 4.0, 4, 20, 20], [1, 0, 0, 50, 40], [0, 2, 2, 30, 30], [1, 3, 3, 9, 9]])
+    spacing = torch.tensor([[0.5, 2.0], pair, [1.0, 1.0]])
+    with pytest.raises(ValueError, match="spacing must be finite and above 0"):
+        compute(images, rows, settings=settings, spacing=spacing, invalid="nan")
+    table = static(images, rows, settings=settings, spacing=spacing)
+    assert bool(table[[1, 3]].isnan().all())
+    spacing[1] = 1.0
+    assert torch.equal(table[[0, 2]], compute(images, rows, settings=settings, spacing=spacing)[[0, 2]])
+    assert bool(static(images, rows, settings=settings, spacing=torch.tensor(pair)).isnan().all())
+    words = describe(make_regions(images, rows, None, None), rows, torch.tensor([0, Status.SPACING]), settings, 8)
+    assert "row 1 (image 1, box [0, 0, 50, 40]): the spacing of its image is not finite and above 0" in words
+
+
+def test_every_status_has_words() -> None:
+    assert WORDS.keys() == set(Status) - {Status.OK}
 
 
 # --- bit-identical from run to run, and whatever else is in the batch
@@ -434,7 +509,7 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     histogram = ops.level_histogram(*where, ng)
     moments = ops.image_moments(images)
     bins = (25.0, 0, 300, 1, 1.0, 0.0)
-    for name, arguments in {
+    calls: dict[str, tuple[Any, ...]] = {
         "image_moments": (images,),
         "discretise": (
             images, None, moments, index, box, torch.zeros(2, dtype=torch.int32), start, size,
@@ -457,7 +532,9 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
             spacing, torch.zeros(2, dtype=torch.int32), "glrlm:RunEntropy,RunVariance;shape2D:Perimeter", torch.float32,
         ),
         "locate": (images, torch.tensor([[0, 1, 2, 5.5, 6], [7, 0, 0, 1, 1]], dtype=F64), None, [0.5, 2.0]),
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    assert set(calls) == set(ops.KERNELS)
+    for name, arguments in calls.items():
         torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments)
 
 
@@ -519,6 +596,46 @@ def test_first_call_imports_no_tracer() -> None:
 def test_split_covers_every_row_once() -> None:
     assert list(memory.split([], 10)) == [slice(0, 0)]
     assert list(memory.split([4, 4, 4, 40, 1, 1], 10)) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6)]
+
+
+@pytest.mark.parametrize("side", [1, 33, 1000])
+@pytest.mark.parametrize("name", ["firstorder", "shape2D", "glszm"])
+def test_what_kernels_take_beside_the_matrices_is_counted(
+    name: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the launchers of a class ask for, on tensors that have no memory, against the bound for its regions."""
+    common = pytest.importorskip("kacl_gpu.kernels.common")
+    from kacl_gpu.kernels import first_order, glszm, shape2d
+
+    regions, ng, block = 5, 4, aligned(side * side)
+    meta: dict[str, Any] = {"device": "meta"}
+    levels, spacing = torch.empty(regions * block, **meta).byte(), torch.empty((regions, 2), **meta).double()
+    where = levels, torch.empty(regions, **meta).long(), torch.empty((regions, 3), **meta).long()
+    box, histogram = torch.empty((regions, 4), **meta).long(), torch.empty((regions, ng), **meta).int()
+    images, zones = torch.empty((1, side, side), **meta).double(), memory.zone_bound(side * side, ng)
+    monkeypatch.setattr(common, "recorder", lambda *_: None)
+    with Allocating() as taken:
+        if name == "firstorder":
+            first_order.first_order(images, None, where[1], box, *where, histogram, 1.0, 0.0, 0.0)
+        elif name == "shape2D":
+            shape2d.shape2d(levels, *where[1:], spacing)
+        else:
+            glszm.zone_sums(glszm.glszm(*where, half_offsets((1,)), ng, zones), ng)
+    settings = RadiomicsSettings(feature_class=[name])
+    each = memory.matrix_bytes(ng, side, side * side, settings, False)
+    assert 0 < taken.bytes <= (each + memory.pixel_bytes(side * side, settings, False)) * regions
+
+
+class Allocating(TorchDispatchMode):
+    """Adds up the bytes of new tensors."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if function.overloadpacket.__name__ in ("empty", "new_empty", "empty_like", "zeros", "full", "empty_strided"):
+            self.bytes += made.nbytes
+        return made
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")

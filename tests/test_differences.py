@@ -364,6 +364,17 @@ def test_flat_level() -> None:
             assert (matrices.levels == level).all()
 
 
+def test_level_above_the_bins() -> None:
+    image = np.random.default_rng(0).random((6, 6))
+    image[2, 3] = 1.0
+    for largest, above in ((1e15, 0), (2.0**54 - 2, 0), (2.0**54 - 4, 1), (1e17, 1)):
+        assert (largest + 1 == largest) == bool(above)
+        of = region(image * largest, bin_count=8)
+        same_as_pyradiomics(of)
+        levels = our_matrices(of)["levels"]
+        assert levels.max() == 8 + above and (levels == 9).sum() == above
+
+
 def test_pixels_without_neighbours() -> None:
     # Two neighbours of levels 1 and 3, each 2 from the other, and a pixel of level 3 apart
     features = same_as_pyradiomics(region([[1.0, 3.0, 0.0, 0.0, 3.0]], [[1, 1, 0, 0, 1]]))

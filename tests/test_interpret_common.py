@@ -1,5 +1,9 @@
 """The checks of the interpreter themselves, and how a tile finds its region."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import triton
@@ -26,9 +30,59 @@ def test_interpret_finds_pointers_outside(request: pytest.FixtureRequest) -> Non
     assert torch.equal(source, target)
     with pytest.raises(Exception, match=r"outside the tensors|beside a tensor"):
         common.launch(copy, (1,), source, target[:5].clone(), 10, BLOCK=16)
+    one, other = torch.empty((2, 5), dtype=torch.int64)
+    for arguments in ((source, one), (other, one)):  # into the rest of its storage, also where that is of the launch
+        with pytest.raises(Exception, match=r"outside the tensors|beside a tensor"):
+            common.launch(copy, (1,), *arguments, 10 if arguments[0] is source else 6, BLOCK=16)
     if not request.config.getoption("kernels_on"):  # on hardware reading is not noticed
-        with pytest.raises(Exception, match="outside the tensors"):
-            common.launch(copy, (1,), source[:5].clone(), target, 10, BLOCK=16)
+        for short in (source[:5].clone(), source[:5]):
+            with pytest.raises(Exception, match="outside the tensors"):
+                common.launch(copy, (1,), short, target, 10, BLOCK=16)
+
+
+def test_interpret_tensors_that_overlap_stay_together() -> None:
+    """And what is written arrives: in a part of a storage, between elements, beside tensors without any."""
+    numbers = torch.arange(12)
+    common.launch(copy, (1,), numbers[:6], numbers[6:], 6, BLOCK=8)
+    assert numbers.tolist() == [*range(6), *range(6)]
+    common.launch(copy, (1,), numbers, numbers[1:], 1, BLOCK=8)  # the same storage, an element apart
+    assert numbers.tolist() == [0, 0, *range(2, 6), *range(6)]
+    common.launch(copy, (1,), numbers[:0], numbers[12:], 0, BLOCK=8)
+    common.launch(copy, (1,), torch.arange(3, 4).expand(8), numbers[::2], 1, BLOCK=8)
+    assert numbers.tolist() == [3, 0, *range(2, 6), *range(6)]
+
+
+TESTS_OF_EACH_OUTCOME = """
+import pytest
+def test_good(): pass
+def test_bad(): assert False
+def test_left_out(): pytest.skip("not here")
+@pytest.fixture
+def broken(): raise OSError
+def test_with_it(broken): pass
+@pytest.fixture
+def broken_afterwards():
+    yield
+    raise OSError
+def test_left_out_with_it(broken_afterwards): pytest.skip("not here")
+"""
+
+
+def test_interpret_outcomes_of_the_children_are_told_apart(tmp_path: Path) -> None:
+    from tests.conftest import outcomes_in
+
+    (tmp_path / "test_it.py").write_text(TESTS_OF_EACH_OUTCOME)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml=results.xml", "test_it.py"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True)
+    outcomes = outcomes_in(tmp_path / "results.xml")
+    assert {name.removeprefix("test_it.test_"): outcome for name, (outcome, _) in outcomes.items()} == {
+        "good": "passed",
+        "bad": "failure",
+        "left_out": "skipped",
+        "with_it": "error",
+        "left_out_with_it": "error",
+    }
+    assert "not here" in outcomes["test_it.test_left_out"][1]
 
 
 @pytest.mark.parametrize("blocks", [[1], [1, 1, 1], [0, 2, 0, 0, 3, 1], [5, 0], [1] * 33])

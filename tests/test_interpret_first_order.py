@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from kacl_gpu.kernels.first_order import PASSES, first_order
+from kacl_gpu.kernels.common import launch
+from kacl_gpu.kernels.first_order import PASSES, add_tiles, first_order
 from kacl_gpu.radiomics import ops
 from tests.interpreting import LAYOUTS, close, pack, same
 
@@ -93,3 +96,27 @@ def test_interpret_first_order_alone_and_among_others(dtype: torch.dtype) -> Non
         same(alone, rows[0][k : k + 1])
     nothing = arguments(images, which=slice(0))
     assert first_order(images, None, *nothing, 1.0, 0.0, 0.0).shape == (0, 17)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_interpret_first_order_of_many_levels(dtype: torch.dtype) -> None:
+    """More than are added up at once, by any of the kernels."""
+    rng = np.random.default_rng(2)
+    images = torch.from_numpy(rng.integers(0, 200, (1, 20, 24))).to(dtype)
+    levels, start, size = pack([rng.integers(1, 301, (1, 18, 24))], dtype=torch.int16)
+    histogram = ops.level_histogram(levels, start, size, 300)
+    assert bool(histogram[0, 256:].any())
+    where = torch.tensor([0]), torch.tensor([[2, 0, 20, 24]]), levels, start, size, histogram
+    check(first_order(images, None, *where, 1.0, 0.0, 0.5), ops.first_order(images, None, *where, 1.0, 0.0, 0.5))
+
+
+@triton.jit
+def add_row(partial, out, tiles, begin, count):
+    tl.store(out, add_tiles(partial, 1, tiles, begin, count))
+
+
+def test_interpret_sums_of_many_tiles() -> None:
+    """More than are added at once."""
+    partial, out = torch.arange(2 * 400, dtype=torch.float64).reshape(2, 400), torch.empty(1, dtype=torch.float64)
+    launch(add_row, (1,), partial, out, 400, 60, 300)
+    assert out.item() == partial[1, 60:360].sum()

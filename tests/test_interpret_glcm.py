@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from kacl_gpu.kernels.glcm import glcm_sums
+from kacl_gpu.kernels.common import launch
+from kacl_gpu.kernels.glcm import glcm_sums, second_value
 from kacl_gpu.radiomics import ops
 from tests.interpreting import NEAR, awkward, close, pack, same
 
@@ -54,6 +57,37 @@ def test_interpret_glcm_sums_of_many_levels() -> None:
             f(counts[:, :1].contiguous(), histogram, n_levels, NONE, symmetric) for f in (glcm_sums, ops.glcm_sums)
         )
         agree(ours, twin, 70)
+
+
+def test_interpret_glcm_sums_of_255_levels() -> None:
+    """As many as 8 bits hold; few of them occur, so that it does not take long."""
+    levels = np.random.default_rng(0).choice([1, 2, 9, 31, 130, 250, 255], (1, 12, 12))
+    counts, histogram, n_levels = inputs([levels], 255)
+    ours, twin = (f(counts[:, :1].contiguous(), histogram, n_levels, NONE, True) for f in (glcm_sums, ops.glcm_sums))
+    agree(ours, twin, 255)
+
+
+@triton.jit
+def second(diagonal, beside, out, n, SYMMETRIC: tl.constexpr):
+    tl.store(out, second_value(n, diagonal, beside, SYMMETRIC))
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+def test_interpret_second_value_of_any_scale(scale: float, symmetric: bool) -> None:
+    """Minors of 40 rows pass the range of float64 unless they are scaled on the way."""
+    n = 40
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(0, 1, (n, n))
+    tridiagonal = np.triu(np.tril(matrix + matrix.T, 1), -1) * scale
+    if not symmetric:  # no negative eigenvalues
+        tridiagonal += 10 * scale * np.eye(n)
+    diagonal, beside = np.zeros(n + 1), np.zeros(n + 2)
+    diagonal[:n], beside[1:n] = np.diag(tridiagonal), np.diag(tridiagonal, 1)
+    out = torch.empty(1, dtype=torch.float64)
+    launch(second, (1,), torch.from_numpy(diagonal), torch.from_numpy(beside), out, n, SYMMETRIC=symmetric)
+    expected = np.sort(abs(np.linalg.eigvalsh(tridiagonal)))[-2]
+    assert out.item() == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("n", [3, 40])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kacl_gpu.kernels.glszm import glszm, label, zone_sums
+from kacl_gpu.kernels.common import TILE, launch
+from kacl_gpu.kernels.glszm import BLOCK, glszm, label, sort_zones, write_zones, zone_sums
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.memory import zone_bound
 from tests.interpreting import LAYOUTS, NEAR, SPACE, awkward, close, pack, same
@@ -68,6 +69,30 @@ def test_interpret_glszm_of_volumes() -> None:
     volumes = [rng.integers(0, 3, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))]
     compare(volumes, SPACE, 2)
     compare(volumes, NEAR, 2)
+
+
+def test_interpret_many_large_zones() -> None:
+    """More than a program sorts, than it compares at once, and than are written at once; some of them alike."""
+    ng, count = 3, BLOCK + 76
+    rng = np.random.default_rng(0)
+    keys = torch.from_numpy(rng.integers(64, 164, count) * ng + rng.integers(0, ng, count))
+    # of the second of two regions; the first one is a tile without any
+    start, size = torch.tensor([0, TILE]), torch.tensor([[1, 32, 32], [1, count, 64]])
+    tile_count = 1 + count // 16 + 1
+    large, ordered = torch.empty((2, tile_count * 16), dtype=torch.int64)
+    large[16 : 16 + count] = keys
+    number = torch.tensor([0, count], dtype=torch.int32)
+    launch(sort_zones, (tile_count,), start, size, 2, large, number, ordered, TILE=TILE, num_warps=1)
+    assert torch.equal(ordered[16 : 16 + count], keys.sort().values)
+    small = torch.zeros((2, 64 * ng), dtype=torch.int32)
+    small[1, [5, 190]] = torch.tensor([7, 1], dtype=torch.int32)
+    table = torch.zeros((2, 400, 3), dtype=torch.int32)
+    launch(write_zones, (2,), start, small, ordered, number, table, ng, 400, BLOCK=BLOCK)
+    different, often = keys.unique(return_counts=True)
+    different, often = torch.cat([torch.tensor([5, 190]), different]), torch.cat([torch.tensor([7, 1]), often])
+    expected = torch.stack([different % ng + 1, different // ng, often], 1).to(torch.int32)
+    assert torch.equal(table[1, : len(expected)], expected)
+    assert not table[0].any() and not table[1, len(expected) :].any()
 
 
 def test_interpret_label() -> None:

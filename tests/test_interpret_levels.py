@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kacl_gpu.kernels.common import launch
 from kacl_gpu.kernels.intensity import bits_of, float_of
-from kacl_gpu.kernels.levels import discretise, image_moments, level_histogram, remainder
+from kacl_gpu.kernels.levels import add_tiles, discretise, end_moments, image_moments, level_histogram, remainder
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.status import Status
 from tests.interpreting import LAYOUTS, awkward, pack, same
@@ -142,6 +142,49 @@ def test_interpret_edges_at_their_limits(values: list[float], bins: dict[str, An
     image = torch.tensor(np.linspace(values[0], values[1], 36 * 40).reshape(1, 36, 40))
     image.view(-1)[-1] = values[1]
     assert int(agree(image, None, None, **bins)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    "bins, narrow",
+    [
+        ({"bin_width": 1.0}, False),
+        ({"bin_count": 2000}, False),
+        ({"bin_count": 255}, True),
+        ({"bin_width": 12.0}, True),
+    ],
+)
+def test_interpret_many_edges(bins: dict[str, Any], narrow: bool) -> None:
+    """More than are looked at at once; and as many levels as 8 bits hold."""
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 3000, (1, 36, 40)).astype(np.int16))
+    image[0, 0, 0], image[0, 30, 30] = 0, 3049
+    statuses = agree(image, None, None, narrow=narrow, max_levels=255 if narrow else 5000, **bins)
+    assert statuses[0] == OK
+
+
+@triton.jit
+def add_some(partial, out, begin, count):
+    tl.store(out, add_tiles(partial, begin, count))
+
+
+def test_interpret_sums_of_many_tiles() -> None:
+    """More than are added at once."""
+    out = torch.empty((1, 2), dtype=torch.float64)
+    numbers = torch.arange(400, dtype=torch.float64)
+    launch(add_some, (1,), numbers, out, 60, 300)
+    assert out[0, 0] == numbers[60:360].sum()
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(-99, 99, 300 * 4).astype(np.float64))
+    of_tile = image.reshape(300, 4)
+    partial = torch.stack([of_tile.sum(1), (of_tile**2).sum(1), of_tile.amin(1), of_tile.amax(1)])
+    launch(end_moments, (1,), partial[None], out, image.numel(), 300)
+    torch.testing.assert_close(out[0], torch.stack([image.mean(), image.std()]), rtol=1e-13, atol=0)
+    # flat but for the last tile
+    partial = torch.tensor([7.0, 49, 7, 7], dtype=torch.float64)[:, None].repeat(1, 300)
+    launch(end_moments, (1,), partial[None], out, 300, 300)
+    assert out.tolist() == [[7.0, 0.0]]
+    partial[:, -1] = torch.tensor([8, 64, 8, 8])
+    launch(end_moments, (1,), partial[None], out, 300, 300)
+    assert out[0, 1] > 0
 
 
 @triton.jit

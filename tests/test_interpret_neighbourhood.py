@@ -53,6 +53,16 @@ def test_interpret_neighbourhood_of_volumes() -> None:
             assert torch.equal(ours, twin)
 
 
+@pytest.mark.parametrize("offsets", [FAR, SPACE], ids=["distances", "volumes"])
+def test_interpret_neighbourhood_of_any_offsets_in_parts(offsets: list[int]) -> None:
+    """Pairs alone and differences alone, in rows wider than what is taken at once."""
+    rng = np.random.default_rng(3)
+    where = *pack([rng.integers(0, 4, (2, 3, 66))]), offsets, 3, 0
+    for flags in ((True, False), (False, True)):
+        for ours, twin in zip(neighbourhood(*where, *flags), ops.neighbourhood(*where, *flags)):
+            assert torch.equal(ours, twin)
+
+
 @pytest.mark.parametrize("ng, spare", [(1, 0), (1, 3), (6, 0), (40, 30), (255, 0), (300, 1)])
 def test_interpret_ngtdm_sums(ng: int, spare: int) -> None:
     where = pack(awkward(ng), dtype=torch.int16)

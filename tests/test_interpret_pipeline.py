@@ -1,7 +1,6 @@
 """The whole call with every operator served by its kernel, under Triton's interpreter."""
 
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
-from kacl_gpu.radiomics import api, ops
-from kacl_gpu.radiomics.levels import LevelVolumes, discretise
-from kacl_gpu.radiomics.memory import Bounds
-from kacl_gpu.radiomics.regions import make_regions
-from tests.interpreting import check_overflow, same
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.levels import LevelVolumes
+from tests.interpreting import check_overflow, same, serve_by_kernels, without_synchronisation
 
 SETTINGS = {
     "count": RadiomicsSettings(bin_count=8),
@@ -28,18 +25,8 @@ SETTINGS = {
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Operators of CPU tensors go to the kernels' launchers."""
-    for name, file in ops.KERNELS.items():
-        monkeypatch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+    serve_by_kernels(monkeypatch)
     return monkeypatch
-
-
-def without_synchronisation(images: Tensor, boxes: Tensor, masks: Tensor, settings: RadiomicsSettings) -> Tensor:
-    """What ``gpu_radiomics`` does on a device with ``invalid="nan"``, in float64, on any."""
-    regions = make_regions(images, boxes, masks, None, check_values=False)
-    moments = ops.image_moments(regions.images) if settings.normalize else None
-    limit = settings.bin_count or settings.max_levels or 0
-    volumes = discretise(regions, moments, settings, limit, static=True)
-    return api.features_of(regions, volumes, moments, settings, Bounds.of_shape(regions, limit), torch.float64)
 
 
 def regions() -> tuple[Tensor, Tensor, Tensor]:

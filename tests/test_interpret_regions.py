@@ -9,8 +9,10 @@ import torch
 
 from kacl_gpu.kernels.regions import locate
 from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.status import Status
 
 IMAGES = torch.empty((3, 10, 12))
+BAD_SPACINGS = [(0.0, 1.0), (1.0, -2.0), (np.nan, 1.0), (1.0, np.inf), (1.0, 1e-310), (2.0, 3.0)]
 SPACINGS = torch.tensor([[0.5, 1.0], [0.25, 3.0], [2.0, 7.0]], dtype=torch.float64)
 
 
@@ -41,6 +43,19 @@ def test_interpret_locate_boxes_of_each_type(dtype: torch.dtype) -> None:
     agree(IMAGES, rows, SPACINGS, [1.0, 1.0])
     agree(IMAGES, rows[:, 1:], None, [1.0, 1.0])
     agree(IMAGES, rows[:, [0, 3, 2, 1, 4]][:, 1:], None, [1.0, 1.0])
+
+
+def test_interpret_locate_where_spacings_are_no_sizes() -> None:
+    """A region of such an image is invalid, unless it has a worse problem."""
+    images, spacing = torch.empty((6, 10, 12)), torch.tensor(BAD_SPACINGS, dtype=torch.float64)
+    rows = torch.tensor([(index, 1, 2, 8, 9) for index in range(7)] + [(0, 8, 2, 1, 9), (5, 8, 2, 1, 9)]).double()
+    *_, of_region, status = agree(images, rows, spacing, [1.0, 1.0])
+    bad = Status.SPACING
+    expected = [bad, bad, bad, bad, Status.OK, Status.OK, Status.IMAGE_INDEX, *[Status.BOX_INVERTED] * 2]
+    assert status.tolist() == expected
+    assert of_region[:6].tolist() == [[1.0, 1.0]] * 4 + [[1.0, 1e-310], [2.0, 3.0]]
+    turned = spacing.T.contiguous().T
+    agree(images, None, turned, [1.0, 1.0])
 
 
 def test_interpret_locate_whole_images_and_nothing() -> None:

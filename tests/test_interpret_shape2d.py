@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from kacl_gpu.kernels.shape2d import shape2d
+from kacl_gpu.kernels.common import launch
+from kacl_gpu.kernels.shape2d import LINES, PARTS, compare_lines, shape2d
 from kacl_gpu.radiomics import ops
 from tests.interpreting import LAYOUTS, awkward, close, pack, same
 
@@ -54,3 +55,22 @@ def test_interpret_shape2d_alone_and_of_nothing() -> None:
     for k in (3, 9, 18):
         same(shape2d(*pack(volumes[k : k + 1]), spacing[:1]), together[k : k + 1])
     assert shape2d(*pack([]), spacing[:0]).shape == (0, 9)
+
+
+def test_interpret_compare_more_lines_than_the_programs_take_at_once() -> None:
+    """The two vertices furthest apart lie on the last half line, which a program comes to the second time round."""
+    side = 257
+    number = LINES * PARTS + 1
+    assert number == 2 * 256 + 1
+    extremes = torch.zeros((number, 2), dtype=torch.int32)  # as ``add_vertices`` leaves them
+    first, last = torch.full((number,), 200), torch.full((number,), 310)
+    first[-1], last[-1] = 3, 511
+    extremes[::3] = torch.stack([2 * side + 1 - first, last + 1], 1)[::3].to(torch.int32)
+    extremes[-1] = torch.tensor([2 * side + 1 - 3, 511 + 1], dtype=torch.int32)
+    sums = torch.ones((1, 10), dtype=torch.int64)  # a pixel: not the full box
+    size, spacing = torch.tensor([[1, 256, side]]), torch.tensor([[0.1, 1.5]], dtype=torch.float64)
+    longest = torch.empty((1, PARTS), dtype=torch.float64)
+    start = torch.zeros(1, dtype=torch.int64)
+    launch(compare_lines, (1, PARTS), start, size, sums, extremes, spacing, longest, PARTS, LINES=LINES)
+    assert longest.max() == (0.5 * (511 - 3) * 1.5) ** 2
+    assert (longest > 0).all() and (longest[0, 1:] < longest[0, 0]).all()

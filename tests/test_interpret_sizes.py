@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kacl_gpu.kernels.sizes import size_sums
+from kacl_gpu.kernels.sizes import SIZES, size_sums
 from kacl_gpu.radiomics import ops
 from tests.interpreting import NEAR, awkward, close, pack, same
 
@@ -23,6 +23,15 @@ def test_interpret_size_sums(ng: int, regions: slice) -> None:
         roomy = torch.nn.functional.pad(counts[1:3], (0, 100, 0, 5))
         same(size_sums(roomy, n_levels[1:3], w[1:3]), ours[1:3])
         same(size_sums(counts[2:3], n_levels[2:3], w[2:3]), ours[2:3])
+
+
+def test_interpret_size_sums_of_long_runs() -> None:
+    """Longer than the sizes that are looked at at once."""
+    volume = np.ones((1, 3, 300), np.int64)
+    volume[0, 1, 5] = volume[0, 2, 140] = 2
+    counts, n_levels = ops.glrlm(*pack([volume]), NEAR, 2, 300), torch.tensor([2])
+    assert int(counts[..., 2 * SIZES :].sum()) == 2 and int(counts[..., SIZES : 2 * SIZES].sum()) == 2
+    close(size_sums(counts, n_levels, NONE), ops.size_sums(counts, n_levels, NONE))
 
 
 def test_interpret_size_sums_of_dependences() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from kacl_gpu import RadiomicsSettings, gpu_radiomics
+from kacl_gpu import GpuRadiomics, RadiomicsSettings, gpu_radiomics
 
 SETTINGS = {
     "count": RadiomicsSettings(bin_count=32),
@@ -28,25 +29,28 @@ SETTINGS = {
 }
 
 
-def calls(settings: RadiomicsSettings, invalid: Any = "nan") -> list[Callable[[], torch.Tensor]]:
-    """Calls with boxes, rows, masks, both; with each kind of spacing. To be made under a FakeTensorMode."""
-    images = torch.empty((4, 64, 48), device="cuda")
-    boxes, rows = torch.empty((4, 4), device="cuda"), torch.empty((9, 5), device="cuda")
-    masks = torch.empty((4, 64, 48), dtype=torch.uint8, device="cuda")
+def empty(*shape: int, **options: Any) -> Tensor:
+    """On a GPU that does not exist."""
+    return torch.empty(shape, device="cuda", **options)
+
+
+def calls(settings: RadiomicsSettings, invalid: Any = "nan") -> list[Callable[[], Tensor]]:
+    """Calls with boxes, rows, masks, lists; with each kind of spacing. To be made under a FakeTensorMode."""
+    images, boxes, rows, masks = empty(4, 64, 48), empty(4, 4), empty(9, 5), empty(4, 64, 48, dtype=torch.uint8)
     options: dict[str, Any] = {"settings": settings, "invalid": invalid}
-    spacing = torch.empty((4, 2), device="cuda")
     return [
-        lambda: gpu_radiomics(images, boxes, **options),
+        lambda: gpu_radiomics(images, boxes, spacing=empty(2), **options),
         lambda: gpu_radiomics(images[:, None], rows, spacing=(0.5, 0.7), **options),
-        lambda: gpu_radiomics(images, masks=masks, spacing=spacing, **options),
+        lambda: gpu_radiomics(images, masks=masks, spacing=empty(4, 2), **options),
         lambda: gpu_radiomics(images, [boxes[:2], boxes[:0], boxes, boxes[1:]], masks=masks, **options),
+        lambda: gpu_radiomics(images.bfloat16(), boxes, masks=masks.bool(), **options),
     ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_no_value_goes_to_the_host(settings: RadiomicsSettings) -> None:
     with FakeTensorMode():
-        for call, k in zip(calls(settings), (4, 9, 4, 9), strict=True):
+        for call, k in zip(calls(settings), (4, 9, 4, 9, 4), strict=True):
             table = call()
             assert table.shape == (k, 102)
             assert table.device.type == "cuda"
@@ -60,9 +64,36 @@ def test_the_check_can_fail() -> None:
                 call()
 
 
+@pytest.mark.parametrize(
+    "spacing",
+    [lambda: torch.ones(4, 2), lambda: torch.ones(2), lambda: [[1.0, 1.0]] * 4],
+    ids=["an image", "a pair", "a list"],
+)
+def test_a_spacing_that_would_be_copied_is_refused(spacing: Callable[[], Any]) -> None:
+    """A copy from the host's memory waits, and a graph would hold its address."""
+    message = r"spacing is on cpu, images on cuda:0.*two numbers.*\.to\('cuda:0'\)"
+    with FakeTensorMode(), pytest.raises(ValueError, match=message):
+        gpu_radiomics(empty(4, 64, 48), empty(4, 4), spacing=spacing(), settings=SETTINGS["count"], invalid="nan")
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_the_call_traces_as_one_graph(settings: RadiomicsSettings) -> None:
     torch._dynamo.reset()
     with FakeTensorMode():
-        for call in calls(settings)[:3]:
+        for call in calls(settings):
             assert torch.compile(call, fullgraph=True, backend="eager")().shape[1] == 102
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_one_compiled_call_serves_other_numbers_of_regions_and_images(backend: str) -> None:
+    """Tensors as arguments, as in a training step whose last batch is smaller."""
+    torch._dynamo.reset()
+    module = GpuRadiomics(SETTINGS["count"], invalid="nan")
+    with FakeTensorMode():
+        compiled = torch.compile(module, fullgraph=True, backend=backend)
+        for regions in (9, 7, 5, 0):
+            assert compiled(empty(4, 64, 48), empty(regions, 5)).shape == (regions, 102)
+        for images in (4, 3):
+            assert compiled(empty(images, 64, 48), empty(images, 4)).shape == (images, 102)
+            ragged = [empty(n, 4) for n in range(images)]
+            assert compiled(empty(images, 64, 48), ragged).shape == (sum(range(images)), 102)

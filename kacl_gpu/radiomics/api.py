@@ -44,7 +44,9 @@ def gpu_radiomics(
         masks: (B, H, W) or (B, 1, H, W) label maps; a region is then the pixels of ``settings.label`` in its box, or
             in its whole image if there are no boxes.
         settings: what to compute and how: PyRadiomics' settings under snake_case names.
-        spacing: size of a pixel as (y, x), one pair or one row an image (B, 2); 1 if left out.
+        spacing: size of a pixel as (y, x), finite and above 0, one pair or one row an image (B, 2); 1 if left out.
+            Where the call must not wait for a device (see docs/architecture.md): two numbers, or a tensor on that
+            device, whose values are then not errors of the call but make their regions invalid.
         invalid: what becomes of a region that cannot be computed (no pixel, one pixel, not finite, ...): "raise" names
             all of them in one ValueError; "nan" fills their rows with NaN and leaves the others as they are.
         dtype: of the result, torch.float32 or torch.float64; all is computed in float64.
@@ -56,14 +58,10 @@ def gpu_radiomics(
         ValueError, TypeError: naming the argument and what was expected, or the regions that cannot be computed.
     """
     _check_arguments(settings, invalid, dtype)
-    # Without a value that the host waits for, where nothing may depend on one and there is a device to wait for.
-    bounded = settings.bin_count is not None or settings.max_levels is not None
-    static = bounded and invalid == "nan" and isinstance(images, Tensor) and images.device.type != "cpu"
+    static = _is_static(images, settings, invalid)
     regions = make_regions(images, boxes, masks, spacing, check_values=not static)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
-    if static:
-        limit = min(limit, settings.bin_count or limit)
     tables, seen = [], []
     for part in chunks(regions, settings, static):
         volumes = discretise(part, moments, settings, limit, static)
@@ -153,6 +151,12 @@ class GpuRadiomics(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.settings}, invalid={self.invalid!r}, dtype={self.dtype}"
+
+
+def _is_static(images: Tensor, settings: RadiomicsSettings, invalid: str) -> bool:
+    """Whether the host reads no value: where nothing may depend on one, and there is a device to wait for."""
+    bounded = settings.bin_count is not None or settings.max_levels is not None
+    return bounded and invalid == "nan" and isinstance(images, Tensor) and images.device.type != "cpu"
 
 
 def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dtype) -> None:

@@ -65,7 +65,7 @@ def discretise(
         start,
         regions.size,
         begin[-1],
-        min(settings.bin_count + 1 if settings.bin_count else max_levels, max_levels) < 256,
+        max_levels < 256,
         settings.bin_width or 0.0,
         settings.bin_count or 0,
         max_levels,

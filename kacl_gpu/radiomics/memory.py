@@ -6,12 +6,18 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from .levels import aligned
 from .regions import Regions
 from .settings import RadiomicsSettings
 
 MOST_LEVELS = 32767  # of int16
+# Types whose values are all below 2^53, so that float64 tells each from the next integer
+NARROW = {
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.int8, torch.int16, torch.int32, torch.float16),
+}
 
 
 class Bounds(NamedTuple):
@@ -64,11 +70,25 @@ def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings
     return cells + 128 * ng + 8 * 102 * 4
 
 
+def most_of_bins(regions: Regions, settings: RadiomicsSettings) -> int:
+    """The most grey levels that the bins can make.
+
+    One a bin; the last edge, the largest intensity plus 1, is beyond every pixel. But from 2^53 up float64 may round
+    the sum to that intensity again, whose pixels then have a level of their own, as in PyRadiomics.
+    """
+    if settings.bin_count is None:
+        return MOST_LEVELS
+    return settings.bin_count + int(settings.normalize or regions.images.dtype not in NARROW)
+
+
 def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
-    """The most grey levels a region may have: as asked, as fit the storage, and as fit half the memory limit."""
+    """The most grey levels a region may have: as asked, as the bins make, as fit the storage and half the memory limit.
+
+    Follows from types, shapes and settings alone.
+    """
     height, width = regions.images.shape[1:]
     on_cpu = regions.images.device.type == "cpu"
-    low, high = 1, min(settings.max_levels or MOST_LEVELS, MOST_LEVELS)
+    low, high = 1, min(settings.max_levels or MOST_LEVELS, most_of_bins(regions, settings), MOST_LEVELS)
     while low < high:  # the largest that fits, by bisection
         middle = (low + high + 1) // 2
         if matrix_bytes(middle, max(height, width), height * width, settings, on_cpu) <= settings.memory_limit // 2:
@@ -90,12 +110,12 @@ def split(costs: list[int], limit: int) -> Iterator[slice]:
 
 
 def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Iterator[Regions]:
-    """The regions in parts whose level volumes (int16, and a mask) take at most a quarter of the memory limit."""
+    """The regions in parts whose level volumes (int16), masks and measures take at most a quarter of the limit."""
     if static:  # each as large as an image
         height, width = regions.images.shape[1:]
-        costs = [3 * height * width + 2048] * len(regions)
+        costs = [3 * aligned(height * width) + 256] * len(regions)
     else:
-        costs = (3 * regions.size.prod(1) + 2048).tolist()
+        costs = (3 * aligned(regions.size.prod(1)) + 256).tolist()
     for rows in split(costs, settings.memory_limit // 4):
         yield regions[rows]
 
@@ -103,10 +123,12 @@ def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Itera
 def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
     """An upper bound on what the operators of one region need beside the matrices, without those of the CPU's threads.
 
-    Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits.
+    Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits; the
+    diameter of a mask, the outermost vertices of its half lines.
     """
-    selected = settings.by_class()
-    return 0 if on_cpu else ("glszm" in selected) * 9 * pixels + ("firstorder" in selected) * (2**14 + pixels // 16)
+    selected, block = settings.by_class(), aligned(pixels)
+    of_class = {"glszm": 9 * block, "firstorder": 2**14 + block // 16, "shape2D": block // 2 + 256}
+    return 0 if on_cpu else sum(bytes_ for name, bytes_ in of_class.items() if name in selected)
 
 
 def matrix_chunks(regions: Regions, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:

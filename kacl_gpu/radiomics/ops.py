@@ -86,7 +86,8 @@ def locate(
     Fractions grow outward; what lies beyond the image is cut off.
 
     Returns: image index (K,) int64; box (K, 4) int64 y0, x0, y1, x1; size (K, 3) int64 1, height, width; spacing (K, 2)
-    float64; status (K,) int32. Where the region is invalid, all but the status are as of nothing in image 0.
+    float64, 1 where it is not finite and above 0; status (K,) int32. Where the region is invalid, index, box and size
+    are as of nothing in image 0, and where its image does not exist, the spacing is that of image 0.
     """
     count, height, width = images.shape
     device = images.device
@@ -98,20 +99,24 @@ def locate(
     finite = boxes[:, 1:].isfinite().all(1)
     corners = torch.stack([y1.floor(), x1.floor(), y2.ceil(), x2.ceil()], 1).nan_to_num(0.0)
     clipped = torch.stack([corners[:, n].clamp(0, side) for n, side in enumerate((height, width) * 2)], 1)
+    known = (index >= 0) & (index < count) & (index == index.floor())
+    pairs = torch.tensor(pair, dtype=F64, device=device).expand(len(boxes), 2)
+    rows = pairs if spacing is None or count == 0 else spacing[torch.where(known, index, 0.0).to(I64)]
+    fit = (rows.isfinite() & (rows > 0)).all(1)
+    rows = torch.where(fit[:, None], rows, 1.0)
     status = torch.zeros(len(boxes), dtype=torch.int32, device=device)
     for bad, code in (
+        (~fit, Status.SPACING),
         ((clipped[:, 0] >= clipped[:, 2]) | (clipped[:, 1] >= clipped[:, 3]), Status.BOX_OUTSIDE),
         ((x2 <= x1) | (y2 <= y1), Status.BOX_INVERTED),
         (~finite, Status.BOX_NOT_FINITE),
-        (~((index >= 0) & (index < count) & (index == index.floor())), Status.IMAGE_INDEX),
+        (~known, Status.IMAGE_INDEX),
     ):
         status = status.masked_fill(bad, int(code))
     valid = status == Status.OK
     image_index = torch.where(valid, index, 0.0).to(I64)
     box = torch.where(valid[:, None], clipped, 0.0).to(I64)
     size = torch.cat([torch.ones_like(box[:, :1]), box[:, 2:] - box[:, :2]], 1)
-    pairs = torch.tensor(pair, dtype=F64, device=device).expand(len(boxes), 2)
-    rows = pairs.contiguous() if spacing is None or count == 0 else spacing[image_index]
     return image_index, box, size, rows, status
 
 

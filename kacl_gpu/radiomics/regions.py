@@ -36,6 +36,7 @@ WORDS = {
     Status.NOT_FINITE: "it holds NaN or infinite intensities",
     Status.TOO_MANY_LEVELS: "it needs more than {max_levels} grey levels: widen the bins, or raise max_levels or "
     "memory_limit",
+    Status.SPACING: "the spacing of its image is not finite and above 0",
     Status.TOO_NARROW: "float64 cannot tell its bins apart: bin_count = {s.bin_count}, bin_width = {s.bin_width}",
 }
 
@@ -65,7 +66,8 @@ def make_regions(
 ) -> Regions:
     """Checks shapes, types and devices (ValueError, TypeError) and marks each region that has no pixels to look at.
 
-    ``check_values``: look at the spacing also where that waits for a device.
+    Without ``check_values`` nothing waits for a device: a spacing on that of the images is not looked at here, and one
+    that lies elsewhere is refused.
     """
     images = _checked_images(images, "images")
     count, height, width = images.shape
@@ -179,10 +181,16 @@ def _checked_spacing(
         raise TypeError(f"spacing must be numbers (y, x), one pair or one an image, got {spacing!r}") from error
     if rows.shape not in ((2,), (count, 2)):
         raise ValueError(f"spacing must have shape (2,) or ({count}, 2), y before x, got {tuple(rows.shape)}")
-    on_host = rows.device.type == "cpu"
-    if (check_values or on_host) and not bool((rows.isfinite() & (rows > 0)).all()):
+    if not check_values:
+        if rows.device != images.device:
+            raise ValueError(
+                f"spacing is on {rows.device}, images on {images.device}, and copying it would wait: give two numbers "
+                f"(y, x), or move it with .to({str(images.device)!r}) beforehand"
+            )
+        return rows.expand(count, 2), (1.0, 1.0)
+    if not bool((rows.isfinite() & (rows > 0)).all()):
         raise ValueError(f"spacing must be finite and above 0, got {rows.tolist()}")
-    if on_host and rows.ndim == 1:
+    if rows.device.type == "cpu" and rows.ndim == 1:
         y, x = rows.tolist()
         return None, (y, x)
     return rows.to(images.device).expand(count, 2), (1.0, 1.0)

@@ -286,8 +286,8 @@ class RadiomicsSettings:
         max_levels: upper bound on the grey levels of a region, 1 to 32767; a region that needs more is invalid. None by
             default: as many as fit. (Not in PyRadiomics.)
         memory_limit: bytes of working memory that one call may take, at least 1, whatever the number of regions; 2 GiB
-            by default. On the CPU each thread takes some 60 bytes per pixel of its region beside it. (Not in
-            PyRadiomics.)
+            by default. Beside it, on the CPU each thread takes some 60 bytes per pixel of its region, and bfloat16
+            images are copied whole, as float32. (Not in PyRadiomics.)
 
     Raises:
         TypeError: a value of the wrong type; the message names the setting, the value and what was expected.

@@ -20,3 +20,4 @@ class Status(IntEnum):
     NOT_FINITE = 11
     TOO_MANY_LEVELS = 12
     TOO_NARROW = 13
+    SPACING = 14
