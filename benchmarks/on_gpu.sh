@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, within nine minutes: the benchmarks, the GPU tests, the sanitizer. PyRadiomics is not
-# needed. Writes gpu.json, gpu.md, summary.txt and what each step prints to the folder that it is given.
+# Everything that needs a GPU, within nine minutes: the benchmarks, the GPU tests, the sanitizer, a training run.
+# PyRadiomics is not needed. Writes gpu.json, gpu.md, training.json, summary.txt, the run and what each step prints to
+# the folder that it is given.
 #   benchmarks/on_gpu.sh OUT          PYTHON=python3 chooses the interpreter
 set -uo pipefail
 out=$(mkdir -p "${1:?a folder for the results}" && cd "$1" && pwd)
@@ -32,16 +33,16 @@ if ! "$python" -m benchmarks.sanitize > "$out/first.txt" 2>&1; then # Triton com
 fi
 failed=0
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$summary"
-step benchmarks 150 "$python" -m benchmarks.gpu --out "$out" || failed=1
+step benchmarks 120 "$python" -m benchmarks.gpu --out "$out" || failed=1
 
 # Side by side: most of their time they compile kernels
 tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py)
 running=()
 for part in levels zones others; do
-    step "interpreted_$part" 240 "${tests[@]}" -k "interpreter and $part" & running+=($!)
+    step "interpreted_$part" 210 "${tests[@]}" -k "interpreter and $part" & running+=($!)
 done
-step random 240 "${tests[@]}" -k "random or frozen" & running+=($!)
-step rest 240 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
+step random 210 "${tests[@]}" -k "random or frozen" & running+=($!)
+step rest 210 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
 for one in "${running[@]}"; do
     wait "$one" || failed=1
 done
@@ -50,7 +51,7 @@ done
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
     running=()
     for tool in memcheck racecheck synccheck initcheck; do
-        step "$tool" 90 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+        step "$tool" 75 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
             "$python" -m benchmarks.sanitize & running+=($!)
     done
     for one in "${running[@]}"; do
@@ -58,6 +59,16 @@ if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sa
     done
 else
     echo "no compute-sanitizer on this machine: not run" | tee -a "$summary"
+fi
+# What radiomics costs in a step, and a whole run of the command on phantoms
+step training 45 "$python" -m benchmarks.training --out "$out/training.json" || failed=1
+if "$python" -c 'import jsonargparse, matplotlib, pandas, tensorboard, tqdm' 2> /dev/null; then
+    step fit 80 bash -c '"$0" -m kacl_gpu.cli phantom "$1/phantoms" --images 600 --size 128 &&
+        "$0" -m kacl_gpu.cli fit --config configs/phantom.yaml --data.root "$1/phantoms" --out "$1/run" \
+            --trainer.precision 16-mixed --trainer.enable_progress_bar false' "$python" "$out" || failed=1
+    rm -rf "$out/phantoms" "$out/run/checkpoints"
+else
+    echo "kacl-gpu fit not run: jsonargparse, matplotlib, pandas, tensorboard or tqdm is not installed" | tee -a "$summary"
 fi
 cat "$out/gpu.md" 2> /dev/null
 exit $failed

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
 from kacl_gpu.kacl.byop import BYOP
@@ -89,3 +90,12 @@ def test_intensities_are_taken_as_they_are(dtype: torch.dtype) -> None:
     assert torch.equal(found.boxes, other.boxes)
     largest = names.index("original_firstorder_Maximum")
     assert torch.equal(found.features[:3, largest] * 4 + 3, other.features[:3, largest])
+
+
+def test_no_value_goes_to_the_host() -> None:
+    """On CUDA tensors without values, which nothing could be read from: the whole module, with all features."""
+    with FakeTensorMode():
+        given = {name: torch.empty_like(value, device="cuda") for name, value in batch().items()}
+        found = BYOP()(**given)
+        assert found.features.shape == (5, 102) and found.features.device.type == "cuda"
+        assert found.boxes.shape == (5, 4) and found.valid.device.type == "cuda"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
+from kacl_gpu.kacl.byop import BYOP
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.levels import discretise, half_offsets
 from kacl_gpu.radiomics.memory import Bounds, zone_bound
@@ -335,6 +336,29 @@ def test_gpu_graph_replays_equal_eager_calls(settings: RadiomicsSettings) -> Non
         table.fill_(7)
         graph.replay()
         assert_same_bits(table, call())
+
+
+def test_gpu_boxes_and_their_features_without_synchronisation() -> None:
+    """BYOP on the device, against the CPU; every kernel and operator of it, and no value to the host."""
+    byop, generator = BYOP(), torch.Generator().manual_seed(0)
+    given = {
+        "images": (torch.rand((8, 1, 96, 96), generator=generator) * 255).to(torch.uint8),
+        "activations": torch.randn((8, 16, 6, 6), generator=generator).relu(),
+        "weight": torch.randn((4, 16), generator=generator),
+        "disease": torch.tensor([0, 1, 2, 3, -1, 0, 1, 2]),
+    }
+    expected, moved = byop(**given), {name: value.cuda() for name, value in given.items()}
+    byop(**moved)  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = byop(**moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    # the closed form sums in another order on the device, so a pixel beside the threshold may change sides
+    assert (found.boxes.cpu() - expected.boxes).abs().max() <= 1
+    alone = compute(moved["images"], found.boxes, settings=byop.settings, dtype=torch.float32)
+    assert_same_bits(found.features[found.valid], alone[found.valid])
+    assert torch.equal(found.valid.cpu(), expected.valid)
 
 
 def test_gpu_compiled_call_equals_eager() -> None:

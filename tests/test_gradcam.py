@@ -72,27 +72,25 @@ def check(found: Tensor, want: np.ndarray, tolerance: float) -> None:
 @pytest.mark.parametrize("name", TOLERANCE)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_forms_equal_the_package_on_random_networks(name: str, seed: int) -> None:
+    # In float64: float32 networks round differently with other numbers of threads, by up to 1e-5 of a heatmap.
     torch.manual_seed(seed)
-    module = Classifier(name).eval()
+    module = Classifier(name).double().eval()
     told = 0  # maps that are not constant
     for height, width in SIZES:
-        images, disease = torch.randn((3, 1, height, width)), torch.randint(0, 8, (3,))
+        images, disease = torch.randn((3, 1, height, width), dtype=torch.float64), torch.randint(0, 8, (3,))
         want = expected(module, module.encoder.features, images, disease)
         with torch.no_grad():
             activations, _ = module.encoder(images)
         closed = head_cam(activations, module.head.weight, disease)
         hooked = general(module, module.encoder.features, images, disease)
-        check(heatmaps(closed, (height, width)), want, TOLERANCE[name])
-        check(heatmaps(hooked, (height, width)), want, TOLERANCE[name])
-        torch.testing.assert_close(closed, hooked * closed[0].numel(), rtol=1e-4, atol=1e-4 * float(closed.max()))
+        check(heatmaps(closed, (height, width)), want, 1e-6)
+        check(heatmaps(hooked, (height, width)), want, 1e-6)
+        torch.testing.assert_close(closed, hooked * closed[0].numel())
+        # the same activations in float32, as in training
+        single = head_cam(activations.float(), module.head.weight.float(), disease)
+        check(heatmaps(single, (height, width)), want, TOLERANCE[name])
         told += int((closed.amax((1, 2)) > closed.amin((1, 2))).sum())
     assert told >= 4
-    # in float64, where no rounding of the network counts
-    module.double()
-    images, want = images.double(), expected(module, module.encoder.features, images.double(), disease)
-    with torch.no_grad():
-        activations, _ = module.encoder(images)
-    check(heatmaps(head_cam(activations, module.head.weight, disease), (height, width)), want, 1e-6)
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,6 +12,7 @@ pytest.importorskip("tqdm")
 Image = pytest.importorskip("PIL.Image")
 
 from kacl_gpu.boxes import NIH_FRAME, read_boxes  # noqa: E402
+from kacl_gpu.cli import main  # noqa: E402
 from kacl_gpu.images import InputError, find_images, read_image  # noqa: E402
 from kacl_gpu.kacl.diseases import DISEASES  # noqa: E402
 from kacl_gpu.kacl.phantom import Anatomy, make_phantoms, radiograph  # noqa: E402
@@ -233,3 +234,19 @@ def test_findings_and_sizes_that_cannot_be_drawn():
         radiograph(random, ["Mass", "Mass"])
     with pytest.raises(ValueError, match="at least 32 pixels, got 8"):
         radiograph(random, [], 8)
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`kacl-gpu phantom`, and `kacl-gpu prepare` of what it made."""
+    drawn, prepared = str(tmp_path / "drawn"), str(tmp_path / "prepared")
+    assert main(["phantom", drawn, "--images", "5", "--size", "32", "--seed", "4", "--boxed", "1"]) == 0
+    assert "5 images" in capsys.readouterr().out
+    assert main(["phantom", drawn, "--images", "5"]) == 2
+    assert drawn in capsys.readouterr().err
+    assert main(["prepare", drawn, "--out", prepared, "--size", "32", "--workers", "1"]) == 0
+    assert "5 images" in capsys.readouterr().out
+    assert main(["prepare", drawn, "--out", prepared, "--size", "32"]) == 2
+    assert prepared in capsys.readouterr().err
+    assert main(["prepare", drawn, "--out", prepared, "--size", "32", "--resume"]) == 0
+    pictures = [np.asarray(Image.open(path)) for _, path in sorted(find_images(Path(drawn)).items())]
+    assert np.array_equal(np.load(Path(prepared) / "images.npy"), pictures)
