@@ -16,13 +16,13 @@ SHOWN = 8  # images in the picture
 # small data set needs; everything else is as for real radiographs.
 SETTINGS = {
     "data.size": "128",
-    "data.batch_size": "32",
+    "data.batch_size": "16",
     "model.weights": "null",
-    "model.warmup_epochs": "4",
+    "model.warmup_epochs": "6",
     "model.schedule": "decay_after_warmup",
-    "trainer.max_epochs": "10",
+    "trainer.max_epochs": "12",
 }
-IMAGES = 800
+IMAGES = 1000
 
 
 def demo(out: Path, device: str | None = None) -> None:
