@@ -13,9 +13,7 @@ from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.radiomics import api, ops
-from kacl_gpu.radiomics.levels import discretise, half_offsets
-from kacl_gpu.radiomics.memory import Bounds, chunks, matrix_chunks, max_levels
-from kacl_gpu.radiomics.regions import make_regions
+from kacl_gpu.radiomics.levels import half_offsets
 from tests.mirror import extent
 
 TILE = 1024
@@ -52,16 +50,10 @@ def without_synchronisation(
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """What ``gpu_radiomics`` does with ``invalid="nan"`` for tensors of a device, with those of any."""
-    regions = make_regions(images, boxes, masks, spacing, check_values=False)
-    moments = ops.image_moments(regions.images) if settings.normalize else None
-    limit = max_levels(regions, settings)
-    tables = []
-    for part in chunks(regions, settings, static=True):
-        volumes = discretise(part, moments, settings, limit, static=True)
-        bounds = Bounds.of_shape(part, limit)
-        for k in matrix_chunks(part, bounds, settings):
-            tables.append(api.features_of(part[k], volumes.part(k), moments, settings, bounds, dtype))
-    return torch.cat(tables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "_is_static", lambda *_: True)
+        options: Any = {"settings": settings, "spacing": spacing, "dtype": dtype}
+        return api.gpu_radiomics(images, boxes, masks=masks, invalid="nan", **options)
 
 
 @contextmanager

@@ -1,20 +1,15 @@
 """How many times one call starts work on a device: counted without one, on tensors that have no values."""
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels import common
-from kacl_gpu.radiomics import api, ops
-from kacl_gpu.radiomics.levels import discretise
-from kacl_gpu.radiomics.memory import Bounds
-from kacl_gpu.radiomics.regions import make_regions
+from tests.interpreting import serve_by_kernels, without_synchronisation
 
 # What torch does to a tensor without starting anything
 FREE = {
@@ -40,18 +35,10 @@ class Counting(TorchDispatchMode):
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The kernels and operations of torch that are started, the operators being served by their launchers."""
     names: list[str] = []
-    for name, file in ops.KERNELS.items():
-        monkeypatch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+    serve_by_kernels(monkeypatch)
     monkeypatch.setattr(common, "recorder", lambda kernel, *_: names.append(kernel.__name__))
     with Counting(names):
         yield names
-
-
-def without_synchronisation(images: Tensor, boxes: Tensor, settings: RadiomicsSettings) -> Tensor:
-    regions = make_regions(images, boxes, None, None, check_values=False)
-    limit = settings.bin_count or settings.max_levels or 0
-    volumes = discretise(regions, None, settings, limit, static=True)
-    return api.features_of(regions, volumes, None, settings, Bounds.of_shape(regions, limit), torch.float32)
 
 
 def launches(started: list[str], size: int, dtype: torch.dtype, settings: RadiomicsSettings) -> int:
@@ -60,7 +47,7 @@ def launches(started: list[str], size: int, dtype: torch.dtype, settings: Radiom
     boxes = torch.empty((64, 4), device="meta")
     for _ in range(2):
         started.clear()
-        assert without_synchronisation(images, boxes, settings).shape[0] == 64
+        assert without_synchronisation(images, boxes, None, settings, dtype=torch.float32).shape[0] == 64
     return len(started)
 
 
@@ -71,7 +58,7 @@ def test_a_call_takes_a_few_tens_of_launches(started: list[str]) -> None:
     assert launches(started, 1024, torch.uint8, count) <= 37, started
     width = RadiomicsSettings(bin_width=25.0, max_levels=32, weighting_norm="manhattan")
     assert launches(started, 224, torch.uint8, width) <= 67, started  # torch computes the weights of directions
-    assert launches(started, 224, torch.float32, count) <= 50, started  # percentiles digit by digit
+    assert launches(started, 224, torch.float32, count) <= 51, started  # percentiles digit by digit
 
 
 def test_one_class_takes_less(started: list[str]) -> None:
