@@ -202,6 +202,15 @@ def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
             assert one[name] == two[name] == "" or float(one[name]) == pytest.approx(float(two[name]), rel=1e-5)
 
 
+def test_mixed_precision(phantoms: Path, tmp_path: Path) -> None:
+    """Both losses in a step whose matrices are multiplied in half precision."""
+    options = {"trainer__precision": "bf16-mixed", "trainer__limit_train_batches": 2, "model__warmup_epochs": 0}
+    fit(arguments(phantoms, tmp_path / "out", **options, trainer__max_epochs=1))
+    (row,) = rows_of(tmp_path / "out")
+    assert all(math.isfinite(float(row[f"train/{name}"])) for name in ("loss", "contrastive", "classification"))
+    assert all(value.isfinite().all() for value in weights(tmp_path / "out").values())
+
+
 # --- settings
 
 
@@ -247,6 +256,8 @@ def test_schedules(schedule: str, at: dict[int, float]) -> None:
         ({"model__temperature": 0}, "temperature"),
         ({"model__warmup_epochs": -1}, "warmup_epochs"),
         ({"data__batch_size": 4000}, "do not fill a batch"),
+        ({"data__batch_size": 0}, "batch_size must be at least 1"),
+        ({"data__diseases": "[Cold]"}, "unknown diseases: Cold"),
         ({"model__weights": "/nowhere.pt"}, "no such file of weights: /nowhere.pt"),
     ],
 )

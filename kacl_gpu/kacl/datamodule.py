@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -59,8 +60,9 @@ class ChestXrays(LightningDataModule):
             workers: processes that read images, for each of the three loaders; 0: the training process itself.
         """
         super().__init__()
-        if batch_size < 1 or workers < 0:
-            raise ValueError(f"batch_size must be at least 1 and workers at least 0, got {batch_size} and {workers}")
+        for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("size", size, 1)):
+            if number < least:
+                raise InputError(f"{name} must be at least {least}, got {number}")
         # what a checkpoint says of the data; plain types, which load without code
         self.save_hyperparameters(
             {
@@ -97,6 +99,7 @@ class ChestXrays(LightningDataModule):
             InputError: see `NIHChestXray14` and `kacl_gpu.kacl.split.read_split`.
         """
         images = self._open()
+        rank_zero_info(str(images.report))
         if self.split_file is not None and self.split_file.exists():
             split = read_split(self.split_file, images.table)
         else:

@@ -208,7 +208,10 @@ def fit(argv: Sequence[str]) -> Command:
         InputError: the settings or the folders cannot be used, or OUT holds a run that would be lost or is another.
         SystemExit: of the argument parser, with its words on stderr.
     """
-    made = command(argv)
+    try:
+        made = command(argv)
+    except ValueError as error:  # of a setting that cannot be
+        raise InputError(str(error)) from error
     config, out = made.config, Path(made.config.out)
     last = out / "checkpoints" / "last.ckpt"
     if last.exists() and not config.resume:
