@@ -90,6 +90,8 @@ def test_files_of_a_run(run: Command) -> None:
     assert {path.name for path in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
     assert [path.name for path in (out / "panels").iterdir()] == ["epoch_002.png"]
     assert list(out.glob("events.*"))
+    with Image.open(out / "curves.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2**24)) > 100
     again = command(["--config", str(out / "config.yaml")])
     for part in ("model", "data", "trainer"):
         read, given = (json.dumps(made.config[part].as_dict(), default=str) for made in (again, run))

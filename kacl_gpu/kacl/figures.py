@@ -1,4 +1,4 @@
-"""Pictures of what the network looks at: heatmaps over radiographs, with true and predicted boxes."""
+"""Pictures: what the network looks at, heatmaps over radiographs with true and predicted boxes; how a run went."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import matplotlib
 
 matplotlib.use("agg")  # no display needed
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -55,6 +56,29 @@ def panels(
     figure.suptitle(title, fontsize=12)
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=2) for colour in (TRUE, PREDICTED)]
     figure.legend(handles, ("true box", "predicted box"), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def curves(table: pd.DataFrame) -> Figure:
+    """Draw a run's metrics.csv: the losses of training, and the AUC of the validation, over the epochs.
+
+    Args:
+        table: columns epoch, train/classification, val/auc and, where they are, train/contrastive and val/loss.
+
+    Returns:
+        The figure; close it after use.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    kinds = (
+        ("classification loss", ("train/classification", "val/loss")),
+        ("contrastive loss", ("train/contrastive",)),
+    )
+    for axis, (title, names) in zip(axes, (*kinds, ("AUC of the validation", ("val/auc",)))):
+        for name in names:
+            if name in table:
+                axis.plot(table["epoch"] + 1, table[name], marker=".", label=name)
+                axis.legend(frameon=False)
+        axis.set(title=title, xlabel="epoch", xlim=(0.5, len(table) + 0.5))
     return figure
 
 

@@ -23,15 +23,15 @@ from kacl_gpu.images import InputError
 
 from .datamodule import ChestXrays
 from .encoders import normalise
-from .figures import panels
+from .figures import curves, panels
 from .gradcam import head_cam, heatmaps
 from .model import KACL
 
 DESCRIPTION = """\
 Train KACL on a data set in the layout of NIH ChestX-ray14, as it was downloaded or as `kacl-gpu prepare` made it. OUT
 receives the settings (config.yaml), checkpoints/last.ckpt and checkpoints/best.ckpt, a row of figures for each epoch
-(metrics.csv), TensorBoard's files, and pictures of heatmaps and boxes (panels/). All settings of Lightning's Trainer
-are there as --trainer.NAME. Several processes: torchrun --nproc-per-node=N -m kacl_gpu.cli fit ...
+(metrics.csv, drawn in curves.png), TensorBoard's files, and pictures of heatmaps and boxes (panels/). All settings of
+Lightning's Trainer are there as --trainer.NAME. Several processes: torchrun --nproc-per-node=N -m kacl_gpu.cli fit ...
 """
 
 FREE = ("root", "workers", "split_file")  # settings of the data that a resumed run may have of its own
@@ -219,6 +219,10 @@ def fit(argv: Sequence[str]) -> Command:
     if last.exists():
         _same_run(last, made)
     made.trainer.fit(made.model, made.datamodule, ckpt_path=last if last.exists() else None)
+    if made.trainer.is_global_zero and (out / "metrics.csv").exists():
+        figure = curves(pd.read_csv(out / "metrics.csv"))
+        figure.savefig(out / "curves.png", dpi=100)
+        plt.close(figure)
     return made
 
 
