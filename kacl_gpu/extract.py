@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from kacl_gpu import RadiomicsSettings, __version__, feature_names, gpu_radiomics
 from kacl_gpu.boxes import BOX_COLUMNS, Box, Region, read_boxes
-from kacl_gpu.images import Array, ImageError, InputError, find_images, find_masks, read_image, read_mask
+from kacl_gpu.images import Array, ImageError, InputError, find_images, find_masks, processors, read_image, read_mask
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
 
@@ -104,7 +104,7 @@ def extract(
         import pyarrow  # noqa: F401  (a missing one must not be found out at the end)
     chosen = _device(device)
     batch_size = (64 if chosen.type == "cuda" else 16) if batch_size is None else batch_size
-    workers = min(_processors(), 16) if workers is None else workers
+    workers = min(processors(), 16) if workers is None else workers
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
     files = find_images(Path(images))
@@ -158,11 +158,6 @@ def _device(name: str | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"no device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
     return device
-
-
-def _processors() -> int:
-    """Processors that this process may use; not those of the whole machine, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _progress(total: int, done: int) -> tqdm[NoReturn]:

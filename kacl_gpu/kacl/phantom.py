@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from kacl_gpu.boxes import NIH_FRAME
-from kacl_gpu.images import InputError
+from kacl_gpu.images import InputError, processors
 from kacl_gpu.kacl.diseases import DISEASES, NO_FINDING
 
 Plane = NDArray[np.float64]  # (size, size)
@@ -228,7 +227,7 @@ def make_phantoms(
             (out / _folder(number, min(images, FOLDERS))).mkdir(parents=True)
         plans = list(itertools.islice(_plans(seed), images))
         files = [out / _folder(number, images) / plan.name for number, plan in enumerate(plans)]
-        found = list(_draw_all(files, plans, size, workers or min(_processors(), -(-images // FEW))))
+        found = list(_draw_all(files, plans, size, workers or min(processors(), -(-images // FEW))))
         return _write_tables(out, plans, found, size, boxed, started)
     except OSError as error:
         raise InputError(f"cannot write {error.filename or out}: {error.strerror}") from error
@@ -271,10 +270,6 @@ def _findings(random: Generator) -> tuple[str, ...]:
 
 def _folder(number: int, images: int) -> Path:
     return Path(f"images_{1 + number * FOLDERS // images:03d}", "images")
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw_all(

@@ -32,7 +32,7 @@ import pandas as pd
 import PIL
 from tqdm import tqdm
 
-from kacl_gpu.images import ImageError, InputError, find_images
+from kacl_gpu.images import ImageError, InputError, find_images, processors
 from kacl_gpu.kacl.data import ARRAY, ERRORS, INDEX, NIHChestXray14, read_pixels, resize
 from kacl_gpu.kacl.nih import Report, read_csv, write_whole
 
@@ -88,7 +88,7 @@ def prepare(
     """
     started = time.monotonic()
     root, out = Path(root), Path(out)
-    workers = _processors() if workers is None else workers
+    workers = processors() if workers is None else workers
     if workers < 1 or size < 1:
         raise InputError(f"size and workers must be at least 1, got {size} and {workers}")
     source = NIHChestXray14(root, size=size)  # raises before the work and not after it
@@ -243,8 +243,3 @@ def _finish(work: Path, names: Sequence[str], report: Report) -> None:
     if errors:
         write_whole(work / ERRORS, pd.DataFrame(errors, columns=["image", "reason"]))
     write_whole(work / INDEX, pd.DataFrame(images, columns=["row", "image", "source_width", "source_height"]))
-
-
-def _processors() -> int:
-    """Processors that this process may use; not those of the whole machine, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
