@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ import lightning
 import kacl_gpu.demo
 from kacl_gpu.cli import main
 from kacl_gpu.images import InputError
-from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit
+from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit, strategy
 from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
 from kacl_gpu.kacl.phantom import make_phantoms
 
@@ -248,6 +249,27 @@ def test_schedules(schedule: str, at: dict[int, float]) -> None:
     assert {epoch: 0.001 * model.rate(epoch) for epoch in at} == pytest.approx(at)
     made = model.configure_optimizers()
     assert isinstance(made, dict) and made["optimizer"].param_groups[0]["lr"] == pytest.approx(at[0])
+
+
+@pytest.mark.parametrize(
+    "asked, gpus, processes, expected",
+    [
+        ({}, 0, 1, "auto"),
+        ({}, 1, 1, "auto"),
+        ({}, 4, 1, "ddp_find_unused_parameters_true"),
+        ({}, 0, 2, "ddp_find_unused_parameters_true"),
+        ({"devices": 1}, 4, 1, "auto"),
+        ({"devices": [0, 1]}, 4, 1, "ddp_find_unused_parameters_true"),
+        ({"num_nodes": 2, "devices": 1}, 1, 1, "ddp_find_unused_parameters_true"),
+        ({"strategy": "fsdp"}, 4, 4, "fsdp"),
+    ],
+)
+def test_strategy(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], gpus: int, processes: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    given = SimpleNamespace(**{"strategy": "auto", "devices": "auto", "num_nodes": 1} | asked)
+    assert strategy(given, processes) == expected
 
 
 @pytest.mark.parametrize(

@@ -170,13 +170,21 @@ class Command(LightningCLI):
         processes = int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
         if processes > 1:
             on_each = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-            # In the warm-up the radiomic branch has no gradients.
-            ours |= {
-                "devices": on_each,
-                "num_nodes": processes // on_each,
-                "strategy": "ddp_find_unused_parameters_true",
-            }
+            ours |= {"devices": on_each, "num_nodes": processes // on_each}
+        ours["strategy"] = strategy(config.trainer, processes)
         return super().instantiate_trainer(**ours, **kwargs)
+
+
+def strategy(trainer: Any, processes: int) -> Any:
+    """The Trainer's strategy: what was asked for, else one that allows for what has no gradient where it matters.
+
+    In the warm-up the radiomic branch has none, which DistributedDataParallel must be told.
+    """
+    if trainer.strategy != "auto":
+        return trainer.strategy
+    devices = torch.cuda.device_count() if trainer.devices in ("auto", -1, "-1") else trainer.devices
+    one = processes == 1 and trainer.num_nodes == 1 and devices in (0, 1, "1")
+    return "auto" if one else "ddp_find_unused_parameters_true"
 
 
 def command(argv: Sequence[str]) -> Command:
