@@ -20,7 +20,7 @@ help: ## this list
 
 venv: $(DEV_READY) ## make .venv and install everything that the other targets need
 
-demo: $(DEMO_READY) ## run the main job on images that it makes itself: a table of features and a picture
+demo: $(DEMO_READY) ## run the main job on radiographs that it draws itself: train KACL, print what it learnt, draw a picture
 	$(BIN)/kacl-gpu demo
 
 test: $(DEV_READY) ## run the tests (PYTEST_FLAGS="-k settings -x" to choose; KACL_GPU_DATA=folder for those on real images)
