@@ -46,7 +46,9 @@ def demo(out: Path, device: str | None = None) -> None:
     made = make_phantoms(phantoms, images=IMAGES, size=int(SETTINGS["data.size"]), boxed=BOXED)
     print(f"{made.images} images of {made.patients} patients, {made.boxes} boxes, {made.seconds:.0f} s", flush=True)
 
-    arguments = [f"--data.root={phantoms}", f"--out={run}", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+    # one device: with several, Lightning would run this command once more for each
+    arguments = ["--trainer.devices=1", f"--data.root={phantoms}", f"--out={run}"]
+    arguments += [*(f"--{name}={value}" for name, value in SETTINGS.items())]
     if device is not None:
         arguments += [f"--trainer.accelerator={'gpu' if device.startswith('cuda') else device}"]
     print(f"kacl-gpu fit {' '.join(arguments)}", flush=True)

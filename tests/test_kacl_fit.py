@@ -173,6 +173,13 @@ def test_a_killed_run_goes_on(run: Command, phantoms: Path, tmp_path: Path) -> N
         assert ours["train/loss"] == theirs["train/loss"] and ours["val/auc"] == theirs["val/auc"]
 
 
+def test_the_last_checkpoint_knows_the_best(run: Command) -> None:
+    """Else a resumed run would take a worse epoch for the best."""
+    callbacks = torch.load(out_of(run) / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    (score,) = [state["best_model_score"] for state in callbacks.values() if state.get("monitor") == "val/auc"]
+    assert float(score) == pytest.approx(max(float(row["val/auc"]) for row in rows_of(out_of(run))))
+
+
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoints" / "last.ckpt"
     WholeFiles().save_checkpoint({"a": 1}, path)

@@ -156,8 +156,9 @@ class Command(LightningCLI):
         whole: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
         ours: dict[str, Any] = {
             "callbacks": [
-                ModelCheckpoint(filename="last", **whole),
+                # before the last one, which then holds what is the best by now
                 Best(filename="best", monitor="val/auc", mode="max", **whole),
+                ModelCheckpoint(filename="last", **whole),
                 LearningRateMonitor("epoch"),
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),

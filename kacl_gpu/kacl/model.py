@@ -44,7 +44,7 @@ class KACL(lightning.LightningModule):
         gamma: of the focal loss, how much less the well classified weigh. 2 is what the authors' later code takes.
         byop: train with the contrastive loss too.
         hard_negatives: an image's negatives are the normal ones and those of another disease of the same body part;
-            if not, all that do not have its disease.
+            if not, all normal ones and those of any other disease.
         contrastive_weight: lambda in lambda L_contrastive + (1 - lambda) L_classification. The paper has none. The
             focal loss is about a hundredth of the contrastive one, so 0.01 weighs them equally; with 0.1 the
             classification stopped improving on phantoms.
