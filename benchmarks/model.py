@@ -335,11 +335,16 @@ def table() -> list[str]:
     return lines + [row(work, [when]) for when, work in ELSEWHERE]
 
 
+def written(document: Path, begin: str, end: str) -> tuple[str, list[str], str]:
+    """What stands before a generated part of a document, up to and with its mark; its lines; and what follows."""
+    before, rest = document.read_text().split(f"{begin}\n")
+    lines, after = rest.split(f"{end}\n")
+    return f"{before}{begin}\n", lines.splitlines(), f"{end}\n{after}"
+
+
 def table_in_docs() -> tuple[str, list[str], str]:
-    """What stands before the tables of docs/kernels.md, their lines, and what stands after them."""
-    before, rest = DOCS.read_text().split(f"{BEGIN}\n")
-    lines, after = rest.split(f"{END}\n")
-    return f"{before}{BEGIN}\n", lines.splitlines(), f"{END}\n{after}"
+    """The tables of docs/kernels.md, between what stands before and after them."""
+    return written(DOCS, BEGIN, END)
 
 
 def main() -> None:

@@ -32,31 +32,33 @@ if ! "$python" -m benchmarks.sanitize > "$out/first.txt" 2>&1; then # Triton com
     exit 2
 fi
 failed=0
+running=()
+wait_for_all() {
+    local one
+    for one in "${running[@]}"; do
+        wait "$one" || failed=1
+    done
+    running=()
+}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$summary"
 step benchmarks 120 "$python" -m benchmarks.gpu --out "$out" || failed=1
 
 # Side by side: most of their time they compile kernels
 tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py)
-running=()
 for part in levels zones others; do
     step "interpreted_$part" 210 "${tests[@]}" -k "interpreter and $part" & running+=($!)
 done
 step random 210 "${tests[@]}" -k "random or frozen" & running+=($!)
 step rest 210 "${tests[@]}" -k "not interpreter and not random and not frozen" & running+=($!)
-for one in "${running[@]}"; do
-    wait "$one" || failed=1
-done
+wait_for_all
 
 # Without torch's cache each tensor is an allocation of its own, beyond whose end the sanitizer sees an access.
 if sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null); then
-    running=()
     for tool in memcheck racecheck synccheck initcheck; do
         step "$tool" 75 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" --error-exitcode 9 \
             "$python" -m benchmarks.sanitize & running+=($!)
     done
-    for one in "${running[@]}"; do
-        wait "$one" || failed=1
-    done
+    wait_for_all
 else
     echo "no compute-sanitizer on this machine: not run" | tee -a "$summary"
 fi

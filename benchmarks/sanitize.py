@@ -9,19 +9,17 @@ from kacl_gpu import RadiomicsSettings, gpu_radiomics
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.levels import half_offsets
 
-SETTINGS = (
-    RadiomicsSettings(bin_count=16),
-    RadiomicsSettings(
-        bin_count=40,
-        normalize=True,
-        remove_outliers=3.0,
-        resegment_range=(-2.0, 2.0),
-        resegment_mode="sigma",
-        weighting_norm="euclidean",
-        distances=(1, 2),
-        symmetrical_glcm=False,
-    ),
+EVERYTHING = RadiomicsSettings(
+    bin_count=40,
+    normalize=True,
+    remove_outliers=3.0,
+    resegment_range=(-2.0, 2.0),
+    resegment_mode="sigma",
+    weighting_norm="euclidean",
+    distances=(1, 2),
+    symmetrical_glcm=False,
 )
+SETTINGS = RadiomicsSettings(bin_count=16), EVERYTHING
 
 
 def tables(device: str) -> Iterator[Tensor]:

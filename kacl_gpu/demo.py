@@ -8,6 +8,7 @@ from pathlib import Path
 from kacl_gpu.images import InputError
 from kacl_gpu.kacl.diseases import DISEASES
 from kacl_gpu.kacl.fit import Command, draw, fit
+from kacl_gpu.kacl.localise import has_box
 from kacl_gpu.kacl.model import IOU_THRESHOLDS
 from kacl_gpu.kacl.phantom import make_phantoms
 
@@ -58,20 +59,18 @@ def demo(out: Path, device: str | None = None) -> None:
 
 def report(trained: Command, checkpoint: Path, picture: Path) -> None:
     """Print what the test images say of a checkpoint, and draw some of them."""
-    trained.trainer.test(trained.model, trained.datamodule, ckpt_path=str(checkpoint), verbose=False)
-    measures = trained.model.measures(trained.model.predictions)
+    (measures,) = trained.trainer.test(trained.model, trained.datamodule, ckpt_path=str(checkpoint), verbose=False)
     found = trained.model.predictions
     print(f"\n{len(found['labels'])} test images          AUC   positives")
     for name, positives in zip(DISEASES, found["labels"].sum(0).int().tolist()):
-        auc = measures.get(f"auc_{name}")
+        auc = measures.get(f"test/auc_{name}")
         print(f"  {name:<22} {'    -' if auc is None else f'{auc:.3f}'}   {positives:9}")
-    print(f"  {'mean':<22} {measures['auc']:.3f}")
-    boxes = int((~found["true_boxes"].isnan().any(2)).sum())
-    print(f"{boxes} boxes; accuracy of localisation by the overlap (IoU) that counts as right:")
-    print("  ".join(f"{t}: {measures[f'localisation_{t}']:.2f}" for t in IOU_THRESHOLDS))
+    print(f"  {'mean':<22} {measures['test/auc']:.3f}")
+    annotated = has_box(found["true_boxes"])
+    print(f"{int(annotated.sum())} boxes; accuracy of localisation by the overlap (IoU) that counts as right:")
+    print("  ".join(f"{t}: {measures[f'test/localisation_{t}']:.2f}" for t in IOU_THRESHOLDS))
 
     test = trained.datamodule.test
-    annotated = (~found["true_boxes"].isnan().any(2)).any(1).nonzero()[:, 0][:SHOWN]
-    samples = [test[row] for row in found["index"][annotated].tolist()]
+    samples = [test[row] for row in found["index"][annotated.any(1)][:SHOWN].tolist()]
     draw(trained.model, samples, "test images").savefig(picture, dpi=110)
     print(f"picture: {picture}")

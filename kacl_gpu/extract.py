@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -20,17 +18,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from kacl_gpu import RadiomicsSettings, __version__, feature_names, gpu_radiomics
 from kacl_gpu.boxes import BOX_COLUMNS, Box, Region, read_boxes
-from kacl_gpu.images import Array, ImageError, InputError, find_images, find_masks, processors, read_image, read_mask
+from kacl_gpu.files import processors, progress, write_table
+from kacl_gpu.images import Array, ImageError, InputError, find_images, find_masks, read_image, read_mask
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
 
@@ -123,17 +121,17 @@ def extract(
                 waiting.setdefault(region.image, []).append(index)
         load = partial(_load, regions, files, mask_files, settings.label)
         loaded = _ahead(load, waiting.items(), workers, batch_size)
-        with _progress(len(regions), len(journal.done)) as bar, closing(loaded):
+        with progress("regions", len(regions), len(journal.done)) as bar, closing(loaded):
             for outcomes in _compute(loaded, settings, chosen, batch_size):
                 journal.add(outcomes)
                 bar.update(len(outcomes))
         table, errors = _tables(regions, journal.outcomes(), feature_names(settings))
     errors_out = out.with_name(f"{out.stem}.errors.csv")
     if len(errors):
-        _write_whole(errors, errors_out)
+        write_table(errors, errors_out)
     else:
         errors_out.unlink(missing_ok=True)
-    _write_whole(table, out)
+    write_table(table, out)
     journal.path.unlink(missing_ok=True)
     return Summary(len(table), len(errors), len(waiting), time.monotonic() - started, out, errors_out)
 
@@ -158,12 +156,6 @@ def _device(name: str | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"no device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
     return device
-
-
-def _progress(total: int, done: int) -> tqdm[NoReturn]:
-    # a log file gets a line now and then instead of ten a second
-    interval = 0.1 if sys.stderr.isatty() else 10
-    return tqdm(total=total, initial=done, unit=" regions", mininterval=interval, dynamic_ncols=True, file=sys.stderr)
 
 
 def _describe_run(
@@ -443,16 +435,3 @@ def _tables(
     errors = table.loc[bad].assign(reason=[reasons[index] for index in bad])
     table = pd.concat([table, pd.DataFrame(features, columns=list(names))], axis=1)
     return table.drop(index=bad), errors
-
-
-def _write_whole(table: pd.DataFrame, out: Path) -> None:
-    """Write a table so that `out` is at every moment the file that was there or the new one, whole."""
-    temporary = out.with_name(f"{out.name}.tmp")
-    with temporary.open("wb") as file:
-        if out.suffix.lower() == ".parquet":
-            table.to_parquet(file, index=False)
-        else:
-            table.to_csv(file, index=False, lineterminator="\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, out)

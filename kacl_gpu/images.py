@@ -5,7 +5,6 @@ Needs the extra ``io`` (Pillow, and pydicom where there is a DICOM file).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,11 +24,6 @@ class InputError(ValueError):
 
 class ImageError(ValueError):
     """One image or label map cannot be used; the message is the reason, without the file's name."""
-
-
-def processors() -> int:
-    """Processors that this process may use; not those of the whole machine, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def find_images(path: Path) -> dict[str, Path]:

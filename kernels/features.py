@@ -45,6 +45,7 @@ def _expression(node: fx.Node) -> str:
     if name == "clamp" and set(node.kwargs) == {"min"}:
         (value,), least = arguments, _number(node.kwargs["min"])
         return f"tl.where({value} < {least}, {least}, {value})"
+    # at the first compilation, so that a new formula is never translated wrongly in silence
     raise NotImplementedError(f"a formula uses {name}, which this file does not translate")
 
 

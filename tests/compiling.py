@@ -21,6 +21,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 
+from benchmarks.model import written
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels import common
 from kacl_gpu.kernels.first_order import PASSES
@@ -302,10 +303,8 @@ def table() -> list[str]:
 
 
 def table_in_docs() -> tuple[str, list[str], str]:
-    """What stands before the table of docs/kernels.md, its lines, and what stands after it."""
-    before, rest = DOCS.read_text().split(f"{BEGIN}\n")
-    lines, after = rest.split(f"{END}\n")
-    return f"{before}{BEGIN}\n", lines.splitlines(), f"{END}\n{after}"
+    """The table of docs/kernels.md, between what stands before and after it."""
+    return written(DOCS, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if INTERPRETING or not _is_interpreted(pyfuncitem) or pyfuncitem.config.getoption("kernels_on"):
         return None
     outcome, words = _outcomes(pyfuncitem.config)[f"{pyfuncitem.path.stem}.{pyfuncitem.name}"]
-    if outcome == "skipped":
+    if outcome == "skipped":  # there, for the reason that the test gave
         pytest.skip(words)
     if outcome != "passed":
         pytest.fail(words, pytrace=False)

@@ -1,8 +1,6 @@
 """What the benchmarks say of themselves, as far as it shows without a GPU."""
 
 import re
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,36 +13,29 @@ from benchmarks import gpu, model, sanitize
 from benchmarks.workloads import boxes_1024, heatmap_boxes_224
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
 from kacl_gpu.kernels import common
-from kacl_gpu.radiomics import ops
-
-KERNELS = Path(common.__file__).parent
+from tests.compiling import KERNELS
+from tests.interpreting import serve_by_kernels
 
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The kernels that launchers start, which serve the operators; none of them runs."""
     names: set[str] = set()
-    for name, file in ops.KERNELS.items():
-        monkeypatch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
+    serve_by_kernels(monkeypatch)
     monkeypatch.setattr(common, "recorder", lambda kernel, *_: names.add(kernel.__name__))
     return names
-
-
-def every_kernel() -> set[str]:
-    found = {name for path in KERNELS.glob("*.py") for name in re.findall(r"@kernel\ndef (\w+)", path.read_text())}
-    assert len(found) > 30
-    return found | {"evaluate"}  # made from the formulas
 
 
 def test_the_sanitizer_sees_every_kernel(launched: set[str]) -> None:
     assert sum(len(table) for table in sanitize.tables("meta")) == 24
     sanitize.zones_of_a_volume("meta")
-    assert launched == every_kernel()
+    assert len(KERNELS) > 30
+    assert launched == set(KERNELS)
 
 
 def test_the_model_has_every_kernel() -> None:
     rows = [*model.WORK, *(work for _, work in model.ELSEWHERE)]
-    assert {work.name.split()[0] for work in rows} - {"fills"} == every_kernel()
+    assert {work.name.split()[0] for work in rows} - {"fills"} == set(KERNELS)
     for work in rows:
         assert all(work.moved(load) > 0 and work.floor(load, model.H200) > 0 for load in model.LOADS)
         assert work.name == "fills" or work.executed(model.LOADS[0]) > 0

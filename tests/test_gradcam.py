@@ -141,6 +141,7 @@ def test_images_of_a_batch_do_not_touch_each_other() -> None:
     images, disease = torch.randn((4, 1, 15, 11), dtype=torch.float64), torch.tensor([2, 0, 2, 1])
     together = general(module, module.second, images, disease)
     alone = [general(module, module.second, images[i : i + 1], disease[i : i + 1]) for i in range(4)]
+    # float64 convolutions of another batch size may sum in another order
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-12, atol=1e-12)
 
 
@@ -183,6 +184,7 @@ def test_without_gradients_around_it() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = general(module, module.second, images, disease)
     assert rough.dtype == torch.float32
+    # two layers and their gradient in bfloat16, which has 8 bits
     torch.testing.assert_close(rough, want, rtol=0.1, atol=0.1 * float(want.max()))
 
 
@@ -195,7 +197,7 @@ def test_the_closed_form_is_the_formula() -> None:
             for x in range(4):
                 want[b, y, x] = max(0.0, sum(w[d[b], k] * a[b, k, y, x] for k in range(5)))
     found = head_cam(torch.from_numpy(a), torch.from_numpy(w).requires_grad_(), torch.from_numpy(d))
-    np.testing.assert_allclose(found.numpy(), want, rtol=1e-12)
+    np.testing.assert_allclose(found.numpy(), want, rtol=1e-12)  # five products, summed in another order
     assert not found.requires_grad
 
 

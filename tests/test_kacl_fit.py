@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 pytest.importorskip("lightning")
 
 import lightning
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 import kacl_gpu.demo
 from kacl_gpu.cli import main
 from kacl_gpu.images import InputError
-from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit, strategy
+from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit, progress_bar, strategy
 from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
 from kacl_gpu.kacl.phantom import make_phantoms
 
@@ -196,7 +198,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
 
 def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
     """In float64, where what is left of another order of sums stays small."""
-    options = {"trainer__precision": "64-true", "model__hidden": 32, "model__projection": 16}
+    options = {"trainer__precision": "64-true", "model__hidden": 32, "model__projection": 16, "panels_every": 2}
     fit(arguments(phantoms, tmp_path / "one", **options))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     half = arguments(phantoms, tmp_path / "two", **options, data__batch_size=8)
@@ -256,6 +258,14 @@ def test_schedules(schedule: str, at: dict[int, float]) -> None:
     assert {epoch: 0.001 * model.rate(epoch) for epoch in at} == pytest.approx(at)
     made = model.configure_optimizers()
     assert isinstance(made, dict) and made["optimizer"].param_groups[0]["lr"] == pytest.approx(at[0])
+
+
+def test_the_progress_bar_reads_losses_as_often_as_they_are_logged() -> None:
+    given: dict[str, Any] = {"callbacks": None, "enable_progress_bar": None, "log_every_n_steps": 7}
+    (bar,) = progress_bar(SimpleNamespace(**given))
+    assert isinstance(bar, TQDMProgressBar) and bar.refresh_rate == 7
+    for change in ({"enable_progress_bar": False}, {"callbacks": [TQDMProgressBar()]}):
+        assert progress_bar(SimpleNamespace(**given | change)) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from .gradcam import head_cam, heatmaps
-from .localise import heatmap_boxes
+from .localise import Boxes, has_box, heatmap_boxes
 
 # Of a fixed number of levels: no value needs to go to the host, and a box of any exposure fills its histogram.
 SETTINGS = RadiomicsSettings(bin_count=32)
@@ -28,6 +28,23 @@ class Positives(NamedTuple):
     fallback: Tensor  # (B,) bool: the box is the whole image, for the heatmap shows none
     whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
     valid: Tensor  # (B,) bool: the features could be computed
+
+
+@torch.no_grad()
+def look(
+    activations: Tensor,
+    weight: Tensor,
+    disease: Tensor,
+    size: tuple[int, int],
+    threshold: float,
+    shrink_whole_image: bool,
+) -> tuple[Tensor, Boxes]:
+    """Where a network with a pooled linear head sees a disease: heatmaps (B, H, W) of this size, and their boxes.
+
+    Args and errors: see `kacl_gpu.kacl.gradcam.head_cam` and `kacl_gpu.kacl.localise.heatmap_boxes`.
+    """
+    maps = heatmaps(head_cam(activations, weight, disease), size)
+    return maps, heatmap_boxes(maps, threshold, shrink_whole_image)
 
 
 def untimed(part: str) -> AbstractContextManager[None]:
@@ -84,12 +101,13 @@ class BYOP(nn.Module):
         """
         with timed("gradcam"):
             ill, row = disease >= 0, disease.clamp(min=0)
-            maps = heatmaps(head_cam(activations, weight, row), (images.shape[-2], images.shape[-1]))
-            boxes, fallback, whole = heatmap_boxes(maps, self.threshold, self.shrink_whole_image)
+            size = images.shape[-2], images.shape[-1]
+            _, found = look(activations, weight, row, size, self.threshold, self.shrink_whole_image)
+            boxes, fallback, whole = found
             annotated = torch.zeros_like(ill)
             if true_boxes is not None:
                 true = true_boxes.gather(1, row[:, None, None].expand(-1, 1, 4))[:, 0].to(boxes.dtype)
-                annotated = ill & ~true.isnan().any(1)
+                annotated = ill & has_box(true)
                 boxes = torch.where(annotated[:, None], true, boxes)
             fallback, whole = fallback & ill & ~annotated, whole & ill & ~annotated
         with timed("radiomics"):

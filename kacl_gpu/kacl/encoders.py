@@ -36,7 +36,7 @@ def normalise(images: Tensor, max_value: float = 255.0) -> Tensor:
             a float image of 0 to 255.
 
     Returns:
-        (B, 1, H, W), torch's default dtype.
+        (B, 1, H, W), float32.
 
     Raises:
         TypeError: the images are bool or complex.
@@ -50,7 +50,7 @@ def normalise(images: Tensor, max_value: float = 255.0) -> Tensor:
         raise ValueError(f"images must be (B, H, W) or (B, 1, H, W), got {tuple(images.shape)}")
     if not max_value > 0:
         raise ValueError(f"max_value must be positive, got {max_value}")
-    return (images.to(torch.get_default_dtype()) / max_value - GREY_MEAN) / GREY_STD
+    return (images.float() / max_value - GREY_MEAN) / GREY_STD
 
 
 class ImageEncoder(nn.Module):
@@ -98,7 +98,7 @@ class ImageEncoder(nn.Module):
         """Encode.
 
         Args:
-            images: (B, 1, H, W), floating, from :func:`normalise`.
+            images: (B, 1, H, W), floating, from :func:`normalise`; taken in the dtype of the weights.
 
         Returns:
             The activations (B, C, h, w), h and w being about H and W over 32, and their mean over the pixels (B, C).
@@ -108,7 +108,7 @@ class ImageEncoder(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 1 or not images.is_floating_point():
             raise ValueError(f"images must be floating (B, 1, H, W), got {images.dtype} {tuple(images.shape)}")
-        activations = self.features(images)
+        activations = self.features(images.to(next(self.parameters()).dtype))
         return activations, activations.mean((2, 3))
 
     def _load(self, state: Mapping[str, Tensor], first: str, problem: str) -> None:

@@ -12,19 +12,20 @@ import lightning
 import pandas as pd
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from kacl_gpu.files import whole, write_table
 from kacl_gpu.images import InputError
 
 from .datamodule import ChestXrays
 from .encoders import normalise
 from .figures import curves, panels
-from .gradcam import head_cam, heatmaps
+from .localise import has_box
 from .model import KACL
 
 DESCRIPTION = """\
@@ -41,13 +42,9 @@ class WholeFiles(TorchCheckpointIO):
     """Writes a checkpoint beside its place, and moves it there when all of it is on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        partial = Path(f"{path}.partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole(Path(path)) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
 
 
 class Best(ModelCheckpoint):
@@ -73,9 +70,7 @@ class EpochTable(Callback):
         if self.path.exists():
             earlier = pd.read_csv(self.path)
             table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
-        partial = self.path.with_suffix(".partial")
-        table.to_csv(partial, index=False)
-        os.replace(partial, self.path)
+        write_table(table, self.path)
 
 
 class Panels(Callback):
@@ -122,13 +117,12 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
     images = torch.stack([sample["image"] for sample in samples]).to(model.device)
     labels = torch.stack([sample["labels"] for sample in samples])
     true = torch.stack([sample["boxes"] for sample in samples])
-    annotated = ~true.isnan().any(2)
+    annotated = has_box(true)
     disease = torch.where(annotated.any(1), annotated.int().argmax(1), labels.argmax(1))
     size = images.shape[-2], images.shape[-1]
     training, _ = model.training, model.eval()
     activations, pooled = model.encoder(normalise(images))
-    maps = heatmaps(head_cam(activations, model.classifier.weight, disease.to(model.device)), size)
-    boxes = model.locate(activations, disease.to(model.device), size)
+    maps, (boxes, _, _) = model.look(activations, disease.to(model.device), size)
     probability = model.classifier(pooled).sigmoid().cpu()
     model.train(training)
     rows = torch.arange(len(samples))
@@ -163,6 +157,7 @@ class Command(LightningCLI):
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),
                 *(config.trainer.callbacks or []),
+                *progress_bar(config.trainer),
             ],
             "logger": TensorBoardLogger(out, name="", version=""),  # OUT itself is the log_dir
             "plugins": [WholeFiles(), *(config.trainer.plugins or [])],
@@ -174,6 +169,14 @@ class Command(LightningCLI):
             ours |= {"devices": on_each, "num_nodes": processes // on_each}
         ours["strategy"] = strategy(config.trainer, processes)
         return super().instantiate_trainer(**ours, **kwargs)
+
+
+def progress_bar(trainer: Any) -> list[Callback]:
+    """One that reads the losses as often as they are logged: at every step the host would wait for the device."""
+    given = any(isinstance(callback, ProgressBar) for callback in trainer.callbacks or [])
+    if given or trainer.enable_progress_bar is False:
+        return []
+    return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]
 
 
 def strategy(trainer: Any, processes: int) -> Any:

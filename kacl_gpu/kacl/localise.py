@@ -98,6 +98,11 @@ def heatmap_boxes(heatmaps: Tensor, threshold: float = 0.5, shrink_whole_image: 
     return Boxes(boxes, fallback, whole)
 
 
+def has_box(boxes: Tensor) -> Tensor:
+    """Which of boxes (..., 4) there are: NaN stands for one that is not."""
+    return ~boxes.isnan().any(-1)
+
+
 def _unit(heatmaps: Tensor) -> Tensor:
     """Each map (H, W) from its smallest value, 0, to its largest, 1; constant maps and what is not finite become 0."""
     finite = heatmaps.isfinite()

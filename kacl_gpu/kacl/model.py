@@ -16,11 +16,10 @@ from torchmetrics.functional.classification import binary_auroc
 
 from kacl_gpu.images import InputError
 
-from .byop import BYOP, Positives
+from .byop import BYOP, Positives, look
 from .diseases import DISEASES, body_parts
 from .encoders import FeatureNormaliser, ImageEncoder, Projector, RadiomicEncoder, normalise, synchronise_batchnorm
-from .gradcam import head_cam, heatmaps
-from .localise import heatmap_boxes
+from .localise import Boxes, has_box
 from .losses import contrastive_loss, draw_disease, focal_loss
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # the paper's, of localisation
@@ -213,18 +212,19 @@ class KACL(lightning.LightningModule):
         activations, pooled = self.encoder(normalise(images))
         logits = self.classifier(pooled).float()
         boxes = torch.full_like(true, torch.nan)
-        image, disease = ((labels > 0) | ~true.isnan().any(2)).nonzero(as_tuple=True)
-        boxes[image, disease] = self.locate(activations[image], disease, size).to(boxes.dtype)
+        image, disease = ((labels > 0) | has_box(true)).nonzero(as_tuple=True)
+        boxes[image, disease] = self.look(activations[image], disease, size)[1].boxes.to(boxes.dtype)
         self.kept.append(
             {"index": batch["index"], "logits": logits, "labels": labels, "boxes": boxes, "true_boxes": true}
         )
 
     test_step = validation_step
 
-    def locate(self, activations: Tensor, disease: Tensor, size: tuple[int, int]) -> Tensor:
-        """Boxes (B, 4) of one disease an image, where Grad-CAM sees it, in pixels of an image of this size."""
-        maps = heatmaps(head_cam(activations, self.classifier.weight, disease), size)
-        return heatmap_boxes(maps, self.settings.threshold, self.settings.shrink_whole_image).boxes
+    def look(self, activations: Tensor, disease: Tensor, size: tuple[int, int]) -> tuple[Tensor, Boxes]:
+        """Heatmaps (B, H, W) and boxes of one disease an image, where Grad-CAM sees it in an image of this size."""
+        settings = self.settings
+        weight, shrink = self.classifier.weight, settings.shrink_whole_image
+        return look(activations, weight, disease, size, settings.threshold, shrink)
 
     def on_validation_epoch_end(self) -> None:
         stage, found = self._stage(), self._gathered()
@@ -265,15 +265,15 @@ class KACL(lightning.LightningModule):
         A box is right where its intersection over union with the true one, the largest of its image and disease, is
         above the threshold.
         """
-        out = {}
-        loss = self.classification_loss(found["logits"], found["labels"])
-        for name, logits, labels in zip(self.diseases, found["logits"].T, found["labels"].T):
-            if 0 < labels.sum() < len(labels):
-                out[f"auc_{name}"] = binary_auroc(logits, labels.int())
-        if out:
-            out["auc"] = torch.stack(list(out.values())).mean()
-        out["loss"] = loss
-        annotated = ~found["true_boxes"].isnan().any(2)
+        aucs = {
+            f"auc_{name}": binary_auroc(logits, labels.int())
+            for name, logits, labels in zip(self.diseases, found["logits"].T, found["labels"].T)
+            if 0 < labels.sum() < len(labels)
+        }
+        out = {"loss": self.classification_loss(found["logits"], found["labels"]), **aucs}
+        if aucs:
+            out["auc"] = torch.stack(list(aucs.values())).mean()
+        annotated = has_box(found["true_boxes"])
         if annotated.any():
             overlap = iou(found["boxes"][annotated], found["true_boxes"][annotated])
             out["iou"] = overlap.mean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,16 +108,6 @@ def read_table(path: Path) -> pd.DataFrame:
     for disease in ALL_DISEASES:
         table[disease] = [int(disease in labels) for labels in found]
     return table
-
-
-def write_whole(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV so that the file is at every moment the one that was there or the new one, whole."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read_box_file(root: Path, table: pd.DataFrame, size: int) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:

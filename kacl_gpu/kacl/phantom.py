@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,10 +25,10 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from kacl_gpu.boxes import NIH_FRAME
-from kacl_gpu.images import InputError, processors
+from kacl_gpu.files import processors, progress
+from kacl_gpu.images import InputError
 from kacl_gpu.kacl.diseases import DISEASES, NO_FINDING
 
 Plane = NDArray[np.float64]  # (size, size)
@@ -276,14 +275,12 @@ def _draw_all(
     files: Sequence[Path], plans: Sequence[_Plan], size: int, workers: int
 ) -> Iterator[list[tuple[str, PixelBox]]]:
     """Draw and save; the lesions of each image, in order."""
-    interval = 0.1 if sys.stderr.isatty() else 10  # a log file gets a line now and then
-    bar = partial(tqdm, total=len(files), unit=" images", mininterval=interval, dynamic_ncols=True)
     draw = partial(_draw_one, size)
     if workers == 1:
-        yield from bar(map(draw, files, plans))
+        yield from progress("images", len(files), over=map(draw, files, plans))
         return
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # a fork of a process with threads may hang
-        yield from bar(pool.map(draw, files, plans, chunksize=8))
+        yield from progress("images", len(files), over=pool.map(draw, files, plans, chunksize=8))
 
 
 def _draw_one(size: int, file: Path, plan: _Plan) -> list[tuple[str, PixelBox]]:

@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -30,11 +29,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import PIL
-from tqdm import tqdm
 
-from kacl_gpu.images import ImageError, InputError, find_images, processors
+from kacl_gpu.files import processors, progress, whole, write_table
+from kacl_gpu.images import ImageError, InputError, find_images
 from kacl_gpu.kacl.data import ARRAY, ERRORS, INDEX, NIHChestXray14, read_pixels, resize
-from kacl_gpu.kacl.nih import Report, read_csv, write_whole
+from kacl_gpu.kacl.nih import Report, read_csv
 
 CHUNK = 32  # images decoded, flushed and marked as done together
 RUN, DONE = "prepared.json", "done.jsonl"
@@ -142,11 +141,9 @@ def _decode(work: Path, files: Sequence[Path], run: dict[str, Any], workers: int
     todo = [first for first in range(0, len(files), CHUNK) if first not in done]
     finished = sum(len(files[first : first + CHUNK]) for first in done)
     jobs = [(first, files[first : first + CHUNK]) for first in todo]
-    # a log file gets a line now and then instead of ten a second
-    interval = 0.1 if sys.stderr.isatty() else 10
     with (
         (work / DONE).open("a") as marks,
-        tqdm(total=len(files), initial=finished, unit=" images", mininterval=interval, dynamic_ncols=True) as bar,
+        progress("images", len(files), finished) as bar,
         closing(_run(partial(_fill, work / ARRAY, run["size"]), jobs, workers)) as chunks,
     ):
         for chunk in chunks:
@@ -167,9 +164,8 @@ def _begin(work: Path, run: dict[str, Any]) -> None:
     work.mkdir(parents=True)
     shape = (run["images"], run["size"], run["size"])
     np.lib.format.open_memmap(work / ARRAY, mode="w+", dtype=np.uint8, shape=shape).flush()
-    temporary = work / f"{RUN}.tmp"
-    temporary.write_text(json.dumps(run, indent=2) + "\n")
-    os.replace(temporary, work / RUN)
+    with whole(work / RUN) as file:
+        file.write((json.dumps(run, indent=2) + "\n").encode())
 
 
 def _chunks(path: Path) -> list[_Chunk]:
@@ -241,5 +237,5 @@ def _finish(work: Path, names: Sequence[str], report: Report) -> None:
     for path in filter(None, (report.table, report.box_file)):
         shutil.copyfile(path, work / path.name)
     if errors:
-        write_whole(work / ERRORS, pd.DataFrame(errors, columns=["image", "reason"]))
-    write_whole(work / INDEX, pd.DataFrame(images, columns=["row", "image", "source_width", "source_height"]))
+        write_table(pd.DataFrame(errors, columns=["image", "reason"]), work / ERRORS)
+    write_table(pd.DataFrame(images, columns=["row", "image", "source_width", "source_height"]), work / INDEX)

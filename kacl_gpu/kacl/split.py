@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from kacl_gpu.files import write_table
 from kacl_gpu.images import InputError
-from kacl_gpu.kacl.nih import read_csv, some, write_whole
+from kacl_gpu.kacl.nih import read_csv, some
 
 SPLITS = ("train", "validation", "test")
 UNANNOTATED = {"train": 0.7, "validation": 0.1, "test": 0.2}  # Han et al., WACV 2022, section 4
@@ -80,7 +81,7 @@ def write_split(path: str | Path, table: pd.DataFrame, split: Iterable[str]) -> 
     path = Path(path)
     rows = table[["image", "patient", "annotated"]].assign(split=list(split)).sort_values("image")
     rows["annotated"] = rows["annotated"].astype(int)
-    write_whole(path, rows)
+    write_table(rows, path)
 
 
 def read_split(path: str | Path, table: pd.DataFrame) -> pd.Series[str]:

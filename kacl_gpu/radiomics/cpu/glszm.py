@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit, volume, with_margin
+from ._regions import Array, Padded, at, for_each, jit, volume, with_margin
 from .sums import statistics_of_triples, sums_of_marginals
 
 SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
@@ -14,9 +14,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     ordered, joined = in_order_of_use(offsets)
 
     def task(k: int) -> None:
-        padded = with_margin(volume(levels, start, size, k), ordered)
-        parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
-        first = roots[: find_zones(*padded, joined, parent, pixels, roots)]
+        padded, _, pixels, first = zones_of(volume(levels, start, size, k), ordered, joined)
         # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
         zones, counts = count_equal(pixels[first].astype(np.int64) * ng + padded.levels[first] - 1, SMALL * ng)
         out[k, : len(zones)] = np.stack([zones % ng + 1, zones // ng, counts], 1)
@@ -32,9 +30,7 @@ def zone_roots(levels: Array, start: Array, size: Array, offsets: Array) -> Arra
 
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
-        padded = with_margin(region, ordered)
-        parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
-        find_zones(*padded, joined, parent, pixels, roots)
+        padded, parent, _, _ = zones_of(region, ordered, joined)
         inside = np.add.outer(padded.rows, np.arange(padded.width)).ravel()  # where the box lies in the padded copy
         index = np.zeros(padded.levels.size, np.int32)
         index[inside] = np.arange(region.size)
@@ -43,6 +39,13 @@ def zone_roots(levels: Array, start: Array, size: Array, offsets: Array) -> Arra
 
     for_each(task, len(start), len(levels))
     return out
+
+
+def zones_of(region: Array, ordered: Array, joined: Array) -> tuple[Padded, Array, Array, Array]:
+    """The zones of (D, H, W) in a padded copy: that, each pixel's root, the pixels at each root, and the roots."""
+    padded = with_margin(region, ordered)
+    parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
+    return padded, parent, pixels, roots[: find_zones(*padded, joined, parent, pixels, roots)]
 
 
 def count_equal(numbers: Array, small: int) -> tuple[Array, Array]:
