@@ -54,6 +54,12 @@ Draw synthetic frontal chest radiographs with eight findings, in the layout of N
 boxes for a part of them. They are drawings, to try things on; nothing about real radiographs can be learnt from them.
 """
 
+ABLATE = """\
+Train several configurations with several seeds each, and compare them on the test images: the paper's Table 3. All
+other arguments are those of `kacl-gpu fit`. OUT/VARIANT/seed_S holds each run; OUT/ablation.md the comparison. The same
+command goes on where an earlier one was interrupted.
+"""
+
 DEMO = """\
 Draw synthetic chest radiographs, train KACL on them for some minutes (seconds on a GPU), print the AUC of each finding
 and how well Grad-CAM finds it, and draw a picture.
@@ -108,6 +114,20 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("fit", help="train KACL: see kacl-gpu fit --help", add_help=False)  # reads its own arguments
 
+    ablate = commands.add_parser("ablate", help="train variants and compare", description=ABLATE, allow_abbrev=False)
+    ablate.add_argument("--out", metavar="OUT", required=True, help="folder to write")
+    ablate.add_argument(
+        "--variants",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        default=[Path("configs/variants") / f"{name}.yaml" for name in ("base", "focal", "byop", "full", "chexnet")],
+        help="settings of each variant (default: the paper's five, in configs/variants)",
+    )
+    ablate.add_argument(
+        "--seeds", metavar="S", nargs="+", type=int, default=[0, 1, 2], help="of the runs (default: 0 1 2)"
+    )
+
     prepare = commands.add_parser("prepare", help="shrink a data set for training", description=PREPARE)
     prepare.add_argument("data", metavar="DATA", help="folder with the images and Data_Entry_2017.csv")
     prepare.add_argument("--out", metavar="OUT", required=True, help="folder to make")
@@ -147,11 +167,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 2 wrong use, 3 some regions could not be computed, 130 interrupted.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    run = {"extract": _extract, "fit": _fit, "prepare": _prepare, "phantom": _phantom, "demo": _demo}
+    run = {"extract": _extract, "fit": _fit, "ablate": _ablate, "prepare": _prepare, "phantom": _phantom, "demo": _demo}
     try:
-        # fit reads its own arguments
-        fit = argv[:1] == ["fit"]
-        arguments = argparse.Namespace(command="fit", argv=argv[1:]) if fit else _parser().parse_args(argv)
+        # fit reads its own arguments, and ablate hands on what it does not know
+        if argv[:1] == ["fit"]:
+            arguments = argparse.Namespace(command="fit", argv=argv[1:])
+        elif argv[:1] == ["ablate"]:
+            arguments, others = _parser().parse_known_args(argv)
+            arguments.argv = others
+        else:
+            arguments = _parser().parse_args(argv)
     except SystemExit as error:  # argparse ends with --help, --version and wrong use
         return int(error.code or 0)
     try:
@@ -209,6 +234,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     from kacl_gpu.kacl.fit import fit
 
     fit(arguments.argv)
+    return 0
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.kacl.ablate import ablate
+
+    ablate(arguments.variants, arguments.seeds, Path(arguments.out), arguments.argv)
+    print(f"{arguments.out}/ablation.md")
     return 0
 
 
