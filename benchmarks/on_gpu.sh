@@ -44,7 +44,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | 
 step benchmarks 120 "$python" -m benchmarks.gpu --out "$out" || failed=1
 
 # Side by side: most of their time they compile kernels
-tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py)
+tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py tests/test_kacl_step.py)
 for part in levels zones others; do
     step "interpreted_$part" 210 "${tests[@]}" -k "interpreter and $part" & running+=($!)
 done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from kacl_gpu.extract import choose_device
 from kacl_gpu.images import InputError
 from kacl_gpu.kacl.diseases import DISEASES
 from kacl_gpu.kacl.fit import Command, draw, fit
@@ -13,7 +14,7 @@ from kacl_gpu.kacl.model import IOU_THRESHOLDS
 from kacl_gpu.kacl.phantom import make_phantoms
 
 SHOWN = 8  # images in the picture
-# A few minutes on two CPU cores: small images, and what configs/phantom.yaml says of them.
+# A few minutes on two CPU cores. What configs/phantom.yaml says, which is not installed with the package.
 SETTINGS = {
     "data.size": "128",
     "data.batch_size": "16",
@@ -22,7 +23,7 @@ SETTINGS = {
     "model.warmup_epochs": "4",
     "model.schedule": "decay_after_warmup",
     "model.decay_epochs": "4",
-    "trainer.max_epochs": "11",
+    "trainer.max_epochs": "12",
 }
 IMAGES, BOXED = 1600, 0.15  # four fifths of the images with boxes are for the test
 
@@ -32,7 +33,7 @@ def demo(out: Path, device: str | None = None) -> None:
 
     Args:
         out: folder for phantoms/, run/ (see `kacl_gpu.kacl.fit`) and demo.png; an earlier demo there is replaced.
-        device: ``cpu`` or ``cuda``; None: CUDA if there is any.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
 
     Raises:
         InputError: the folder holds something else, or the device is not there.
@@ -41,6 +42,7 @@ def demo(out: Path, device: str | None = None) -> None:
     others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path not in (phantoms, run, picture)]
     if others:
         raise InputError(f"{out} holds what no demo wrote: {', '.join(sorted(others))}")
+    chosen = choose_device(device)
     for folder in (phantoms, run):
         shutil.rmtree(folder, ignore_errors=True)
     print(f"drawing {IMAGES} radiographs in {phantoms}", flush=True)
@@ -48,10 +50,9 @@ def demo(out: Path, device: str | None = None) -> None:
     print(f"{made.images} images of {made.patients} patients, {made.boxes} boxes, {made.seconds:.0f} s", flush=True)
 
     # one device: with several, Lightning would run this command once more for each
-    arguments = ["--trainer.devices=1", f"--data.root={phantoms}", f"--out={run}"]
-    arguments += [*(f"--{name}={value}" for name, value in SETTINGS.items())]
-    if device is not None:
-        arguments += [f"--trainer.accelerator={'gpu' if device.startswith('cuda') else device}"]
+    devices = {"cpu": "1", "cuda": f"[{chosen.index or 0}]"}[chosen.type]
+    arguments = [f"--trainer.accelerator={chosen.type}", f"--trainer.devices={devices}"]
+    arguments += [f"--data.root={phantoms}", f"--out={run}", *(f"--{name}={value}" for name, value in SETTINGS.items())]
     print(f"kacl-gpu fit {' '.join(arguments)}", flush=True)
     trained = fit(arguments)
     report(trained, run / "checkpoints" / "last.ckpt", picture)

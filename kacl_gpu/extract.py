@@ -100,7 +100,7 @@ def extract(
         raise InputError(f"the output is a folder: {out}")
     if out.suffix.lower() == ".parquet":
         import pyarrow  # noqa: F401  (a missing one must not be found out at the end)
-    chosen = _device(device)
+    chosen = choose_device(device)
     batch_size = (64 if chosen.type == "cuda" else 16) if batch_size is None else batch_size
     workers = min(processors(), 16) if workers is None else workers
     if batch_size < 1 or workers < 1:
@@ -144,7 +144,12 @@ def read_settings(path: str | Path) -> RadiomicsSettings:
         raise InputError(" ".join(str(error).split())) from error  # which begins with the path
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """The device of this name; None: CUDA if there is any.
+
+    Raises:
+        InputError: there is none of this name.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -275,6 +275,16 @@ def test_the_normaliser_is_its_definition(horizon: float) -> None:
     assert torch.equal(module.eval()(batch[4:5]), found[4:5])
 
 
+def test_statistics_keep_their_dtype() -> None:
+    normaliser = FeatureNormaliser(3)
+    normaliser(torch.tensor([[1.0, 2, 3], [1.1, 2.2, 3.3]]))
+    mean = normaliser.mean.clone()
+    for convert in ("half", "bfloat16", "float"):
+        getattr(normaliser, convert)()
+        assert torch.equal(normaliser.mean, mean) and normaliser.mean.dtype == torch.float64
+    assert normaliser.to("meta", torch.float16).squares.device.type == "meta"
+
+
 def test_degenerate_features() -> None:
     module = FeatureNormaliser(4, limit=3)
     x = torch.zeros(1000, 4)

@@ -15,20 +15,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 pytest.importorskip("lightning")
 
 import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 import kacl_gpu.demo
 from kacl_gpu.cli import main
 from kacl_gpu.images import InputError
-from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit, progress_bar, strategy
+from kacl_gpu.kacl.data import NIHChestXray14
+from kacl_gpu.kacl.encoders import ImageEncoder
+from kacl_gpu.kacl.fit import Command, WholeFiles, command, fit, processes, progress_bar
 from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
 from kacl_gpu.kacl.phantom import make_phantoms
+from kacl_gpu.kacl.split import split_patients, write_split
 
 ROOT = Path(__file__).parents[1]
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
@@ -42,10 +47,11 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(phantoms: Path, out: Path, **options: object) -> list[str]:
-    """Two epochs of small images: one of the warm-up, one with the contrastive loss."""
+    """Two epochs of small images: one of the warm-up, one with the contrastive loss and another rate."""
     given = {
         "data.root": phantoms, "data.size": 64, "data.batch_size": 16, "data.workers": 0,
-        "model.weights": "null", "model.warmup_epochs": 1, "trainer.max_epochs": 2, "panels_every": 0, "out": out,
+        "model.weights": "null", "model.warmup_epochs": 1, "model.decay_epochs": 1, "trainer.max_epochs": 2,
+        "panels_every": 0, "out": out,
     }  # fmt: skip
     given |= {name.replace("__", "."): value for name, value in options.items()}
     return [*(f"--{name}={value}" for name, value in given.items()), *QUIET]
@@ -75,11 +81,12 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def test_the_figures_of_each_epoch(run: Command) -> None:
     rows = rows_of(out_of(run))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    always = {"train/loss", "train/classification", "val/loss", "val/auc", "seconds/data", "seconds/forward", "lr-Adam"}
+    always = {"train/loss", "train/classification", "val/loss", "val/auc", "seconds/data", "seconds/forward"}
     contrastive = {"train/contrastive", "train/anchors", "train/fallback", "train/whole", "seconds/radiomics"}
-    assert all(row[name] for row in rows for name in always - {"lr-Adam"}), rows[0]
+    assert all(row[name] for row in rows for name in always), rows[0]
+    assert [float(row["rate"]) for row in rows] == pytest.approx([1e-3, 1e-4, 1e-5])
     assert not any(rows[0][name] for name in contrastive) and all(rows[2][name] for name in contrastive)
-    assert rows[0]["val/box_drift"] == "" and 0 <= float(rows[2]["val/box_drift"]) <= 1
+    assert [row["val/box_drift"] == "" for row in rows] == [True, False, False]
     assert {f"seconds/{part}" for part in PARTS} <= rows[2].keys()
     weight = run.model.settings.contrastive_weight
     for row in rows[1:]:
@@ -154,32 +161,66 @@ def test_the_same_command_gives_the_same_weights(run: Command, phantoms: Path, t
         assert torch.equal(a, b), name
 
 
-def test_a_killed_run_goes_on(run: Command, phantoms: Path, tmp_path: Path) -> None:
-    """Killed in its second or third epoch; what goes on ends where the run that nothing happened to does."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on(run: Command, phantoms: Path, tmp_path: Path, how: signal.Signals) -> None:
+    """In its second or third epoch, and moved; what goes on ends where the run that nothing happened to does."""
     out = tmp_path / "out"
     given = arguments(phantoms, out, trainer__max_epochs=3, panels_every=2)
     last = out / "checkpoints" / "last.ckpt"
-    with subprocess.Popen([sys.executable, "-m", "kacl_gpu.cli", "fit", *given], cwd=ROOT) as process:
+    words = [sys.executable, "-m", "kacl_gpu.cli", "fit", *given]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 300
         while not last.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+        process.send_signal(how)
+        _, printed = process.communicate()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    assert ("--resume goes on" in printed) == (how == signal.SIGINT)
     assert torch.load(last, weights_only=True)["epoch"] < 2
     with pytest.raises(InputError, match="--resume"):
         fit(given)
-    fit([*given, "--resume"])
-    for (name, a), b in zip(weights(out_of(run)).items(), weights(out).values(), strict=True):
+    moved = out.rename(tmp_path / "moved")
+    fit([*given, f"--out={moved}", "--resume"])
+    for (name, a), b in zip(weights(out_of(run)).items(), weights(moved).values(), strict=True):
         assert torch.equal(a, b), name
-    for ours, theirs in zip(rows_of(out), rows_of(out_of(run)), strict=True):
-        assert ours["train/loss"] == theirs["train/loss"] and ours["val/auc"] == theirs["val/auc"]
+    timeless = [
+        [{name: value for name, value in row.items() if not name.startswith("seconds/")} for row in rows_of(folder)]
+        for folder in (moved, out_of(run))
+    ]
+    assert timeless[0] == timeless[1]
+    assert best_score(moved) == best_score(out_of(run))
+
+
+def best_score(out: Path) -> float:
+    """What the last checkpoint takes for the best AUC so far."""
+    callbacks = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    (state,) = [state for state in callbacks.values() if state.get("monitor") == "val/auc"]
+    assert Path(state["best_model_path"]) == out / "checkpoints" / "best.ckpt"
+    return float(state["best_model_score"])
 
 
 def test_the_last_checkpoint_knows_the_best(run: Command) -> None:
     """Else a resumed run would take a worse epoch for the best."""
-    callbacks = torch.load(out_of(run) / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
-    (score,) = [state["best_model_score"] for state in callbacks.values() if state.get("monitor") == "val/auc"]
-    assert float(score) == pytest.approx(max(float(row["val/auc"]) for row in rows_of(out_of(run))))
+    assert best_score(out_of(run)) == pytest.approx(max(float(row["val/auc"]) for row in rows_of(out_of(run))))
+
+
+def test_what_a_run_began_with_is_not_needed_again(phantoms: Path, tmp_path: Path) -> None:
+    """The initial weights, here from a file that is gone, neither to load the checkpoint nor to go on."""
+    file, out = tmp_path / "initial.pt", tmp_path / "out"
+    torch.save(ImageEncoder("resnet18").state_dict(), file)
+    given = arguments(phantoms, out, model__weights=file, trainer__limit_train_batches=2)
+    fit([*given, "--trainer.max_epochs=1"])
+    file.unlink()
+    model = KACL.load_from_checkpoint(out / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights(out)[name]), name
+    with pytest.raises(InputError, match="no such file of weights"):
+        fit([*given, f"--out={tmp_path / 'another'}"])
+    fit([*given, "--resume"])
+    assert [row["epoch"] for row in rows_of(out)] == ["0", "1"]
+    assert str(file) in (out / "config.yaml").read_text()
+    with pytest.raises(InputError, match=f"initial_weights: '{file}', now None"):
+        fit([*given, "--resume", "--model.weights=null"])
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,13 +255,15 @@ def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
             assert one[name] == two[name] == "" or float(one[name]) == pytest.approx(float(two[name]), rel=1e-5)
 
 
-def test_mixed_precision(phantoms: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision(phantoms: Path, tmp_path: Path, precision: str) -> None:
     """Both losses in a step whose matrices are multiplied in half precision."""
-    options = {"trainer__precision": "bf16-mixed", "trainer__limit_train_batches": 2, "model__warmup_epochs": 0}
+    options = {"trainer__precision": precision, "trainer__limit_train_batches": 2, "model__warmup_epochs": 0}
     fit(arguments(phantoms, tmp_path / "out", **options, trainer__max_epochs=1))
     (row,) = rows_of(tmp_path / "out")
     assert all(math.isfinite(float(row[f"train/{name}"])) for name in ("loss", "contrastive", "classification"))
     assert all(value.isfinite().all() for value in weights(tmp_path / "out").values())
+    assert weights(tmp_path / "out")["normaliser.mean"].dtype == torch.float64
 
 
 # --- settings
@@ -269,24 +312,61 @@ def test_the_progress_bar_reads_losses_as_often_as_they_are_logged() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked, gpus, processes, expected",
+    "accelerator, devices, gpus, expected",
     [
-        ({}, 0, 1, "auto"),
-        ({}, 1, 1, "auto"),
-        ({}, 4, 1, "ddp_find_unused_parameters_true"),
-        ({}, 0, 2, "ddp_find_unused_parameters_true"),
-        ({"devices": 1}, 4, 1, "auto"),
-        ({"devices": [0, 1]}, 4, 1, "ddp_find_unused_parameters_true"),
-        ({"num_nodes": 2, "devices": 1}, 1, 1, "ddp_find_unused_parameters_true"),
-        ({"strategy": "fsdp"}, 4, 4, "fsdp"),
+        ("auto", "auto", 0, 1),
+        ("auto", "auto", 1, 1),
+        ("auto", "auto", 4, 4),
+        ("gpu", -1, 4, 4),
+        ("cpu", "auto", 4, 1),
+        ("cpu", 2, 0, 2),
+        ("gpu", "2", 4, 2),
+        ("gpu", "0,3", 4, 2),
+        ("gpu", "3,", 4, 1),
+        ("gpu", [3], 4, 1),
+        ("gpu", [0, 1], 4, 2),
     ],
 )
-def test_strategy(
-    monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], gpus: int, processes: int, expected: str
+def test_processes(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, devices: object, gpus: int, expected: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    given = SimpleNamespace(**{"strategy": "auto", "devices": "auto", "num_nodes": 1} | asked)
-    assert strategy(given, processes) == expected
+    assert processes(accelerator, devices) == expected
+
+
+@pytest.mark.parametrize(
+    "option, strategy",
+    [("devices=1", "SingleDevice"), ("devices=2", "DDP"), ("num_nodes=2", "DDP"), ("strategy=fsdp", "must be a GPU")],
+)
+def test_strategy(phantoms: Path, tmp_path: Path, option: str, strategy: str) -> None:
+    given = [*arguments(phantoms, tmp_path / "out"), f"--trainer.{option}"]
+    try:
+        found: Any = command(given).trainer.strategy
+    except (ValueError, MisconfigurationException) as error:  # what was asked for is not replaced
+        assert option == "strategy=fsdp" and "FSDP" in str(error)
+    else:
+        assert strategy in type(found).__name__
+        assert getattr(found, "_ddp_kwargs", {}).get("find_unused_parameters", False) == (strategy == "DDP")
+
+
+def test_loggers_and_callbacks_of_the_trainer(phantoms: Path, tmp_path: Path) -> None:
+    """They stand beside ours."""
+    given = arguments(phantoms, tmp_path / "out")
+    logger = '{class_path: CSVLogger, init_args: {save_dir: "' + str(tmp_path) + '"}}'
+    callback = "{class_path: EarlyStopping, init_args: {monitor: val/auc}}"
+    trainer: Any = command([*given, f"--trainer.logger={logger}", f"--trainer.callbacks={callback}"]).trainer
+    assert [type(logger).__name__ for logger in trainer.loggers] == ["TensorBoardLogger", "CSVLogger"]
+    assert "EarlyStopping" in {type(callback).__name__ for callback in trainer.callbacks}
+    assert command([*given, "--trainer.logger=false"]).trainer.loggers == []
+    assert command([*given, f"--trainer.default_root_dir={tmp_path}"]).trainer.default_root_dir == str(tmp_path)
+    with pytest.raises(SystemExit):
+        command([*given, "--optimizer=SGD"])
+
+
+def test_a_trial_of_the_command(phantoms: Path, tmp_path: Path) -> None:
+    """Lightning's fast_dev_run: one batch of each kind, and no checkpoint."""
+    assert main(["fit", *arguments(phantoms, tmp_path / "out"), "--trainer.fast_dev_run=true"]) == 0
+    assert not (tmp_path / "out" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(
@@ -299,6 +379,14 @@ def test_strategy(
         ({"data__batch_size": 4000}, "do not fill a batch"),
         ({"data__batch_size": 0}, "batch_size must be at least 1"),
         ({"data__diseases": "[Cold]"}, "unknown diseases: Cold"),
+        ({"data__diseases": "[Mass,Mass]"}, "once each: Mass, Mass"),
+        ({"model__alpha": 1.5}, "alpha must be from 0 to 1"),
+        ({"model__gamma": ".inf"}, "gamma at least 0 and finite"),
+        ({"model__threshold": 1}, "threshold"),
+        ({"model__projection": 0}, "projection must be at least 1"),
+        ({"model__hidden": 0}, "hidden must be at least 1"),
+        ({"trainer__enable_checkpointing": "false"}, "enable_checkpointing"),
+        ({"trainer__devices": 0}, "devices"),
         ({"model__weights": "/nowhere.pt"}, "no such file of weights: /nowhere.pt"),
     ],
 )
@@ -320,13 +408,39 @@ def test_wrong_use_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"--model.{name}" in shown
 
 
-def test_another_run_is_not_resumed(run: Command, phantoms: Path) -> None:
-    given = arguments(phantoms, out_of(run), model__gamma=1.5, trainer__max_epochs=4)
-    with pytest.raises(InputError, match=r"gamma: 2\.0, now 1\.5"):
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"model__gamma": 1.5}, r"gamma: 2\.0, now 1\.5"),
+        ({"data__batch_size": 8}, "trained with 16 images a step over all processes, now it would be 8"),
+        ({"data__split_file": "other.csv"}, "trained on another split"),
+    ],
+)
+def test_another_run_is_not_resumed(
+    run: Command, phantoms: Path, tmp_path: Path, options: dict[str, object], words: str
+) -> None:
+    if "data__split_file" in options:
+        table = NIHChestXray14(phantoms).table
+        write_split(tmp_path / "other.csv", table, split_patients(table, seed=1))
+        options = {"data__split_file": tmp_path / "other.csv"}
+    given = arguments(phantoms, out_of(run), trainer__max_epochs=4, panels_every=2, **options)
+    with pytest.raises(InputError, match=words):
         fit([*given, "--resume"])
 
 
 # --- the demo
+
+
+def test_the_demo_trains_as_configured() -> None:
+    config = yaml.safe_load((ROOT / "configs" / "phantom.yaml").read_text())
+    flat = {f"{part}.{name}": value for part, values in config.items() for name, value in values.items()}
+    assert {name: yaml.safe_load(value) for name, value in kacl_gpu.demo.SETTINGS.items()} == flat
+
+
+def test_the_demo_keeps_what_is_there_without_its_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    assert main(["demo", "--out", str(tmp_path), "--device", "cuda:77"]) == 2
+    assert "no device cuda:77" in capsys.readouterr().err and (tmp_path / "run").exists()
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

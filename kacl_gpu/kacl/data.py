@@ -74,8 +74,6 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         """
         root = Path(root)
         body_parts(diseases)  # raises
-        if not diseases or len(set(diseases)) < len(diseases):
-            raise ValueError(f"diseases must be named, and once each: {', '.join(diseases) or 'none'}")
         if normal not in ("no_finding", "none_of_the_diseases"):
             raise ValueError(f"normal must be no_finding or none_of_the_diseases: {normal}")
         if size is not None and size < 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import LightningDataModule
@@ -30,11 +32,13 @@ class ChestXrays(LightningDataModule):
 
     Attributes:
         train, validation, test: the datasets, after `setup`.
+        fingerprint: of the images and the set that each is in; equal ones, equal splits.
     """
 
     train: NIHChestXray14
     validation: NIHChestXray14
     test: NIHChestXray14
+    fingerprint: str
 
     def __init__(
         self,
@@ -104,9 +108,30 @@ class ChestXrays(LightningDataModule):
             split = read_split(self.split_file, images.table)
         else:
             split = split_patients(images.table, self.seed)
+        rows = sorted(zip(images.table["image"], split))
+        self.fingerprint = hashlib.sha256(repr(rows).encode()).hexdigest()
         self.train, self.validation, self.test = (
             images.select((split == name).to_numpy().nonzero()[0]) for name in ("train", "validation", "test")
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: what its training saw, beyond the settings."""
+        return {"split": self.fingerprint, "images_a_step": self._images_a_step()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises InputError where this data would not go on as that of the checkpoint did."""
+        before, now = state_dict, self.state_dict()
+        if before["split"] != now["split"]:
+            raise InputError("the checkpoint was trained on another split, or on other images")
+        if before["images_a_step"] != now["images_a_step"]:
+            raise InputError(
+                f"the checkpoint was trained with {before['images_a_step']} images a step over all processes, "
+                f"now it would be {now['images_a_step']}: change data.batch_size"
+            )
+
+    def _images_a_step(self) -> int:
+        shared = distributed.is_available() and distributed.is_initialized()
+        return self.batch_size * (distributed.get_world_size() if shared else 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Raises InputError where the training images do not fill one batch."""

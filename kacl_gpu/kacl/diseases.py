@@ -38,8 +38,10 @@ def body_parts(diseases: Sequence[str]) -> Tensor:
     """The body part of each disease as an index (C,), int64: equal indices, equal parts.
 
     Raises:
-        ValueError: a disease that NIH ChestX-ray14 does not know.
+        ValueError: none, one that is named twice, or one that NIH ChestX-ray14 does not know.
     """
+    if not diseases or len(set(diseases)) < len(diseases):
+        raise ValueError(f"diseases must be named, and once each: {', '.join(diseases) or 'none'}")
     unknown = [name for name in diseases if name not in BODY_PART]
     if unknown:
         raise ValueError(f"unknown diseases: {', '.join(unknown)}; known are {', '.join(BODY_PART)}")

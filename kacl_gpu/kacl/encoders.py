@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
@@ -227,6 +227,13 @@ class FeatureNormaliser(nn.Module):
         self.limit = limit
         for name in ("count", "mean", "squares"):
             self.register_buffer(name, torch.zeros(in_features, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FeatureNormaliser:
+        """Follows the module to another device, but not to another dtype: the statistics would be rounded."""
+        for name in ("count", "mean", "squares"):
+            buffer = getattr(self, name)
+            setattr(self, name, buffer.to(fn(buffer.new_empty(0)).device))
+        return self
 
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:

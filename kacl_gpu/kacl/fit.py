@@ -12,6 +12,7 @@ import lightning
 import pandas as pd
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -35,7 +36,9 @@ receives the settings (config.yaml), checkpoints/last.ckpt and checkpoints/best.
 Lightning's Trainer are there as --trainer.NAME. Several processes: torchrun --nproc-per-node=N -m kacl_gpu.cli fit ...
 """
 
-FREE = ("root", "workers", "split_file")  # settings of the data that a resumed run may have of its own
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of ModelCheckpoint
+# settings of the data that a resumed run may have of its own; what they lead to is compared when the data is open
+FREE = ("root", "workers", "split_file", "batch_size")
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -54,22 +57,41 @@ class Best(ModelCheckpoint):
         if self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Also where the folder of the run was moved, which Lightning takes for another run."""
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(Path(now) / Path(path).name) if path else path
+
+        if before != now:
+            best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+            paths = {name: moved(state_dict[name]) for name in PATHS}
+            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": now}
+        super().load_state_dict(state_dict)
+
 
 class EpochTable(Callback):
     """metrics.csv: a row for each epoch that is over, also over interruptions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.rate = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]  # at the end it is the next epoch's already
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics
         names = sorted(name for name in metrics if "/" in name and not name.startswith("step/"))
-        table = pd.DataFrame([{"epoch": trainer.current_epoch} | {name: float(metrics[name]) for name in names}])
+        row = {"epoch": trainer.current_epoch, "rate": self.rate} | {name: float(metrics[name]) for name in names}
+        table = pd.DataFrame([row])
         if self.path.exists():
             earlier = pd.read_csv(self.path)
             table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, self.path)
 
 
@@ -143,52 +165,74 @@ class Command(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
+    def instantiate_classes(self) -> None:
+        """Model, data and trainer; a model that is resumed has its weights in the checkpoint, and needs no others."""
+        given = self.config.model.weights
+        if self.config.resume and _last(self.config).exists():
+            self.config.model.weights = None
+        super().instantiate_classes()
+        self.config.model.weights = self.model.hparams["initial_weights"] = given
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """The Trainer that the settings describe, and what every run has."""
         config, out = self.config_init, Path(self.config_init.out)
-        folder = out / "checkpoints"
-        whole: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
+        asked = config.trainer
+        whole: dict[str, Any] = {
+            "dirpath": _last(config).parent, "enable_version_counter": False, "save_on_train_epoch_end": True,
+        }  # fmt: skip
         ours: dict[str, Any] = {
             "callbacks": [
                 # before the last one, which then holds what is the best by now
                 Best(filename="best", monitor="val/auc", mode="max", **whole),
                 ModelCheckpoint(filename="last", **whole),
-                LearningRateMonitor("epoch"),
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),
-                *(config.trainer.callbacks or []),
-                *progress_bar(config.trainer),
+                *_listed(asked.callbacks),
+                *progress_bar(asked),
             ],
-            "logger": TensorBoardLogger(out, name="", version=""),  # OUT itself is the log_dir
-            "plugins": [WholeFiles(), *(config.trainer.plugins or [])],
-            "default_root_dir": out,
+            "plugins": [WholeFiles(), *_listed(asked.plugins)],
+            "default_root_dir": asked.default_root_dir or out,
         }
-        processes = int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
-        if processes > 1:
-            on_each = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-            ours |= {"devices": on_each, "num_nodes": processes // on_each}
-        ours["strategy"] = strategy(config.trainer, processes)
+        if asked.logger is False:
+            ours["logger"] = False
+        else:
+            given = [] if asked.logger is True else _listed(asked.logger)
+            ours["logger"] = [TensorBoardLogger(out, name="", version=""), *given]  # OUT itself is the log_dir
+            ours["callbacks"].append(LearningRateMonitor("epoch"))
+        if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's; it started the processes, and Lightning is to count them so
+            on_each = int(os.environ["LOCAL_WORLD_SIZE"])
+            ours |= {"devices": on_each, "num_nodes": int(os.environ["WORLD_SIZE"]) // on_each}
+        devices, nodes = ours.get("devices", asked.devices), ours.get("num_nodes", asked.num_nodes)
+        if asked.strategy == "auto" and processes(asked.accelerator, devices) * nodes > 1:
+            # in the warm-up the radiomic branch has no gradient, which DistributedDataParallel must be told
+            ours["strategy"] = "ddp_find_unused_parameters_true"
         return super().instantiate_trainer(**ours, **kwargs)
+
+
+def _last(config: Any) -> Path:
+    return Path(config.out) / "checkpoints" / "last.ckpt"
+
+
+def _listed(given: Any) -> list[Any]:
+    """One, several or none, as the Trainer takes them."""
+    return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def progress_bar(trainer: Any) -> list[Callback]:
     """One that reads the losses as often as they are logged: at every step the host would wait for the device."""
-    given = any(isinstance(callback, ProgressBar) for callback in trainer.callbacks or [])
+    given = any(isinstance(callback, ProgressBar) for callback in _listed(trainer.callbacks))
     if given or trainer.enable_progress_bar is False:
         return []
     return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]
 
 
-def strategy(trainer: Any, processes: int) -> Any:
-    """The Trainer's strategy: what was asked for, else one that allows for what has no gradient where it matters.
-
-    In the warm-up the radiomic branch has none, which DistributedDataParallel must be told.
-    """
-    if trainer.strategy != "auto":
-        return trainer.strategy
-    devices = torch.cuda.device_count() if trainer.devices in ("auto", -1, "-1") else trainer.devices
-    one = processes == 1 and trainer.num_nodes == 1 and devices in (0, 1, "1")
-    return "auto" if one else "ddp_find_unused_parameters_true"
+def processes(accelerator: str, devices: Any) -> int:
+    """How many the Trainer makes of these on each node, as it counts them itself, but before there is one."""
+    if devices in ("auto", -1, "-1"):
+        return max(torch.cuda.device_count(), 1) if accelerator in ("auto", "gpu", "cuda") else 1
+    if isinstance(devices, str):
+        devices = [device for device in devices.split(",") if device.strip()] if "," in devices else int(devices)
+    return devices if isinstance(devices, int) else len(devices)
 
 
 def command(argv: Sequence[str]) -> Command:
@@ -203,6 +247,7 @@ def command(argv: Sequence[str]) -> Command:
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
         trainer_defaults={"max_epochs": 30, "num_sanity_val_steps": 0, "log_every_n_steps": 10},
+        auto_configure_optimizers=False,  # it is the model's: no --optimizer, no --lr_scheduler
         parser_kwargs={"prog": "kacl-gpu fit", "description": DESCRIPTION},
     )
 
@@ -218,19 +263,26 @@ def fit(argv: Sequence[str]) -> Command:
 
     Raises:
         InputError: the settings or the folders cannot be used, or OUT holds a run that would be lost or is another.
+        KeyboardInterrupt: interrupted; the last checkpoint is that of the last epoch.
         SystemExit: of the argument parser, with its words on stderr.
     """
     try:
         made = command(argv)
-    except ValueError as error:  # of a setting that cannot be
+    except (ValueError, MisconfigurationException) as error:  # of a setting that cannot be
         raise InputError(str(error)) from error
-    config, out = made.config, Path(made.config.out)
-    last = out / "checkpoints" / "last.ckpt"
-    if last.exists() and not config.resume:
+    out, last = Path(made.config.out), _last(made.config)
+    if last.exists() and not made.config.resume:
         raise InputError(f"{out} holds a run already: go on with --resume, or choose another --out")
     if last.exists():
         _same_run(last, made)
-    made.trainer.fit(made.model, made.datamodule, ckpt_path=last if last.exists() else None)
+    try:
+        made.trainer.fit(made.model, made.datamodule, ckpt_path=last if last.exists() else None)
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    except SystemExit as error:  # what Lightning makes of the interruption, for which it has shut down all
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
     if made.trainer.is_global_zero and (out / "metrics.csv").exists():
         figure = curves(pd.read_csv(out / "metrics.csv"))
         figure.savefig(out / "curves.png", dpi=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from .localise import Boxes, has_box
 from .losses import contrastive_loss, draw_disease, focal_loss
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # the paper's, of localisation
-PARTS = ("data", "forward", "gradcam", "radiomics", "contrastive", "backward")  # of a step
+PARTS = ("data", "forward", "gradcam", "radiomics", "contrastive", "backward", "optimizer")  # of a step
 
 Batch = dict[str, Tensor]
 
@@ -37,7 +38,8 @@ class KACL(lightning.LightningModule):
     Args:
         diseases: that are told apart; the data's.
         encoder: resnet18 (the paper's), resnet50 or densenet121 (CheXNet's).
-        weights: of the encoder to begin with: imagenet (the paper's), a file of a state dict, or none.
+        weights: of the encoder to begin with: imagenet (the paper's), a file of a state dict, or none. A checkpoint has
+            none, for it has its own: what its run began with is its hyperparameter ``initial_weights``.
         loss: of the classification: focal (the paper's) or cross_entropy.
         alpha: of the focal loss, weight of the positives. 0.25 is what the authors' later code takes.
         gamma: of the focal loss, how much less the well classified weigh. 2 is what the authors' later code takes.
@@ -92,12 +94,21 @@ class KACL(lightning.LightningModule):
         super().__init__()
         if not 0 <= contrastive_weight < 1:
             raise InputError(f"contrastive_weight must be at least 0 and below 1, got {contrastive_weight}")
+        if not 0 <= threshold < 1:
+            raise InputError(f"threshold must be at least 0 and below 1, got {threshold}")
+        if not 0 <= alpha <= 1 or not 0 <= gamma < math.inf:
+            raise InputError(f"alpha must be from 0 to 1, gamma at least 0 and finite; got {alpha}, {gamma}")
         for name, number in (("learning_rate", learning_rate), ("temperature", temperature), ("decay", decay)):
-            if not number > 0:
-                raise InputError(f"{name} must be above 0, got {number}")
-        if warmup_epochs < 0 or decay_epochs < 1:
-            raise InputError(f"warmup_epochs must be at least 0, decay_epochs 1; got {warmup_epochs}, {decay_epochs}")
-        self.save_hyperparameters()
+            if not 0 < number < math.inf:
+                raise InputError(f"{name} must be above 0 and finite, got {number}")
+        if warmup_epochs < 0:
+            raise InputError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
+        for name, number in (("decay_epochs", decay_epochs), ("projection", projection), ("hidden", hidden)):
+            if number < 1:
+                raise InputError(f"{name} must be at least 1, got {number}")
+        self.save_hyperparameters(ignore="weights")
+        # so that what loads a checkpoint, with the weights of its training, needs no others before
+        self.save_hyperparameters({"weights": None, "initial_weights": weights})
         self.settings: Any = self.hparams
         self.diseases = list(diseases)
         parts = body_parts(diseases)
@@ -191,7 +202,11 @@ class KACL(lightning.LightningModule):
     def on_after_backward(self) -> None:
         self.clock.end("backward")
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.clock.begin("optimizer")
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.clock.end("optimizer")
         trainer: Any = self.trainer
         if (batch_idx + 1) % trainer.log_every_n_steps == 0 or batch_idx + 1 == trainer.num_training_batches:
             for name, seconds in self.clock.read().items():
@@ -279,6 +294,16 @@ class KACL(lightning.LightningModule):
             out["iou"] = overlap.mean()
             out |= {f"localisation_{t}": (overlap > t).float().mean() for t in IOU_THRESHOLDS}
         return out
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the last validation's boxes, so that a resumed run sees how they drift in its first epoch too."""
+        if self.boxes_before is not None:
+            checkpoint["boxes_before"] = [*self.boxes_before]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "boxes_before" in checkpoint:
+            rows, boxes = checkpoint["boxes_before"]
+            self.boxes_before = rows, boxes
 
     # --- how it is trained
 
