@@ -16,6 +16,10 @@ TRAIN = (
     "docstring_parser",
     "jsonargparse",
     "lightning",
+    "markdown",
+    "pycocotools",
+    "scipy",
+    "sklearn",
     "tensorboard",
     "torchmetrics",
     "torchvision",
@@ -52,6 +56,12 @@ training maps into memory, so that an epoch does not wait for PNG decoding. OUT 
 PHANTOM = """\
 Draw synthetic frontal chest radiographs with eight findings, in the layout of NIH ChestX-ray14: images, labels, and
 boxes for a part of them. They are drawings, to try things on; nothing about real radiographs can be learnt from them.
+"""
+
+EVALUATE = """\
+Evaluate a checkpoint: AUC of each disease, accuracy of boxes, what the network looks at, and the radiomic features that
+move with a disease, with intervals, beside what the paper reports. OUT receives report.html, report.md, tables,
+pictures and the raw predictions. Split, diseases and size of the images are those that the checkpoint was trained with.
 """
 
 ABLATE = """\
@@ -114,6 +124,33 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("fit", help="train KACL: see kacl-gpu fit --help", add_help=False)  # reads its own arguments
 
+    evaluate = commands.add_parser("evaluate", help="report on a checkpoint", description=EVALUATE)
+    evaluate.add_argument("--checkpoint", metavar="FILE", required=True, help="of kacl-gpu fit")
+    evaluate.add_argument("--data", metavar="DATA", required=True, help="folder as for kacl-gpu fit, or prepared")
+    evaluate.add_argument("--out", metavar="OUT", required=True, help="folder to make")
+    evaluate.add_argument(
+        "--split", choices=("test", "validation", "train"), default="test", help="images to evaluate (default: test)"
+    )
+    evaluate.add_argument("--split-file", metavar="FILE", help="another split than the checkpoint's")
+    evaluate.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="boxes of other sources, evaluated apart: CSV with the columns image, label, x, y, w, h, in NIH's frame "
+        "of 1024 x 1024, and, if wanted, source",
+    )
+    evaluate.add_argument("--compare", metavar="FILE", help="second checkpoint, to compare with on the same images")
+    evaluate.add_argument("--batch-size", metavar="N", type=int, default=32, help="images at once (default: 32)")
+    evaluate.add_argument("--workers", metavar="N", type=int, default=2, help="processes that read images (default: 2)")
+    evaluate.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda if there is any)")
+    evaluate.add_argument(
+        "--bootstrap",
+        metavar="N",
+        type=int,
+        default=1000,
+        help="draws of patients for intervals (default: 1000; 0: none)",
+    )
+    evaluate.add_argument("--seed", metavar="S", type=int, default=0, help="of what is drawn (default: 0)")
+
     ablate = commands.add_parser("ablate", help="train variants and compare", description=ABLATE, allow_abbrev=False)
     ablate.add_argument("--out", metavar="OUT", required=True, help="folder to write")
     ablate.add_argument(
@@ -153,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="train on radiographs that it draws itself", description=DEMO)
     demo.add_argument("--out", metavar="FOLDER", default="demo_output", help="folder to write (default: demo_output)")
-    demo.add_argument("--device", metavar="NAME", help="cpu or cuda (default: cuda if there is any)")
+    demo.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda if there is any)")
     return parser
 
 
@@ -167,7 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0, 2 wrong use, 3 some regions could not be computed, 130 interrupted.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    run = {"extract": _extract, "fit": _fit, "ablate": _ablate, "prepare": _prepare, "phantom": _phantom, "demo": _demo}
+    run = {
+        "extract": _extract, "fit": _fit, "evaluate": _evaluate, "ablate": _ablate, "prepare": _prepare,
+        "phantom": _phantom, "demo": _demo,
+    }  # fmt: skip
     try:
         # fit reads its own arguments, and ablate hands on what it does not know
         if argv[:1] == ["fit"]:
@@ -234,6 +274,14 @@ def _fit(arguments: argparse.Namespace) -> int:
     from kacl_gpu.kacl.fit import fit
 
     fit(arguments.argv)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from kacl_gpu.kacl.report import evaluate
+
+    given = {name: value for name, value in vars(arguments).items() if name != "command"}
+    print(evaluate(**given))
     return 0
 
 

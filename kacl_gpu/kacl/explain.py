@@ -27,6 +27,7 @@ from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from .byop import SETTINGS
 from .data import NIHChestXray14
+from .measures import ordered
 
 CONTROLS = 4  # normal images for each box
 FEWEST = 5  # boxes of a disease: fewer are not compared
@@ -138,7 +139,8 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in table.columns if str(name).startswith("original_") and "_shape2D_" not in str(name)]
     table = table[table[names].notna().all(axis=1)]
     parts = []
-    for disease, rows in table.groupby("disease", sort=False):
+    for disease in ordered(table["disease"]):
+        rows = table[table["disease"] == disease]
         control = (rows["control_of"] >= 0).to_numpy()
         ill, normal = rows.loc[~control, names].to_numpy(float), rows.loc[control, names].to_numpy(float)
         if not len(ill) or not len(normal):

@@ -1,8 +1,10 @@
-"""Pictures: what the network looks at, heatmaps over radiographs with true and predicted boxes; how a run went."""
+"""Pictures: what the network looks at, heatmaps over radiographs with true and predicted boxes; how a run went; figures
+of an evaluation. Each function returns a figure, to be closed (`matplotlib.pyplot.close`) after use."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
@@ -54,8 +56,7 @@ def panels(
     for axis in axes.flat:
         axis.set_axis_off()
     figure.suptitle(title, fontsize=12)
-    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=2) for colour in (TRUE, PREDICTED)]
-    figure.legend(handles, ("true box", "predicted box"), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*_boxes_of_legend(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -82,7 +83,158 @@ def curves(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def comparison(
+    images: Tensor,
+    rows: Sequence[tuple[str, Tensor, Tensor]],
+    true_boxes: Sequence[np.ndarray],
+    titles: Sequence[str],
+) -> Figure:
+    """The paper's Figure 5: the radiographs with true boxes, and below what each model makes of them.
+
+    Args:
+        images: (N, 1, H, W).
+        rows: of each model its name, heatmaps (N, H', W'), 0 to 1, and boxes (N, 4) in pixels of these heatmaps.
+        true_boxes: of each image (K, 4) in its pixels.
+        titles: of each image.
+    """
+    count, (height, width) = len(images), images.shape[-2:]
+    size = (2.1 * count + 0.4, 2.25 * (len(rows) + 1) + 0.6)
+    figure, axes = plt.subplots(len(rows) + 1, count, figsize=size, layout="constrained", squeeze=False)
+    for k, title in enumerate(titles):
+        for axis in axes[:, k]:
+            axis.imshow(images[k, 0].cpu().numpy(), cmap="gray")
+            for box in true_boxes[k]:
+                _box(axis, box, TRUE)
+            axis.set(xticks=[], yticks=[])
+        axes[0, k].set_title(title, fontsize=9)
+    axes[0, 0].set_ylabel("original", fontsize=10)
+    for line, (name, maps, boxes) in zip(axes[1:], rows):
+        line[0].set_ylabel(name, fontsize=10)
+        scale = np.array([width / maps.shape[2], height / maps.shape[1]] * 2)
+        for axis, heatmap, box in zip(line, maps.cpu().numpy(), boxes.cpu().numpy()):
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            axis.imshow(heatmap, cmap="jet", alpha=0.4, vmin=0, vmax=1, extent=extent)
+            _box(axis, box * scale, PREDICTED)
+    figure.legend(*_boxes_of_legend(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def roc_curves(
+    curves: Mapping[str, pd.DataFrame], points: pd.DataFrame, values: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Receiver operating curves, an axis for each disease, with the points of the chosen thresholds of the first model.
+
+    Args:
+        curves: of each model, by its name, disease, fpr and tpr.
+        points: disease, sensitivity, specificity.
+        values: of each model the AUC of each disease, for the legend.
+    """
+    names = [*dict.fromkeys(next(iter(curves.values()))["disease"])]
+    columns = min(4, max(len(names), 1))
+    lines = -(-len(names) // columns) or 1
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(2.7 * columns, 2.8 * lines), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, names):
+        axis.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+        for (model, table), style in zip(curves.items(), ("-", "--")):
+            part = table[table["disease"] == name]
+            if len(part):
+                axis.plot(part["fpr"], part["tpr"], style, label=f"{model} {values[model][name]:.3f}")
+        for point in points[points["disease"] == name].itertuples():
+            axis.plot(1 - point.specificity, point.sensitivity, "o", color="black", markersize=4)
+        axis.set(title=name, xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
+        axis.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.supxlabel("1 - specificity", fontsize=10)
+    figure.supylabel("sensitivity", fontsize=10)
+    return figure
+
+
+def localisation_curves(lines: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy of boxes over the overlap that counts as right.
+
+    Args:
+        lines: by their name in the legend: threshold, value and, where there are intervals, low and high.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for k, (name, table) in enumerate(lines.items()):
+        known = "low" in table
+        # styles that are seen where one line covers another
+        style: dict[str, Any] = {"marker": "osDv"[k % 4], "linestyle": ("-", "--")[k % 2]}
+        style = style if known else {"marker": ".", "linestyle": ":", "color": "0.4"}
+        (drawn,) = axis.plot(table["threshold"], table["value"], label=name, **style)
+        if known and table["low"].notna().any():
+            band: dict[str, Any] = {"color": drawn.get_color(), "alpha": 0.15, "linewidth": 0}
+            axis.fill_between(table["threshold"], table["low"], table["high"], **band)
+    axis.set(xlabel="overlap (IoU) above which a box is right", ylabel="accuracy", ylim=(0, 1))
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def box_confusion(table: pd.DataFrame) -> Figure:
+    """A matrix of mean overlaps.
+
+    Args:
+        table: rows are the diseases of the true boxes, columns those that the network was asked for.
+    """
+    size = (0.72 * table.shape[1] + 2.4, 0.5 * table.shape[0] + 2.0)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    values = table.to_numpy(float)
+    top = max(float(np.nanmax(values)), 1e-9)
+    axis.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    for (y, x), value in np.ndenumerate(values):
+        own = table.index[y] == table.columns[x]
+        colour = "white" if value > 0.6 * top else "black"
+        axis.text(x, y, f"{value:.2f}", ha="center", va="center", color=colour, fontweight="bold" if own else "normal")
+    axis.set_xticks(range(table.shape[1]), [*table.columns], rotation=40, ha="right")
+    axis.set_yticks(range(table.shape[0]), [*table.index])
+    axis.set(xlabel="disease asked for", ylabel="disease of the true box")
+    return figure
+
+
+def effect_map(table: pd.DataFrame) -> Figure:
+    """Effect sizes of features (rows) over diseases (columns), a map for each kind of boxes.
+
+    Args:
+        table: boxes, disease, feature, delta and p_adjusted; what is below 0.05 gets a dot.
+    """
+    kinds = [*dict.fromkeys(table["boxes"])]
+    features = [*dict.fromkeys(table["feature"])]
+    counts = [table.loc[table["boxes"] == kind, "disease"].nunique() for kind in kinds]
+    counts = [max(count, 4) for count in counts]  # room for the titles
+    size = (3.4 + 0.42 * sum(counts), 0.165 * len(features) + 2.0)
+    figure, axes = plt.subplots(
+        1, len(kinds), figsize=size, layout="constrained", squeeze=False, sharey=True, width_ratios=counts
+    )
+    for axis, kind in zip(axes[0], kinds):
+        part = table[table["boxes"] == kind]
+        names = [*dict.fromkeys(part["disease"])]
+        delta, p = (
+            part.pivot(index="feature", columns="disease", values=v).loc[features, names]
+            for v in ("delta", "p_adjusted")
+        )
+        shown = axis.imshow(delta.to_numpy(float), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+        y, x = np.nonzero(p.to_numpy(float) < 0.05)
+        axis.plot(x, y, ".", color="black", markersize=2.5)
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+        axis.set_title(kind, fontsize=10)
+    axes[0, 0].set_yticks(range(len(features)), [name.removeprefix("original_") for name in features], fontsize=6.5)
+    bar = figure.colorbar(shown, ax=axes[0].tolist(), location="top", shrink=0.7, aspect=30, pad=0.01)
+    bar.set_label("Cliff's delta; dot: adjusted p below 0.05", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _boxes_of_legend() -> tuple[list[Rectangle], tuple[str, str]]:
+    handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=2) for colour in (TRUE, PREDICTED)]
+    return handles, ("true box", "predicted box")
+
+
 def _box(axis: Axes, box: np.ndarray, colour: str) -> None:
     if not np.isnan(box).any():
         x1, y1, x2, y2 = box
-        axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2))
+        axis.add_patch(
+            Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2, clip_on=False)
+        )

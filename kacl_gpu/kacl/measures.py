@@ -27,10 +27,7 @@ from .model import IOU_THRESHOLDS, iou
 
 Numbers = NDArray[np.float64]
 
-MEAN, ALL = (
-    "mean",
-    "all boxes",
-)  # rows beside those of diseases: of the diseases' figures; of all boxes, whatever disease
+MEAN, ALL = "mean", "all together"  # rows beside those of diseases: of their figures; of all cases
 TOP, BEST = "top box", "best of all components"  # the protocols of localisation
 AP_THRESHOLDS = (0.1, 0.3, 0.5)
 
@@ -231,7 +228,7 @@ def localisation(
         levels: of the intersection over union.
 
     Returns:
-        protocol, disease (those that have boxes, then the mean of them, then all boxes together), measure (``iou > T``,
+        protocol, disease (those that have boxes, then the mean of them, then all together), measure (``iou > T``,
         or ``mean iou``), number (of boxes), value, low, high, draws.
     """
     columns = {
@@ -277,7 +274,7 @@ def average_precision(
     Returns:
         disease (those with true boxes, then the mean), boxes, detections, and ``ap_<level>`` for each.
     """
-    names = _ordered(truth["disease"])
+    names = ordered(truth["disease"])
     if not names:
         return pd.DataFrame(columns=["disease", "boxes", "detections", *(f"ap_{level}" for level in levels)])
     images = [*dict.fromkeys(truth["image"])]
@@ -339,10 +336,15 @@ def confusion(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     both = truth.merge(top, on="image", suffixes=("", "_predicted"))
     both["iou"] = _iou(both[[*BOX_COLUMNS]], both[[f"{name}_predicted" for name in BOX_COLUMNS]])
     table = both.pivot_table("iou", "disease", "disease_predicted", "mean")
-    return table.loc[_ordered(table.index), _ordered(table.columns)]
+    return table.loc[ordered(table.index), ordered(table.columns)]
 
 
 # --- pieces
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Each disease once, in the order of the data set."""
+    return sorted({*names}, key=ALL_DISEASES.index)
 
 
 def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
@@ -383,7 +385,7 @@ def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws
     Returns:
         first, second, disease, number, value, low, high, draws.
     """
-    names = _ordered(rows["disease"])
+    names = ordered(rows["disease"])
     values = np.stack([*columns.values()], 1)  # (N, K)
     groups = [(rows["disease"] == name).to_numpy() for name in names]
 
@@ -407,11 +409,6 @@ def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws
         for k, (first, second) in enumerate(columns)
         for d, (name, number) in enumerate(zip([*names, MEAN, ALL], numbers))
     )
-
-
-def _ordered(names: Iterable[str]) -> list[str]:
-    """Each disease once, in the order of the data set."""
-    return sorted({*names}, key=ALL_DISEASES.index)
 
 
 def _iou(a: pd.DataFrame, b: pd.DataFrame) -> Numbers:
