@@ -257,7 +257,7 @@ def _localisation(
         report.grid(
             ["", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU"], rows
         )
-    report.add(f"Published means: {SOURCE}, which does not say by which protocol.")
+    report.add(f"Published means: {SOURCE}; by which protocol is not known here.")
     lines = {
         f"{name}, {protocol}, {MEAN}": _line(table, protocol, MEAN)
         for name, table in tables.items()
