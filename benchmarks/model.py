@@ -121,6 +121,7 @@ class Work(NamedTuple):
             "list_zones": 0.3 * load.runs,
             "count_digits": 2.0,  # all keys, then those that begin like a percentile
             "trace": 10 / 1024,
+            "sum_components": 10 / 1024,
         }.get(name, 0.0)
 
     def moved(self, load: Load) -> float:
@@ -230,6 +231,7 @@ WORK = (
 )  # fmt: skip
 
 FLOATS, MASKS, NORMALISED = "float32 images", "masks", "`normalize`"
+HEATMAPS = "`heatmap_boxes`"
 IN_SIGMA, WEIGHTED, ASYMMETRIC = "`resegment_mode` sigma", "`weighting_norm`", "not `symmetrical_glcm`"
 FAR, VOLUMES = "two `distances`", "volumes, 13 directions"
 # when, and what; bytes of sums by tile: 8 for each 1024 pixels of a block
@@ -286,6 +288,13 @@ ELSEWHERE = (
     )),
     (FAR, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
     (VOLUMES, Work("join_zones", "unions with up to 13 neighbours before a pixel", 5, 1_050, 1, 20_000)),
+    (HEATMAPS, Work("measure_maps", "least and largest of whole maps", 4, 18, 1, 3_000, of_images=True)),
+    (HEATMAPS, Work("begin_components", "above the threshold, runs along rows", 9, 157, 1, 4_000, of_images=True)),
+    (HEATMAPS, Work("sum_components", "totals and extents at the roots", 13, 330, 1, 7_000)),
+    (HEATMAPS, Work(
+        "pick_components", "the largest of a map", chain=8_000,
+        region_bytes=lambda _: 4 * 24 + 20, region_instructions=lambda _: 128 * 494,
+    )),
 )  # fmt: skip
 
 

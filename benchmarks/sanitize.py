@@ -41,11 +41,17 @@ def zones_of_a_volume(device: str) -> Tensor:
     return ops.glszm(levels, start, size, half_offsets((1,), dimensions=3), 3, 200)
 
 
+def components_of_maps(device: str) -> tuple[Tensor, Tensor]:
+    """Of noise, in a map of several tiles."""
+    return ops.largest_components(torch.rand(3, 90, 61).to(device), 0.5, 4)
+
+
 def main() -> None:
     torch.manual_seed(0)
     for table in tables("cuda"):
         assert bool(table.isfinite().any(1).all())
     assert int(zones_of_a_volume("cuda").sum()) > 0
+    assert bool((components_of_maps("cuda")[1] > 0).all())
     torch.cuda.synchronize()
 
 

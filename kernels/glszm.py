@@ -195,11 +195,6 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
     return parent, pixels
 
 
-def zone_roots(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.zone_roots`."""
-    return label(levels, start, size, offsets)[0]
-
-
 @kernel
 def list_zones(levels, start, size, regions, parent, pixels, small, large, number, ng, TILE: tl.constexpr):
     """Counts small zones in (K, SMALL, ng) int32, and appends the keys of large ones to their region's list.

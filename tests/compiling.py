@@ -24,9 +24,10 @@ from triton.backends.nvidia.compiler import get_ptxas
 from benchmarks.model import written
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels import common
+from kacl_gpu.kernels.components import largest_components
 from kacl_gpu.kernels.first_order import PASSES
 from kacl_gpu.kernels.glrlm import glrlm
-from kacl_gpu.kernels.glszm import glszm, zone_roots
+from kacl_gpu.kernels.glszm import glszm
 from kacl_gpu.kernels.levels import level_histogram
 from kacl_gpu.kernels.neighbourhood import neighbourhood
 from kacl_gpu.kernels.sizes import size_sums
@@ -140,7 +141,7 @@ def calls() -> Iterator[Callable[[], Any]]:
         for offsets in (NEAR, SPACE):
             yield partial(glrlm, *where, offsets, 32, 64)
             yield partial(glszm, *where, offsets, 32, 80)
-            yield partial(zone_roots, *where, offsets)
+    yield partial(largest_components, meta(4, 65, 66, dtype=torch.float32)[1:], 0.5, 3)
     for rows in (0, 3):
         yield partial(
             size_sums, meta(3, 4, 32, 64, dtype=torch.int32), meta(3), meta(rows, 4 if rows else 0, dtype=torch.float64)

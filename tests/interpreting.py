@@ -138,6 +138,40 @@ def awkward(ng: int, seed: int = 0) -> list[np.ndarray]:
     ]
 
 
+def awkward_maps() -> list[Tensor]:
+    """Maps (B, H, W) that reach the corners of components: of sizes beside those of a tile, and not finite."""
+    generator = torch.Generator().manual_seed(0)
+    nan, inf = torch.nan, torch.inf
+    y, x = torch.meshgrid(torch.arange(34), torch.arange(63), indexing="ij")
+    noise = torch.rand((3, 34, 63), generator=generator)
+    ring = torch.maximum((y - 17).abs(), (x - 31).abs()) % 3 == 0
+    comb = (y == 33) | (x % 2 == 0)
+    late = (x % 4 == 0) | ((y == 33) & (x % 8 < 5))  # arms that meet at their ends, in pairs
+    dots = (torch.arange(70)[:, None] % 2 + torch.arange(63) % 2 == 0).float()  # a thousand components, all alike
+    spoilt = noise.clone()
+    spoilt[noise > 0.9] = torch.tensor([nan, inf, -inf])[:, None, None].expand_as(noise)[noise > 0.9]
+    smooth = torch.nn.functional.interpolate(torch.rand((3, 1, 7, 7), generator=generator), (41, 40), mode="bilinear")
+    scale = torch.tensor([1e-30, -1e30, 3e38])[:, None, None]
+    return [
+        torch.tensor([[[3.0]], [[nan]], [[-inf]]]),
+        torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[2.0, 2.0]], [[nan, 1.0]], [[inf, -inf]], [[-3e38, 3e38]]]),
+        torch.stack([torch.full((4, 6), 7.0), torch.full((4, 6), nan), torch.eye(6)[:4], torch.eye(6)[2:] * inf]),
+        torch.stack([ring, comb, late, (x + y) % 2 == 0]).float(),
+        ring * noise,
+        spoilt,
+        smooth[:, 0] * scale,
+        dots[None],
+        1 - dots[None],  # one component with a thousand holes
+        torch.rand((2, 1, 1500), generator=generator),
+        torch.rand((2, 1500, 1), generator=generator),
+        torch.rand((2, 32, 32), generator=generator),  # a tile
+        torch.rand((2, 41, 25), generator=generator),  # and one pixel more
+        torch.cat([torch.ones((1, 33, 64)), torch.zeros((1, 1, 64))], 1),
+        torch.rand((3, 33, 40), generator=generator)[1:, 1:, 1:],  # parts of a tensor
+        torch.rand((0, 5, 5)),
+    ]
+
+
 def close(ours: Tensor, twin: Tensor, relative: float = 1e-12, absolute: float = 1e-12) -> None:
     """Fails unless both are float64, have NaN at the same places, and agree elsewhere."""
     assert ours.dtype == twin.dtype == torch.float64

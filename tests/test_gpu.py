@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
-from kacl_gpu.kacl.byop import BYOP
+from kacl_gpu.kacl.byop import BYOP, look
+from kacl_gpu.kacl.localise import components, heatmap_boxes
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.levels import discretise, half_offsets
 from kacl_gpu.radiomics.memory import Bounds, zone_bound
@@ -223,6 +224,7 @@ def test_gpu_operators_pass_opcheck() -> None:
         "locate": (images, boxes, None, [1.0, 1.0]),
         "image_moments": (images,),
         "discretise": (images, None, None, index, box, status, volumes.start, size, *fixed),
+        "largest_components": (images.float(), 0.5, 3),
         "level_histogram": (*where, 8),
         "first_order": (images, None, index, box, *where, histogram, 1.0, 0.0, 0.0),
         "shape2d": (volumes.levels, *where[1:], spacing),
@@ -232,7 +234,6 @@ def test_gpu_operators_pass_opcheck() -> None:
         "glrlm": (*where, near, 8, 40),
         "size_sums": (runs, volumes.n_levels, none),
         "glszm": (*where, near, 8, 160),
-        "zone_roots": (*where, near),
         "zone_sums": (zones, 8),
         "features": ([ops.ngtdm_sums(histogram, ngtdm)], spacing, status, "ngtdm:Coarseness,Strength", torch.float32),
     }
@@ -277,11 +278,27 @@ def test_gpu_race_hunt_in_thin_regions() -> None:
     volumes = thin_regions()
     levels, start, size = pack(volumes)
     where = levels.cuda(), start.cuda(), size.cuda()
-    runs, roots = ops.glrlm(levels, start, size, NEAR, 5, 9000), ops.zone_roots(levels, start, size, NEAR)
-    inside = torch.cat([torch.arange(v.size) + first for v, first in zip(volumes, start.tolist())])
+    most = zone_bound(max(v.size for v in volumes), 5)
+    runs, zones = ops.glrlm(levels, start, size, NEAR, 5, 9000), ops.glszm(levels, start, size, NEAR, 5, most)
     for _ in range(200):
         assert torch.equal(ops.glrlm(*where, NEAR, 5, 9000).cpu(), runs)
-        assert torch.equal(ops.zone_roots(*where, NEAR).cpu()[inside], roots[inside])
+        assert torch.equal(ops.glszm(*where, NEAR, 5, most).cpu(), zones)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (700, 333), (2048, 1024)])
+def test_gpu_components_equal_the_cpus_every_time(size: tuple[int, int]) -> None:
+    """Of smooth maps, of noise, of a maze and of what is not finite, to the bit, 100 times."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand((6, 1, 7, 7), generator=generator) ** 3
+    noise = torch.rand((3, *size), generator=generator)
+    noise[1] = (noise[1] < 0.62).float()
+    noise[2, :, ::7] = torch.tensor([torch.nan, torch.inf, -torch.inf]).repeat(size[0])[: size[0], None]
+    maps = torch.cat([torch.nn.functional.interpolate(coarse, size, mode="bilinear")[:, 0], noise])
+    expected, there = components(maps, most=5), maps.cuda()
+    for _ in range(100):
+        for found, twin in zip(components(there, most=5), expected):
+            assert_same_bits(found.cpu(), twin)
+    assert_same_bits(heatmap_boxes(there).boxes.cpu(), heatmap_boxes(maps).boxes)
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -359,6 +376,30 @@ def test_gpu_boxes_and_their_features_without_synchronisation() -> None:
     alone = compute(moved["images"], found.boxes, settings=byop.settings, dtype=torch.float32)
     assert_same_bits(found.features[found.valid], alone[found.valid])
     assert torch.equal(found.valid.cpu(), expected.valid)
+
+
+def test_gpu_graph_of_boxes_replays() -> None:
+    """Where a network looks, recorded once."""
+    generator = torch.Generator().manual_seed(1)
+    activations, weight = (torch.randn(shape, generator=generator).cuda() for shape in ((8, 16, 6, 6), (4, 16)))
+    disease = torch.arange(8).cuda() % 4
+
+    def call() -> tuple[Tensor, ...]:
+        maps, found = look(activations, weight, disease, (96, 80), 0.5, True)
+        return (maps, *found)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = call()
+    for _ in range(5):
+        activations.copy_(torch.randn(activations.shape, generator=generator))
+        graph.replay()
+        for replayed, eager in zip(recorded, call()):
+            assert_same_bits(replayed, eager)
 
 
 def test_gpu_compiled_call_equals_eager() -> None:

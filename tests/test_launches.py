@@ -8,13 +8,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kacl_gpu import RadiomicsSettings
+from kacl_gpu.kacl.byop import look
 from kacl_gpu.kernels import common
 from tests.interpreting import serve_by_kernels, without_synchronisation
 
 # What torch does to a tensor without starting anything
 FREE = {
     *("empty", "empty_like", "new_empty", "empty_strided", "view", "select", "slice", "expand", "unsqueeze", "detach"),
-    *("unbind", "alias", "_unsafe_view", "as_strided"),
+    *("unbind", "alias", "_unsafe_view", "as_strided", "promote_types"),
 }
 
 
@@ -65,3 +66,13 @@ def test_one_class_takes_less(started: list[str]) -> None:
     for name, most in (("firstorder", 15), ("shape2D", 12), ("glcm", 17), ("ngtdm", 17)):
         settings = RadiomicsSettings(bin_count=32, feature_class=[name])
         assert launches(started, 224, torch.uint8, settings) <= most, (name, started)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_where_a_network_looks_takes_few_launches(started: list[str], dtype: torch.dtype) -> None:
+    """Grad-CAM, heatmaps and boxes of a batch, as in a training step."""
+    activations = torch.empty((64, 512, 7, 7), dtype=dtype, device="meta")
+    weight, disease = torch.empty((8, 512), device="meta"), torch.empty(64, dtype=torch.int64, device="meta")
+    maps, found = look(activations, weight, disease, (224, 224), 0.5, False)
+    assert maps.shape == (64, 224, 224) and found.boxes.shape == (64, 4)
+    assert len(started) <= 26, started

@@ -8,13 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kacl_gpu.kacl.localise import SHRUNK, Boxes, components, heatmap_boxes
+from kacl_gpu.kacl.localise import SHRUNK, Boxes, Components, components, heatmap_boxes
+from tests.interpreting import awkward_maps
 
 measure = pytest.importorskip("skimage.measure")
 
 # values of which sums are exact, so that an oracle may add them in any order
 VALUES = st.sampled_from([0, 0.25, 0.5, 0.625, 0.75, 1])
-MAPS = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)), elements=VALUES)
+SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
+MAPS = arrays(np.float32, SHAPES, elements=VALUES)
+ANY_MAPS = arrays(
+    np.float32,
+    SHAPES,
+    elements=st.floats(width=32) | st.sampled_from([0.0, float(np.float32(0.3)), 1.0, np.inf, np.nan]),
+)
 
 
 def by_scikit_image(heatmap: np.ndarray, threshold: float) -> list[tuple[float, list[float]]]:
@@ -26,6 +33,55 @@ def by_scikit_image(heatmap: np.ndarray, threshold: float) -> list[tuple[float, 
         y1, x1, y2, x2 = region.bbox
         found.append((-unit[tuple(region.coords.T)].sum(), *region.coords[0], [x1, y1, x2, y2]))
     return [(-total, box) for total, _, _, box in sorted(found)]
+
+
+def by_scatters(heatmaps: torch.Tensor, threshold: float, most: int) -> Components:
+    """The same in torch, by scattering each pixel to the first one of its component: to the bit."""
+    number, height, width = heatmaps.shape
+    pixels = height * width
+    finite = heatmaps.isfinite()
+    low = torch.where(finite, heatmaps, torch.inf).amin((1, 2), keepdim=True)
+    high = torch.where(finite, heatmaps, -torch.inf).amax((1, 2), keepdim=True)
+    unit = torch.where(finite & (high > low), (heatmaps - low) / (high - low), 0.0).reshape(number, pixels)
+    above, place = unit > threshold, torch.arange(pixels)
+    root = torch.zeros((number, pixels), dtype=torch.int64)
+    for image, inside in zip(root, above):
+        labels = measure.label(inside.reshape(height, width).numpy(), connectivity=2).ravel()
+        _, first, which = np.unique(labels, return_index=True, return_inverse=True)
+        image[:] = torch.from_numpy(first[which.ravel()])
+    fixed = torch.where(above, (unit * 2**20).round().long(), 0)
+    total = torch.zeros_like(root).scatter_add_(1, root, fixed)
+    order = torch.where(above & (root == place), total * pixels + (pixels - 1 - place), -1)
+    best = order.topk(min(most, pixels), dim=1)
+    there = best.values >= 0
+
+    def extreme(coordinate: torch.Tensor, beyond: int, reduce: str) -> torch.Tensor:
+        values = torch.where(above, coordinate, beyond)
+        return torch.full_like(root, beyond).scatter_reduce_(1, root, values, reduce).gather(1, best.indices)
+
+    y, x = place // width, place % width
+    least = [extreme(x, width, "amin"), extreme(y, height, "amin")]
+    largest = [extreme(x, -1, "amax") + 1, extreme(y, -1, "amax") + 1]
+    boxes = torch.stack([*least, *largest], 2).float().masked_fill(~there[..., None], torch.nan)
+    return Components(boxes, torch.where(there, total.gather(1, best.indices) / 2**20, 0.0).float())
+
+
+def check_bits(maps: torch.Tensor, threshold: float, most: int) -> None:
+    for ours, theirs in zip(components(maps, threshold, most), by_scatters(maps, threshold, most)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(MAPS | ANY_MAPS, st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.integers(1, 90))
+def test_components_are_those_of_scatters(maps: np.ndarray, threshold: float, most: int) -> None:
+    check_bits(torch.from_numpy(maps), threshold, most)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.999])
+def test_components_of_awkward_maps(threshold: float) -> None:
+    for maps in awkward_maps():
+        for most in (1, 16, 5000):
+            check_bits(maps, threshold, most)
 
 
 @settings(max_examples=200, deadline=None)

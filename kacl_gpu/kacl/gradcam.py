@@ -159,9 +159,8 @@ def normalise(heatmap: Tensor) -> Tensor:
     _check_heatmap(heatmap)
     x = heatmap.to(torch.promote_types(heatmap.dtype, torch.float32))
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
-    extent = high - low  # not finite if a value is not
-    usable = extent.isfinite() & (extent > 0)
-    return torch.where(usable, (x - low) / torch.where(usable, extent, 1), 0)
+    # a constant map is 0 / 0, and one that is not finite has a range of infinity or NaN: NaN, or 0 already
+    return (x - low).div_(high - low).nan_to_num_(0.0)
 
 
 def resize(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
@@ -194,7 +193,8 @@ def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
     """relu(sum_k w_k A_k): (B, C, h, w), (B, C) -> (B, h, w)."""
     wide = torch.promote_types(activations.dtype, torch.float32)
-    return (weights.to(wide)[:, :, None, None] * activations.detach().to(wide)).sum(1).relu()
+    # the product is as wide as the wider factor: no wide copy of the activations
+    return (weights.to(wide)[:, :, None, None] * activations.detach()).sum(1).relu()
 
 
 def _check_disease(disease: Tensor, images: int, diseases: int) -> None:

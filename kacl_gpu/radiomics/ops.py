@@ -319,17 +319,22 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def zone_roots(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> Tensor:
-    """For each pixel the first pixel of its zone, counted from the region's first one: (total,) int32.
+def largest_components(maps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
+    """What lies above a threshold and hangs together, also by corners, in maps (B, H, W) float32; the largest first.
 
-    -1 outside of the region, and in the gaps between regions whatever was there.
+    Of at most 2^21 pixels, so that totals can be ordered in 64 bits. Each map counts from its smallest finite value, 0,
+    to its largest, 1, of which ``threshold`` is a part; what is not finite is below. Values are added up in whole parts
+    of 2^-20. Of equal totals the one that begins further up, then further left, comes first.
+
+    Returns: boxes (B, most, 4) float32 x1, y1, x2, y2, the far edge exclusive; totals (B, most) float32. A place
+    without a component has the box of the whole map and the total -1.
     """
-    return _on_host("zone_roots", levels, start, size, _triples(offsets))
+    return _on_host("largest_components", maps, threshold, most)
 
 
-@_fake(zone_roots)
-def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> Tensor:
-    return levels.new_empty(levels.shape, dtype=torch.int32)
+@_fake(largest_components)
+def _(maps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
+    return maps.new_empty((maps.shape[0], most, 4)), maps.new_empty((maps.shape[0], most))
 
 
 @_operator
@@ -409,13 +414,13 @@ KERNELS = {
     "glrlm": "glrlm",
     "glszm": "glszm",
     "image_moments": "levels",
+    "largest_components": "components",
     "level_histogram": "levels",
     "locate": "regions",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
     "shape2d": "shape2d",
     "size_sums": "sizes",
-    "zone_roots": "glszm",
     "zone_sums": "glszm",
 }
 

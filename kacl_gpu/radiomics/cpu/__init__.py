@@ -5,10 +5,11 @@ functions here have the signatures of :mod:`kacl_gpu.radiomics.ops`. Importing t
 imports it before the first call on the CPU.
 """
 
+from .components import largest_components
 from .first_order import first_order
 from .glcm import glcm_sums
 from .glrlm import glrlm
-from .glszm import glszm, zone_roots, zone_sums
+from .glszm import glszm, zone_sums
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_sums
 from .shape2d import shape2d
@@ -21,11 +22,11 @@ __all__ = [
     "glrlm",
     "glszm",
     "image_moments",
+    "largest_components",
     "level_histogram",
     "neighbourhood",
     "ngtdm_sums",
     "shape2d",
     "size_sums",
-    "zone_roots",
     "zone_sums",
 ]

@@ -23,24 +23,6 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     return out
 
 
-def zone_roots(levels: Array, start: Array, size: Array, offsets: Array) -> Array:
-    """See :func:`kacl_gpu.radiomics.ops.zone_roots`."""
-    out = np.full(len(levels), -1, np.int32)
-    ordered, joined = in_order_of_use(offsets)
-
-    def task(k: int) -> None:
-        region = volume(levels, start, size, k)
-        padded, parent, _, _ = zones_of(region, ordered, joined)
-        inside = np.add.outer(padded.rows, np.arange(padded.width)).ravel()  # where the box lies in the padded copy
-        index = np.zeros(padded.levels.size, np.int32)
-        index[inside] = np.arange(region.size)
-        zones = np.where(region.ravel() > 0, index[parent[inside]], -1)
-        out[int(start[k]) : int(start[k]) + region.size] = zones
-
-    for_each(task, len(start), len(levels))
-    return out
-
-
 def zones_of(region: Array, ordered: Array, joined: Array) -> tuple[Padded, Array, Array, Array]:
     """The zones of (D, H, W) in a padded copy: that, each pixel's root, the pixels at each root, and the roots."""
     padded = with_margin(region, ordered)
