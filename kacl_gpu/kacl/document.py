@@ -13,7 +13,6 @@ from typing import Any
 
 import markdown
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from kacl_gpu.files import write_table
@@ -65,7 +64,6 @@ class Report:
     def picture(self, name: str, figure: Figure, words: str) -> None:
         """Write figures/NAME.png and add it."""
         figure.savefig(self.out / "figures" / f"{name}.png", dpi=120)
-        plt.close(figure)
         self.add(f"![{words}](figures/{name}.png)")
 
     def write(self, raw: Mapping[str, pd.DataFrame]) -> Path:

@@ -1,17 +1,13 @@
 """Pictures: what the network looks at, heatmaps over radiographs with true and predicted boxes; how a run went; figures
-of an evaluation. Each function returns a figure, to be closed (`matplotlib.pyplot.close`) after use."""
+of an evaluation. The figures are not pyplot's: no display is asked for, and none needs to be closed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")  # no display needed
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -37,14 +33,10 @@ def panels(
         boxes: (N, 4), drawn in red; NaN where there is none.
         titles: of each column.
         title: of the whole.
-
-    Returns:
-        The figure; close it (`matplotlib.pyplot.close`) after use.
     """
     count = len(images)
-    figure, axes = plt.subplots(
-        2, max(count, 1), figsize=(2.6 * max(count, 1), 6.0), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(2.6 * max(count, 1), 6.0), layout="constrained")
+    axes = figure.subplots(2, max(count, 1), squeeze=False)
     rows = zip(images.cpu().numpy()[:, 0], heatmaps.cpu().numpy(), true_boxes.cpu().numpy(), boxes.cpu().numpy())
     for column, (image, heatmap, true, predicted), words in zip(axes.T, rows, titles):
         for axis in column:
@@ -65,11 +57,9 @@ def curves(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns epoch, train/classification, val/auc and, where they are, train/contrastive and val/loss.
-
-    Returns:
-        The figure; close it after use.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
     kinds = (
         ("classification loss", ("train/classification", "val/loss")),
         ("contrastive loss", ("train/contrastive",)),
@@ -99,7 +89,8 @@ def comparison(
     """
     count, (height, width) = len(images), images.shape[-2:]
     size = (2.1 * count + 0.4, 2.25 * (len(rows) + 1) + 0.6)
-    figure, axes = plt.subplots(len(rows) + 1, count, figsize=size, layout="constrained", squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows) + 1, count, squeeze=False)
     for k, title in enumerate(titles):
         for axis in axes[:, k]:
             axis.imshow(images[k, 0].cpu().numpy(), cmap="gray")
@@ -132,9 +123,8 @@ def roc_curves(
     names = [*dict.fromkeys(next(iter(curves.values()))["disease"])]
     columns = min(4, max(len(names), 1))
     lines = -(-len(names) // columns) or 1
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(2.7 * columns, 2.8 * lines), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(2.7 * columns, 2.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     for axis, name in zip(axes.flat, names):
@@ -158,7 +148,8 @@ def localisation_curves(lines: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         lines: by their name in the legend: threshold, value and, where there are intervals, low and high.
     """
-    figure, axis = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axis = figure.subplots()
     for k, (name, table) in enumerate(lines.items()):
         known = "low" in table
         # styles that are seen where one line covers another
@@ -180,7 +171,8 @@ def box_confusion(table: pd.DataFrame) -> Figure:
         table: rows are the diseases of the true boxes, columns those that the network was asked for.
     """
     size = (0.72 * table.shape[1] + 2.4, 0.5 * table.shape[0] + 2.0)
-    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
     values = table.to_numpy(float)
     top = max(float(np.nanmax(values)), 1e-9)
     axis.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
@@ -205,9 +197,8 @@ def effect_map(table: pd.DataFrame) -> Figure:
     counts = [table.loc[table["boxes"] == kind, "disease"].nunique() for kind in kinds]
     counts = [max(count, 4) for count in counts]  # room for the titles
     size = (3.4 + 0.42 * sum(counts), 0.165 * len(features) + 2.0)
-    figure, axes = plt.subplots(
-        1, len(kinds), figsize=size, layout="constrained", squeeze=False, sharey=True, width_ratios=counts
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True, width_ratios=counts)
     for axis, kind in zip(axes[0], kinds):
         part = table[table["boxes"] == kind]
         names = [*dict.fromkeys(part["disease"])]

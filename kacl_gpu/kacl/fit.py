@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -121,8 +120,7 @@ class Panels(Callback):
         figure.savefig(self.folder / f"epoch_{epoch:03d}.png", dpi=100)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("panels", figure, epoch, close=False)
-        plt.close(figure)
+                logger.experiment.add_figure("panels", figure, epoch)
 
     def samples(self, data: ChestXrays) -> list[dict[str, Tensor]]:
         """The images to draw: the first of each kind, the same each time."""
@@ -284,9 +282,7 @@ def fit(argv: Sequence[str]) -> Command:
             raise error.__context__ from None
         raise
     if made.trainer.is_global_zero and (out / "metrics.csv").exists():
-        figure = curves(pd.read_csv(out / "metrics.csv"))
-        figure.savefig(out / "curves.png", dpi=100)
-        plt.close(figure)
+        curves(pd.read_csv(out / "metrics.csv")).savefig(out / "curves.png", dpi=100)
     return made
 
 
