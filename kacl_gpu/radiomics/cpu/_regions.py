@@ -28,8 +28,8 @@ def jit(function: Callable[..., Any]) -> Any:
 
 # An index of this type is never negative, which spares each access the test for Python's meaning of negative ones.
 at = np.uintp
-CELLS_AT_ONCE = 1 << 16
 CELLS_FOR_A_THREAD = 1 << 14
+COMPILED = 16  # times as many cells a task counts for that is compiled as a whole: hardly any of its time is Python's
 
 
 @cache
@@ -59,12 +59,6 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
         helper.result()
 
 
-def for_each_group(task: Callable[[slice], None], count: int, cells: int) -> None:
-    """``for_each`` over groups of rows of so many cells each: small enough for the cache, few enough calls of NumPy."""
-    several = max(CELLS_AT_ONCE // max(cells, 1), 1)
-    for_each(lambda g: task(slice(g * several, (g + 1) * several)), -(-count // several), count * cells)
-
-
 def volume(levels: Array, start: Array, size: Array, k: int) -> Array:
     """Region k of a packed buffer, as a view of shape (D, H, W)."""
     first, (depth, height, width) = int(start[k]), size[k].tolist()
@@ -83,13 +77,22 @@ class Padded(NamedTuple):
     steps: Array  # (A,) the offsets as distances in memory, all above 0
 
 
+@jit
 def with_margin(region: Array, offsets: Array) -> Padded:
     """A padded copy of (D, H, W) for neighbours at ``offsets`` (A, 3) and their opposites."""
     depth, height, width = region.shape
-    z, y, x = np.abs(offsets).max(axis=0).tolist()
+    reach = np.zeros(3, np.int64)
+    for offset in offsets:
+        for axis in range(3):
+            reach[axis] = max(reach[axis], abs(offset[axis]))
+    z, y, x = reach
     padded = np.zeros((depth + 2 * z, height + 2 * y, width + 2 * x), region.dtype)
-    padded[z : z + depth, y : y + height, x : x + width] = region
-    plane, row = padded.shape[1] * padded.shape[2], padded.shape[2]
-    first = z * plane + y * row + x
-    rows = np.add.outer(np.arange(first, first + depth * plane, plane), np.arange(0, height * row, row)).ravel()
-    return Padded(padded.ravel(), rows, width, offsets @ np.array([plane, row, 1]))
+    row = padded.shape[2]
+    plane = padded.shape[1] * row
+    rows = np.empty(depth * height, np.int64)
+    for d in range(depth):
+        for h in range(height):
+            rows[d * height + h] = (z + d) * plane + (y + h) * row + x
+            padded[z + d, y + h, x : x + width] = region[d, h]
+    steps = offsets[:, 0] * plane + offsets[:, 1] * row + offsets[:, 2]
+    return Padded(padded.ravel(), rows, width, steps)

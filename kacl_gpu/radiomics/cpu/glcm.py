@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit
+from ._regions import COMPILED, Array, at, for_each, jit
 from .sums import EPS, central_moments, entropy, weighted_sums
 
 
@@ -56,26 +56,51 @@ def statistics_of_directions(
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k], : n_levels[k]]  # levels above are empty
-        pairs = np.add.reduce(matrices)
-        present = np.flatnonzero(pairs.any(0) | pairs.any(1))  # and many below may be
-        if len(log_weights):
-            matrices = np.einsum("a,aij->ij", weights(matrices, log_weights[k]), matrices)[None]
-        scaled = np.empty((len(present), len(present)))
-        u, w, diagonal, beside = np.zeros((4, len(present) + 1))
-        for a in range(rows):
-            out = marginals[k, a], diagonals[k, a], joint[k, a]
-            if not sums_of_pairs(matrices[a], present, symmetric, *out, scaled):
-                continue
-            # A symmetric matrix has its absolute eigenvalues: the largest near 1, the second maybe of one below 0.
-            square = scaled if symmetric else np.einsum("ik,jk->ij", scaled, scaled)
-            tridiagonalise(square, u, w, diagonal, beside)
-            second = eigenvalue(len(present), diagonal, beside, 1.0, 2)
-            if symmetric:
-                second = max(second, eigenvalue(len(present), diagonal, beside, -1.0, 1)) ** 2
-            joint[k, a, 7] = second
+        mix = weights(matrices, log_weights[k]) if len(log_weights) else np.empty(0)
+        statistics_of_region(matrices, mix, symmetric, marginals[k], diagonals[k], joint[k])
 
-    for_each(task, regions, counts.size)
+    for_each(task, regions, counts.size * COMPILED)
     return marginals, diagonals, joint
+
+
+@jit
+def statistics_of_region(
+    matrices: Array, mix: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array
+) -> None:
+    """Of the directions (A, n, n) of one region, each alone or all mixed by weights (A,) if there are any."""
+    present, levels = np.empty(matrices.shape[1], np.int64), 0
+    for i in range(matrices.shape[1]):
+        if matrices[:, i].any() or matrices[:, :, i].any():  # many levels below the greatest may be empty too
+            present[levels] = i
+            levels += 1
+    present = present[:levels]
+    counts, scaled, square = np.empty((levels, levels)), np.empty((levels, levels)), np.empty((levels, levels))
+    space = np.zeros((4, levels + 1))
+    for row in range(len(joint)):
+        for m in range(levels):
+            for n in range(levels):
+                i, j = present[m], present[n]
+                if mix.size:
+                    counts[m, n] = 0.0
+                    for a in range(len(mix)):
+                        counts[m, n] += mix[a] * matrices[a, i, j]
+                else:
+                    counts[m, n] = matrices[row, i, j]
+        if not sums_of_pairs(counts, present, symmetric, marginals[row], diagonals[row], joint[row], scaled):
+            continue
+        if symmetric:
+            square[:] = scaled
+        else:
+            for m in range(levels):
+                for n in range(levels):
+                    square[m, n] = 0.0
+                    for o in range(levels):
+                        square[m, n] += scaled[m, o] * scaled[n, o]
+        tridiagonalise(square, space[0], space[1], space[2], space[3])
+        second = eigenvalue(levels, space[2], space[3], 1.0, 2)
+        if symmetric:  # it has the absolute eigenvalues: the largest near 1, the second maybe of one below 0
+            second = max(second, eigenvalue(levels, space[2], space[3], -1.0, 1)) ** 2
+        joint[row, 7] = second
 
 
 def weights(counts: Array, log_weights: Array) -> Array:
@@ -92,15 +117,15 @@ def weights(counts: Array, log_weights: Array) -> Array:
 def sums_of_pairs(
     counts: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array, scaled: Array
 ) -> bool:
-    """Of one direction (ng, ng): fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6; false if it has no pairs.
+    """Of one direction: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6; false if it has no pairs.
 
-    Only the m levels ``present`` have any. ``scaled`` (m, m) becomes p / sqrt(px py + eps): PyRadiomics adds eps there,
-    which shows where a part of the region holds few pixels.
+    ``counts`` (m, m) are of the m levels ``present`` only. ``scaled`` (m, m) becomes p / sqrt(px py + eps): PyRadiomics
+    adds eps there, which shows where a part of the region holds few pixels.
     """
     total = 0.0
-    for m, i in enumerate(present):
-        for n, j in enumerate(present):
-            scaled[m, n] = counts[i, j] + counts[j, i] if symmetric else counts[i, j]
+    for m in range(len(present)):
+        for n in range(len(present)):
+            scaled[m, n] = counts[m, n] + counts[n, m] if symmetric else counts[m, n]
             total += scaled[m, n]
     joint[0] = total
     if total == 0.0:

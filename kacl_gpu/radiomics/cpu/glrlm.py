@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit, volume, with_margin
+from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
 
 
 def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_run: int) -> Array:
@@ -11,15 +11,27 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
-        padded = with_margin(region, offsets)
-        length, cell = np.zeros_like(padded.levels, np.int32), np.empty(padded.width, np.int64)
-        for a, step in enumerate(padded.steps):
-            table = np.zeros((ng + 1) * max_run, np.int32)
-            if count_runs(*padded[:3], step, max_run, length, cell, table) or some_line_holds_two(region, offsets[a]):
-                out[k, a] = table.reshape(ng + 1, max_run)[1:]
+        for a in np.flatnonzero(~runs_of(region, offsets, ng, max_run, out[k])):
+            if not some_line_holds_two(region, offsets[a]):
+                out[k, a] = 0
 
-    for_each(task, len(start), len(levels))
+    for_each(task, len(start), len(levels) * COMPILED)
     return out
+
+
+@jit
+def runs_of(region: Array, offsets: Array, ng: int, max_run: int, out: Array) -> Array:
+    """Counts the runs of one region in each direction; true where two of its pixels are neighbours there."""
+    padded = with_margin(region, offsets)
+    neighbours = np.empty(len(offsets), np.bool_)
+    length, cell = np.zeros(padded.levels.size, np.int32), np.empty(padded.width, np.int64)
+    for a in range(len(offsets)):
+        table = np.zeros((ng + 1) * max_run, np.int32)
+        neighbours[a] = count_runs(
+            padded.levels, padded.rows, padded.width, padded.steps[a], max_run, length, cell, table
+        )
+        out[a] = table.reshape(ng + 1, max_run)[1:]
+    return neighbours
 
 
 @jit

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ._regions import Array, Padded, at, for_each, jit, volume, with_margin
-from .sums import statistics_of_triples, sums_of_marginals
+from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
+from .sums import add_joint, sums_of_marginals
 
 SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
 
@@ -14,29 +14,40 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     ordered, joined = in_order_of_use(offsets)
 
     def task(k: int) -> None:
-        padded, _, pixels, first = zones_of(volume(levels, start, size, k), ordered, joined)
-        # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
-        zones, counts = count_equal(pixels[first].astype(np.int64) * ng + padded.levels[first] - 1, SMALL * ng)
-        out[k, : len(zones)] = np.stack([zones % ng + 1, zones // ng, counts], 1)
+        zones_of(volume(levels, start, size, k), ordered, joined, ng, out[k])
 
-    for_each(task, len(start), len(levels))
+    for_each(task, len(start), len(levels) * COMPILED)
     return out
 
 
-def zones_of(region: Array, ordered: Array, joined: Array) -> tuple[Padded, Array, Array, Array]:
-    """The zones of (D, H, W) in a padded copy: that, each pixel's root, the pixels at each root, and the roots."""
+@jit
+def zones_of(region: Array, ordered: Array, joined: Array, ng: int, out: Array) -> None:
+    """Level, size and number of the zones of one region that are equal in both, in ascending order of size."""
     padded = with_margin(region, ordered)
-    parent, pixels, roots = np.zeros((3, padded.levels.size), np.int32)
-    return padded, parent, pixels, roots[: find_zones(*padded, joined, parent, pixels, roots)]
-
-
-def count_equal(numbers: Array, small: int) -> tuple[Array, Array]:
-    """The different ones of these numbers, ascending, and how often each occurs; most of them are below ``small``."""
-    few = numbers < small
-    of_small = np.bincount(numbers[few])
-    different = np.flatnonzero(of_small)
-    large, of_large = np.unique(numbers[~few], return_counts=True)
-    return np.concatenate([different, large]), np.concatenate([of_small[different], of_large])
+    space = np.zeros((3, padded.levels.size), np.int32)
+    parent, pixels, roots = space[0], space[1], space[2]
+    zones = find_zones(padded.levels, padded.rows, padded.width, padded.steps, joined, parent, pixels, roots)
+    # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
+    table, large, several = np.zeros(SMALL * ng, np.int32), np.empty(zones, np.int64), 0
+    for root in roots[:zones]:
+        number = np.int64(pixels[root]) * ng + padded.levels[root] - 1
+        if number < table.size:
+            table[number] += 1
+        else:
+            large[several] = number
+            several += 1
+    row = 0
+    for number in range(table.size):
+        if table[number]:
+            out[row, 0], out[row, 1], out[row, 2] = number % ng + 1, number // ng, table[number]
+            row += 1
+    last = np.int64(-1)
+    for number in np.sort(large[:several]):
+        if number == last:
+            out[row - 1, 2] += 1
+            continue
+        out[row, 0], out[row, 1], out[row, 2] = number % ng + 1, number // ng, 1
+        row, last = row + 1, number
 
 
 def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
@@ -96,13 +107,23 @@ def find_zones(
 def zone_sums(zones: Array, ng: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, rows = zones.shape[:2]
-    row, n = np.nonzero(zones[..., 2])
-    level, size, count = zones[row, n].T
-    # the zones of one size stand together: the first of them carries their sum
-    new = np.ones(len(n), np.bool_)
-    new[1:] = (size[1:] != size[:-1]) | (row[1:] != row[:-1])
-    by_level, joint = statistics_of_triples(row, level - 1, size - 1, count.astype(np.float64), regions, ng)
-    by_size = np.zeros((regions, rows))
-    by_size[row[new], n[new]] = np.add.reduceat(count, np.flatnonzero(new))
-    sums = sums_of_marginals(by_level[:, None], by_size[:, None], zones[..., 1].astype(np.float64), joint[:, None])
-    return sums[:, 0]
+    by_level, by_size, joint = np.zeros((regions, 1, ng)), np.zeros((regions, 1, rows)), np.zeros((regions, 1, 5))
+    for_each(lambda k: add_zones(zones[k], by_level[k, 0], by_size[k, 0], joint[k, 0]), regions, zones.size)
+    return sums_of_marginals(by_level, by_size, zones[..., 1].astype(np.float64), joint)[:, 0]
+
+
+@jit
+def add_zones(zones: Array, by_level: Array, by_size: Array, joint: Array) -> None:
+    """Marginals and joint sums of one region's zones. Those of one size stand together: the first carries their sum."""
+    total, first = 0.0, 0
+    for n in range(len(zones)):
+        level, size, count = zones[n]
+        if count > 0:
+            if size != zones[first, 1]:
+                first = n
+            by_level[level - 1] += count
+            by_size[first] += count
+            total += count
+    for level, size, count in zones:
+        if count > 0:
+            add_joint(float(count), total, float(level), float(size), joint)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._regions import Array, at, for_each, jit, volume, with_margin
+from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
 from .glcm import count_pairs
 from .sums import central_moments, weighted_sums
 
@@ -17,18 +17,33 @@ def neighbourhood(
     ngtdm = np.zeros(gldm.shape, np.int64)
 
     def task(k: int) -> None:
-        padded = with_margin(volume(levels, start, size, k), offsets)
+        region = volume(levels, start, size, k)
         if pairs:
-            table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
-            count_pairs(*padded, table)
-            glcm[k] = table[:, 1:, 1:]
+            pairs_of(region, offsets, glcm[k])
         if differences:
-            both = np.concatenate([padded.steps, -padded.steps])
-            count, total, dependent = np.empty((3, padded.width), np.int32)
-            count_neighbours(*padded[:3], both, gldm_a, count, total, dependent, gldm[k], ngtdm[k])
+            neighbours_of(region, offsets, gldm_a, gldm[k], ngtdm[k])
 
-    for_each(task, len(start), len(levels))
+    for_each(task, len(start), len(levels) * COMPILED)
     return glcm, gldm, ngtdm
+
+
+@jit
+def pairs_of(region: Array, offsets: Array, out: Array) -> None:
+    """The co-occurrences of one region, (A, ng, ng)."""
+    padded = with_margin(region, offsets)
+    ng = out.shape[1]
+    table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
+    count_pairs(padded.levels, padded.rows, padded.width, padded.steps, table)
+    out[:] = table[:, 1:, 1:]
+
+
+@jit
+def neighbours_of(region: Array, offsets: Array, gldm_a: int, gldm: Array, ngtdm: Array) -> None:
+    """The dependences and grey-tone differences of one region."""
+    padded = with_margin(region, offsets)
+    both = np.concatenate((padded.steps, -padded.steps))
+    space = np.empty((3, padded.width), np.int32)
+    count_neighbours(padded.levels, padded.rows, padded.width, both, gldm_a, space[0], space[1], space[2], gldm, ngtdm)
 
 
 @jit

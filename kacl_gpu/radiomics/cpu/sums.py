@@ -4,11 +4,12 @@ torch's reductions, and NumPy's, regroup with the shape of the tensor; a cumulat
 the other, so that a region's features have the same bits alone and among others.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ._regions import Array, for_each_group, jit
+from ._regions import Array, for_each, jit
 
 EPS = np.spacing(1.0)
 
@@ -94,31 +95,50 @@ def size_statistics(counts: Array, n_levels: Array, weights: Array) -> tuple[Arr
     by_level, by_size = np.zeros((regions, rows, ng)), np.zeros((regions, rows, sizes))
     joint = np.zeros((regions, rows, 5))
 
-    def task(k: slice) -> None:
-        matrices: Any = counts[k, :, : int(n_levels[k].max(initial=0))]  # levels above are empty
-        if len(weights):
-            matrices = sum(weights[k, a, None, None] * matrices[:, a] for a in range(directions))[:, None]
-        flat = matrices.reshape(len(matrices) * rows, *matrices.shape[2:])
-        row, level, size = np.nonzero(flat)
-        count = flat[row, level, size].astype(np.float64)
-        by_size[k] = np.bincount(row * sizes + size, count, len(flat) * sizes).reshape(len(matrices), rows, sizes)
-        sums = statistics_of_triples(row, level, size, count, len(flat), ng)
-        by_level[k], joint[k] = (s.reshape(len(matrices), rows, s.shape[1]) for s in sums)
+    def task(k: int) -> None:
+        mix = weights[k] if len(weights) else np.empty(0)
+        matrices = counts[k, :, : n_levels[k]]  # levels above are empty
+        add_sizes(matrices, mix, by_level[k], by_size[k], joint[k])
 
-    for_each_group(task, regions, directions * ng * sizes)
+    for_each(task, regions, counts.size)
     return by_level, by_size, joint
 
 
-def statistics_of_triples(
-    row: Array, level: Array, size: Array, count: Array, rows: int, ng: int
-) -> tuple[Array, Array]:
-    """Of the cells of R matrices, level and size from 0: sums by level (R, ng), and the joint sums (R, 5).
+@jit
+def add_sizes(matrices: Array, mix: Array, by_level: Array, by_size: Array, joint: Array) -> None:
+    """Of the directions (A, n, S) of one region, each alone or all mixed by weights (A,) if there are any."""
+    levels, sizes = matrices.shape[1:]
+    counts = np.empty((levels, sizes))
+    for row in range(len(joint)):
+        total = 0.0
+        for i in range(levels):
+            for j in range(sizes):
+                if mix.size:
+                    count = 0.0
+                    for a in range(len(mix)):
+                        count += mix[a] * matrices[a, i, j]
+                else:
+                    count = float(matrices[row, i, j])
+                counts[i, j] = count
+                if count != 0.0:
+                    by_level[row, i] += count
+                    by_size[row, j] += count
+                    total += count
+        for i in range(levels):
+            for j in range(sizes):
+                if counts[i, j] != 0.0:
+                    add_joint(counts[i, j], total, i + 1.0, j + 1.0, joint[row])
 
-    Those are the entropy, and the emphases of small or large sizes at low or high levels, not divided by the total.
-    ``bincount`` adds in the order of the cells.
+
+@jit
+def add_joint(count: float, total: float, level: float, size: float, joint: Array) -> None:
+    """Adds a cell to the joint sums: the entropy, and the emphases of small or large sizes at low or high levels.
+
+    The emphases are not divided by the total.
     """
-    by_level = np.bincount(row * ng + level, count, rows * ng).reshape(rows, ng)
-    p = count / np.bincount(row, count, rows)[row]
-    i2, j2 = (level + 1.0) ** 2, (size + 1.0) ** 2
-    terms = -p * np.log2(p + EPS), count / (i2 * j2), count * i2 / j2, count * j2 / i2, count * (i2 * j2)
-    return by_level, np.stack([np.bincount(row, term, rows) for term in terms], 1)
+    p, i2, j2 = count / total, level * level, size * size
+    joint[0] -= p * math.log2(p + EPS)
+    joint[1] += count / (i2 * j2)
+    joint[2] += count * i2 / j2
+    joint[3] += count * j2 / i2
+    joint[4] += count * (i2 * j2)
