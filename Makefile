@@ -12,7 +12,7 @@ DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench clean distclean
+.PHONY: help venv demo test lint format bench guard clean distclean
 
 help: ## this list
 	@echo "make TARGET, in a virtual environment of its own ($(VENV)), made with PYTHON=$(PYTHON):"
@@ -35,8 +35,15 @@ format: $(DEV_READY) ## let ruff put right what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY) ## run the benchmarks
-	$(BIN)/python -m pytest benchmarks --benchmark-only $(PYTEST_FLAGS)
+bench: $(DEV_READY) ## time ours and its peers on this machine, ten minutes (KACL_GPU_DATA=folder for real images)
+	@mkdir -p .benchmarks
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m pytest benchmarks/test_suite.py --benchmark-json=.benchmarks/run.json $(PYTEST_FLAGS)
+	@echo "docs/performance.md from it: $(BIN)/python -m benchmarks.report .benchmarks/run.json"
+
+guard: $(DEV_READY) ## time ours beside PyRadiomics, and fail where the ratio has fallen by a third
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.guard
 
 clean: ## remove what builds and runs leave behind, but for .venv
 	rm -rf build demo_output dist *.egg-info .benchmarks .hypothesis .mypy_cache .numba_cache .pytest_cache .ruff_cache

@@ -2,8 +2,7 @@
 
 Every time is of all 102 features of all regions of a workload, the device's work included: an eager call from its start
 until the device is done; a replay of a CUDA graph by the device's own clock. Both go round several sets of inputs,
-together more than twice the device's second cache, so that no input waits there. PyRadiomics is timed beside them, on
-one core of the same machine, where it is there; else it is taken from the README, which says where that was measured.
+together more than twice the second cache of the device, so that no input waits there. test_suite.py has the peers.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import torch
 import triton
 from torch import Tensor
 
-from benchmarks.compare import processor, pyradiomics_timer, quartiles
+from benchmarks.machine import processor
 from benchmarks.workloads import (
     THIRTY_TWO_BINS,
     Workload,
@@ -35,25 +34,13 @@ from benchmarks.workloads import (
 )
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
 
-README = Path(__file__).parents[1] / "README.md"
 CACHE = 50 * 2**20  # bytes, of an H200
-# Name of a workload -> that of its line in the README's table; drawn boxes are as large as official ones. No line of
-# the README has whole images of 1024 x 1024.
-STATED = {
-    "Grad-CAM boxes": "boxes of Grad-CAM size",
-    "official boxes": "official boxes",
-    "drawn boxes": "official boxes",
-}
 
 
-def stated_ms() -> dict[str, float]:
-    """PyRadiomics' milliseconds a region, by workload, from the README: first, second and third column of its table."""
-    lines = [[cell.strip() for cell in line.split("|")[1:4]] for line in README.read_text().splitlines() if "|" in line]
-    found = {}
-    for name, title in STATED.items():
-        (row,) = [cells for cells in lines if title in cells[0] and cells[2].replace(".", "", 1).isdigit()]
-        found[name] = float(row[2])
-    return found
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {"lower": float(low), "median": float(middle), "upper": float(high)}
 
 
 def number_of_sets(image_bytes: int, cache: int) -> int:
@@ -144,14 +131,6 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
     graphs = captured(sets, settings)
     row["graph_ms"] = quartiles(device_ms([graph.replay for graph in graphs], rounds))
     row["over_copy"] = row["graph_ms"]["median"] / row["copy_of_input_ms"]["median"]
-    theirs = pyradiomics_timer(workload, 8)
-    each = statistics.median(theirs() for _ in range(3)) if theirs else None
-    stated = next((ms for name, ms in stated_ms().items() if name in workload.name), None)
-    if each or stated:
-        row["pyradiomics_ms_a_region"] = each or stated
-        row["pyradiomics_measured_here"] = each is not None
-        for way in ("eager", "graph"):
-            row[f"ratio_{way}"] = (each or stated or 0.0) * regions / row[f"{way}_ms"]["median"]
     del graphs
     torch.cuda.empty_cache()
     return row
@@ -188,22 +167,12 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"{report['date']}, {report['device']}, {report['processor']}; torch {report['torch']}, Triton "
         f"{report['triton']}, CUDA {report['cuda']}. Milliseconds a call, median (quartiles).",
         "",
-        "| workload | pixels | eager | graph | input copied | graph / copy | times PyRadiomics, eager | graph |",
-        "|---|---|---|---|---|---|---|---|",
+        "| workload | pixels | eager | graph | input copied | graph / copy |",
+        "|---|---|---|---|---|---|",
     ]
     for row in report["workloads"]:
-        ratios = [f"{row[f'ratio_{way}']:.0f}" if f"ratio_{way}" in row else "" for way in ("eager", "graph")]
         times = [cell(row[key]) for key in ("eager_ms", "graph_ms", "copy_of_input_ms")]
-        lines.append(
-            f"| {row['workload']} | {row['pixels']} | {' | '.join(times)} | {row['over_copy']:.1f} "
-            f"| {' | '.join(ratios)} |"
-        )
-    for row in report["workloads"]:
-        if "pyradiomics_ms_a_region" in row:
-            where = (
-                "measured here" if row["pyradiomics_measured_here"] else "as the README states it for another machine"
-            )
-            lines += ["", f"PyRadiomics, {row['workload']}: {row['pyradiomics_ms_a_region']:.1f} ms a region, {where}."]
+        lines.append(f"| {row['workload']} | {row['pixels']} | {' | '.join(times)} | {row['over_copy']:.1f} |")
     line = report["slope"]
     steps = ", ".join(f"{ns:.4f}" for ns in line["ns_a_pixel"])
     lines += [

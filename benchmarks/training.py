@@ -12,8 +12,10 @@ import json
 import logging
 import platform
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lightning
 import numpy as np
@@ -22,6 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.workloads import synthetic_radiographs
+from kacl_gpu import RadiomicsSettings
+from kacl_gpu.kacl import byop
 from kacl_gpu.kacl.diseases import DISEASES
 from kacl_gpu.kacl.model import KACL, PARTS
 
@@ -33,12 +37,14 @@ MOST = 0.05  # of a step on a GPU, for radiomics and boxes
 class Timed(KACL):
     """Keeps the mean seconds of the parts of every few steps."""
 
+    every = EVERY
+
     def on_train_start(self) -> None:
         self.steps: list[dict[str, float]] = []
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.clock.end("optimizer")
-        if (batch_idx + 1) % EVERY == 0:
+        if (batch_idx + 1) % self.every == 0:
             self.steps.append(self.clock.read())
         self.clock.begin("data")
 
@@ -64,13 +70,32 @@ class Images(Dataset[dict[str, Tensor]]):
         }
 
 
-def measure(batch: int, steps: int) -> list[dict[str, float]]:
-    """Mean seconds of the parts of every few steps after the first ones."""
+def by_pyradiomics(images: Tensor, boxes: Tensor, *, settings: RadiomicsSettings, invalid: str) -> Tensor:
+    """PyRadiomics in the place of ours, as the paper's authors call it: on the host, an image after another."""
+    from reference.pyradiomics import pyradiomics_features
+
+    rows = pyradiomics_features(images.cpu(), boxes.cpu(), settings=settings, invalid=invalid)
+    return torch.from_numpy(rows).float().to(images.device)
+
+
+def measure(batch: int, steps: int, one_by_one: bool = False, every: int = EVERY) -> list[dict[str, float]]:
+    """Mean seconds of the parts of every few steps after the first ones.
+
+    Args:
+        one_by_one: the radiomic features from PyRadiomics, image by image.
+        every: steps from one reading of the clock to the next.
+    """
+    with patch.object(byop, "gpu_radiomics", by_pyradiomics) if one_by_one else nullcontext():
+        return _measure(batch, steps, every)
+
+
+def _measure(batch: int, steps: int, every: int) -> list[dict[str, float]]:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.manual_seed(0)
     gpu = torch.cuda.is_available()
     model = Timed(weights=None, warmup_epochs=0)
+    model.every = every
     trainer = lightning.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=1,
@@ -83,7 +108,7 @@ def measure(batch: int, steps: int) -> list[dict[str, float]]:
     )
     loader = DataLoader(Images(batch * (WARMUP + steps)), batch, num_workers=2, pin_memory=gpu)
     trainer.fit(model, loader)
-    return model.steps[WARMUP // EVERY :]
+    return model.steps[WARMUP // every :]
 
 
 def main() -> int:

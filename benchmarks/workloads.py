@@ -8,24 +8,38 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings
 
 
 class Workload(NamedTuple):
-    """K regions: images (B, H, W) uint8, rows (K, 5) of image index and box."""
+    """K regions: images (B, H, W) uint8, rows (K, 5) of image index and box, masks (B, H, W) uint8 or none."""
 
     name: str
     images: Tensor
     rows: Tensor
     settings: RadiomicsSettings
+    masks: Tensor | None = None
+
+    @property
+    def pixels(self) -> Tensor:
+        """(K,) of each region."""
+        if self.masks is not None:
+            return self.masks.sum((1, 2))[self.rows[:, 0].long()].double()
+        return (self.rows[:, 3:].ceil() - self.rows[:, 1:3].floor()).prod(1)
 
     @property
     def mean_pixels(self) -> float:
         """Of a region."""
-        sides = self.rows[:, 3:].ceil() - self.rows[:, 1:3].floor()
-        return float(sides.prod(1).mean())
+        return float(self.pixels.mean())
+
+    def turned(self, count: int) -> list[Workload]:
+        """The workload several times, so that no two begin with the same pixels: images rolled, or images in turn."""
+        if self.masks is None:
+            return [self._replace(images=self.images.roll(7 * n, -1)) for n in range(count)]
+        return [self._replace(images=self.images.roll(n, 0), masks=self.masks.roll(n, 0)) for n in range(count)]
 
 
 THIRTY_TWO_BINS = RadiomicsSettings(bin_count=32)
@@ -42,13 +56,6 @@ def synthetic_radiographs(count: int, size: int, seed: int = 0) -> Tensor:
     return ((image - low) / (high - low) * 255).to(torch.uint8)[:, 0]
 
 
-def whole_224(count: int = 64) -> Workload:
-    """64 whole images of 224 x 224."""
-    rows = torch.tensor([0.0, 0.0, 0.0, 224.0, 224.0]).repeat(count, 1)
-    rows[:, 0] = torch.arange(count)
-    return Workload("64 whole images of 224 x 224", synthetic_radiographs(count, 224), rows, THIRTY_TWO_BINS)
-
-
 def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
     """64 images of 224 x 224 with boxes of the size that Grad-CAM gives, 100 x 110 in the mean."""
     generator = np.random.default_rng(seed)
@@ -58,13 +65,53 @@ def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
     return Workload("64 Grad-CAM boxes in 224 x 224", synthetic_radiographs(count, 224), rows, THIRTY_TWO_BINS)
 
 
+def whole(size: int, count: int) -> Workload:
+    """Whole images."""
+    images = synthetic_radiographs(min(count, 8), size)
+    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
+    rows = torch.tensor([0.0, 0.0, 0.0, size, size]).repeat(count, 1).double()
+    rows[:, 0] = torch.arange(count)
+    return Workload(f"{count} whole images of {size} x {size}", several, rows, THIRTY_TWO_BINS)
+
+
 def whole_1024(count: int = 64) -> Workload:
     """Whole images of 1024 x 1024."""
-    images = synthetic_radiographs(8, 1024)
-    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
-    rows = torch.tensor([0.0, 0.0, 0.0, 1024.0, 1024.0]).repeat(count, 1)
-    rows[:, 0] = torch.arange(count)
-    return Workload(f"{count} whole images of 1024 x 1024", several, rows, THIRTY_TWO_BINS)
+    return whole(1024, count)
+
+
+def scattered(size: int = 256, count: int = 8) -> Workload:
+    """Half of the pixels, drawn one by one: as many zones as there can be."""
+    generator = torch.Generator().manual_seed(0)
+    work = whole(size, count)
+    masks = (torch.rand(count, size, size, generator=generator) < 0.5).to(torch.uint8)
+    noise = torch.randint(0, 256, (count, size, size), generator=generator).to(torch.uint8)
+    return work._replace(name=f"{count} scattered masks in {size} x {size}", images=noise, masks=masks)
+
+
+def spiral(size: int = 256, count: int = 8) -> Workload:
+    """A line of one pixel that winds inward, with grey levels that change every few thousand pixels along it.
+
+    Its zones are as long as they can be, so that their labels have the longest way to go.
+    """
+    order = torch.from_numpy(spiral_order(size))
+    images = torch.stack([((order + 701 * n) // 4096 * 50 % 256).to(torch.uint8) for n in range(count)])
+    masks = (order >= 0).to(torch.uint8).expand(count, -1, -1).contiguous()
+    return whole(size, count)._replace(name=f"{count} spirals in {size} x {size}", images=images * masks, masks=masks)
+
+
+def spiral_order(size: int) -> NDArray[np.int64]:
+    """(size, size): the number of a pixel along a spiral one pixel wide, with one pixel between its turns; else -1."""
+    order = np.full((size, size), -1, np.int64)
+    y = x = number = 0
+    order[0, 0] = 0
+    dy, dx = 0, 1
+    lengths = [size - 1] * 3 + [length for step in range(3, size - 1, 2) for length in (size - step, size - step)]
+    for length in lengths:
+        for _ in range(length):
+            y, x, number = y + dy, x + dx, number + 1
+            order[y, x] = number
+        dy, dx = dx, -dy
+    return order
 
 
 def boxes_1024(count: int = 64, seed: int = 0) -> Workload:
@@ -103,6 +150,7 @@ def official_boxes_1024(regions: int | None = None) -> Workload | None:
 
 
 def workloads() -> list[Workload]:
-    """All that can be measured here."""
-    official = official_boxes_1024()
-    return [whole_224(), heatmap_boxes_224(), *([official] if official else [])]
+    """Those that every peer gets, the two that matter most first."""
+    real = official_boxes_1024() or boxes_1024(43)
+    sizes = [whole(size, count) for size, count in ((224, 64), (512, 16), (1024, 8), (2048, 2))]
+    return [heatmap_boxes_224(), real, *sizes, scattered(), spiral()]

@@ -1,0 +1,377 @@
+"""docs/performance.md and its plots, from what the suite measured.
+
+``python -m benchmarks.report [RUN.json]`` first takes over a run of the suite (``pytest benchmarks --benchmark-json``),
+shortened to medians and quartiles, as benchmarks/results/cpu.json or gpu.json. A run in which a case failed, be it for
+a wrong value, or that measured other code than its commit, is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOCS = ROOT / "docs"
+OURS, REFERENCE = "kacl_gpu", "PyRadiomics"
+KINDS = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+AXES = {
+    "batch": "regions",
+    "region": "side of a region, pixels",
+    "levels": "grey levels",
+    "distances": "distances 1 to",
+}
+# Speed over PyRadiomics as others publish it, on their data and machines: nothing of it was measured here.
+CLAIMS = (
+    ("cuRadiomics", "143 times on whole images, 4.5 to 21 times on small regions", "first order and GLCM, on a GPU"),
+    ("fastrad", "25 times", "on a GPU"),
+    ("pyradiomics-cuda", "7 to 85 times", "shape, on a GPU"),
+)
+
+Case = dict[str, Any]
+
+
+class Refused(ValueError):
+    """A run that must not be published."""
+
+
+def shorten(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of pytest-benchmark's JSON.
+
+    Raises:
+        Refused: a case failed, the code was not that of a commit, or nothing was measured.
+    """
+    if run["failed"]:
+        raise Refused(f"{len(run['failed'])} cases failed, first {run['failed'][0]}")
+    git = run["machine_info"]["git"]
+    if git["commit"] is None or git["changed"]:
+        raise Refused(f"what was measured is not in the commit: {', '.join(git['changed']) or 'no commit'}")
+    if not run["benchmarks"]:
+        raise Refused("nothing was measured")
+    kept = {"date": run["datetime"][:10], "machine": run["machine_info"]["kacl_gpu"], "git": git}
+    return {**kept, "skipped": run["skipped"], "cases": shorten_cases(run)}
+
+
+def shorten_cases(run: Mapping[str, Any]) -> list[Case]:
+    """Of each case what it is, median, quartiles and number of its rounds."""
+    cases = []
+    for one in run["benchmarks"]:
+        stats = {name: one["stats"][name] for name in ("median", "q1", "q3", "rounds")}
+        extra = {key: rounded(value) for key, value in one["extra_info"].items()}
+        cases.append({**extra, **stats})
+    return cases
+
+
+def rounded(value: Any) -> Any:
+    """Lists of seconds as their median and quartiles."""
+    if isinstance(value, dict):
+        return {key: [float(f"{q:.4g}") for q in np.percentile(times, (50, 25, 75))] for key, times in value.items()}
+    return value
+
+
+def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of y over x, by least squares of their logarithms over the upper half of the points: below, a call costs more."""
+    upper = slice(len(x) // 2 if len(x) > 3 else 0, None)
+    return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
+
+
+def each(case: Case) -> float:
+    """Median milliseconds a region."""
+    return 1e3 * float(case["median"]) / int(case["regions"])
+
+
+def ratios(cases: Iterable[Case]) -> dict[str, float]:
+    """How many times faster ours is than PyRadiomics in one process, by workload."""
+    found = {(case["workload"], case["who"]): each(case) for case in cases if case["part"] == "workload"}
+    return {
+        work: found[work, REFERENCE] / ours
+        for (work, who), ours in found.items()
+        if who == OURS and (work, REFERENCE) in found
+    }
+
+
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def cell(case: Case | None) -> str:
+    """Milliseconds a region: median (quartiles), and the rounds where they are few."""
+    if case is None:
+        return "-"
+    scale = 1e3 / case["regions"]
+    few = f", {case['rounds']} rounds" if case["rounds"] < 20 else ""
+    return f"{number(scale * case['median'])} ({number(scale * case['q1'])} to {number(scale * case['q3'])}{few})"
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def write(results: dict[str, dict[str, Any]], docs: Path = DOCS) -> None:
+    """Write performance.md and figures/perf_*.png.
+
+    Args:
+        results: of :func:`shorten`, by device: cpu, gpu.
+    """
+    parts = [
+        "# How fast\n",
+        "Written by `python -m benchmarks.report` from `benchmarks/results/`; not to be edited. `make bench` measures"
+        " on the CPU, `benchmarks/on_gpu.sh OUT` on a GPU; floors and figures of single kernels are in"
+        " [kernels.md](kernels.md).\n",
+    ]
+    for device, result in results.items():
+        parts += section(device, result, docs)
+    if "gpu" not in results:
+        parts.append("## On a GPU\n\nNot measured yet, for lack of one. [kernels.md](kernels.md) has predictions.\n")
+    parts.append("## What others publish\n")
+    parts.append("Speed over PyRadiomics, claimed on their data and machines; none of it measured here.\n")
+    parts.append(grid(["library", "claim", "of what"], CLAIMS))
+    (docs / "performance.md").write_text("\n".join(parts))
+
+
+def section(device: str, result: Mapping[str, Any], docs: Path) -> list[str]:
+    """Everything of one run."""
+    cases, machine, title = result["cases"], result["machine"], device.upper()
+    kinds = {part: [case for case in cases if case["part"] == part] for part in ("workload", "class", "scaling")}
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    driver = f", driver {machine['driver']}, CUDA {machine['cuda']}" if machine["driver"] else ""
+    parts = [
+        f"## On the {title}\n",
+        f"{result['date']}, {machine['processor']}; device {machine['device']}{driver}; {machine['threads']} threads;"
+        f" commit {result['git']['commit']}; {versions}.\n",
+        "All 102 features, 32 bins, distance 1, 8-bit images. Milliseconds a region: median (quartiles) of 20 rounds,"
+        " or of as many as stand there. A round of ours is one call with all regions, other images in turn; of a peer a"
+        " few regions of all sizes, others each time. Ours is compared with PyRadiomics' values before it is timed.\n",
+        *workload_tables(kinds["workload"], title),
+        "Not measured: " + "; ".join(sorted({*result["skipped"].values()})) + ".\n",
+        f"![milliseconds a region](figures/perf_{device}_workloads.png)\n",
+        f"### Each feature class alone, {title}\n",
+        f"On {kinds['class'][0]['workload']}. In brackets the features that agree with PyRadiomics to 1e-3.\n",
+        class_table(kinds["class"]),
+        f"### How it grows, {title}\n",
+        "16 regions of 100 x 110 pixels, 32 levels, distance 1, but for what changes; images of 1,024 and 2,048: 4. The"
+        " exponent is fitted over the upper half of the points. Memory: the peak above what the process takes for"
+        " regions of 8 x 8.\n",
+        growth_table(cases),
+        f"![time and memory](figures/perf_{device}_scaling.png)\n",
+        *training_table(cases, title),
+        *extraction_table(cases, title),
+    ]
+    if device == "cpu":
+        parts += ["### Goals, on two cores\n", goals(cases)]
+    picture(docs, f"perf_{device}_workloads", workload_figure(kinds["workload"]))
+    picture(docs, f"perf_{device}_scaling", growth_figure(cases))
+    return parts
+
+
+def workload_tables(cases: list[Case], title: str) -> list[str]:
+    """Each workload, and what each peer is."""
+    works = {case["workload"]: case["pixels"] for case in cases}
+    people = [*dict.fromkeys(case["who"] for case in cases)]
+    found = {(case["workload"], case["who"]): case for case in cases}
+    times = ratios(cases)
+    rows, behind = [], []
+    for work, pixels in works.items():
+        ours = found.get((work, OURS))
+        cells = [cell(found.get((work, who))) for who in people]
+        for n, who in enumerate(people):
+            case = found.get((work, who))
+            if ours and case and who.split(",")[0] != OURS and each(case) < each(ours):
+                cells[n] = f"**{cells[n]}**"
+                behind.append(f"{who} on {work}, {each(ours) / each(case):.1f} times")
+        rows.append([work, f"{pixels:,.0f}", *cells, f"{times[work]:.0f}" if work in times else "-"])
+    wins = f"Ours is behind: {'; '.join(behind)} (bold)." if behind else "No peer is ahead of ours on any of them."
+    about = []
+    for who in people:
+        if who.split(",")[0] == OURS:
+            continue
+        one = next(case for case in cases if case["who"] == who)
+        right = f"{one['agree']} of {one['computes']}"
+        about.append([who, one["version"], right, f"{one['loading']:.1f}", one["stated"]])
+    return [
+        f"### Workloads, {title}\n",
+        grid(["regions", "mean pixels", *people, f"{REFERENCE} / {OURS}"], rows),
+        f"{wins}\n",
+        grid(["peer", "version", "agree, of those it computes", "loading, s", "how it is called"], about),
+        "Agreement is on two regions of the first workload, to 1e-3 of the value, under PyRadiomics' definitions. A"
+        " peer that computes fewer of the 102 features, or others, is timed for what it computes: its time is no better"
+        " than that. Loading is not in the times.\n",
+    ]
+
+
+def goals(cases: list[Case]) -> str:
+    """The project's goals on two cores, and what was measured."""
+    work = {(case["workload"], case["who"]): case for case in cases if case["part"] == "workload"}
+    times, rows = ratios(cases), []
+    for (name, who), case in work.items():
+        if who == OURS and "Grad-CAM" in name and name in times:
+            rows.append((f"{name}: 20 times PyRadiomics", f"{times[name]:.0f} times", times[name] >= 20))
+        if who == OURS and "official boxes" in name:
+            rows.append((f"{name}: 5 ms a region", f"{number(each(case))} ms", each(case) < 5))
+    rivals = [case for case in work.values() if case["who"].split(",")[0] != OURS]
+    ahead = [each(work[case["workload"], OURS]) < each(case) for case in rivals]
+    rows.append(("ahead of every peer on every workload", f"{sum(ahead)} of {len(ahead)} cases", all(ahead)))
+    rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in cases if "what" in case}
+    for title in dict.fromkeys(title for title, _ in rates):
+        share = rates[title, "to a Parquet file"] / rates[title, "decoding alone"]
+        rows.append((f"extraction, {title}: 90 % of decoding alone", f"{100 * share:.0f} %", share >= 0.9))
+    return grid(["goal", "measured", "met"], [[goal, found, "yes" if met else "**no**"] for goal, found, met in rows])
+
+
+def class_table(cases: list[Case]) -> str:
+    people = [*dict.fromkeys(case["who"] for case in cases)]
+    found = {(case["kind"], case["who"]): case for case in cases}
+
+    def shown(kind: str, who: str) -> str:
+        case = found.get((kind, who))
+        return "-" if case is None else f"{number(each(case))} ({case['agree']} of {case['computes']})"
+
+    return grid(["class", *people], [[kind, *(shown(kind, who) for who in people)] for kind in KINDS])
+
+
+def curves(cases: list[Case]) -> dict[str, tuple[list[float], list[float], list[float]]]:
+    """Of each curve its points, milliseconds a call and MiB at most."""
+    (memory,) = (case["points"] for case in cases if case["part"] == "memory")
+    peaks = {(curve, value): size / 2**20 for curve, value, size in memory}
+    found: dict[str, tuple[list[float], list[float], list[float]]] = {}
+    for case in cases:
+        if case["part"] == "scaling":
+            # regions of a call differ over the region's curve: per region there
+            share = case["regions"] if case["curve"] == "region" else 1
+            x, y, z = found.setdefault(case["curve"], ([], [], []))
+            x.append(case["value"])
+            y.append(1e3 * case["median"] / share)
+            z.append(peaks[case["curve"], case["value"]] / share)
+    return found
+
+
+def growth_table(cases: list[Case]) -> str:
+    rows = []
+    for curve, (x, y, z) in curves(cases).items():
+        known = [(a, b) for a, b in zip(x, z) if b >= 1]
+        memory = f"{fitted_exponent(*zip(*known)):.2f}" if len(known) > 2 else "-"
+        ends = f"{number(y[0])} to {number(y[-1])}"
+        of = "a region" if curve == "region" else "a call"
+        rows.append([f"{AXES[curve]}, {x[0]} to {x[-1]}", f"{ends} {of}", f"{fitted_exponent(x, y):.2f}",
+                     f"{z[0]:.0f} to {z[-1]:.0f} {of}", memory])  # fmt: skip
+    return grid(["over", "ms", "exponent of time", "MiB", "exponent of memory"], rows)
+
+
+def training_table(cases: list[Case], title: str) -> list[str]:
+    """A step of KACL with ours and with PyRadiomics."""
+    steps = [case for case in cases if case["part"] == "training"]
+    if not steps:
+        return []
+    parts = [part for part in steps[0]["seconds"] if part != "data"]
+    rows = []
+    for case in steps:
+        middle = [1e3 * case["seconds"][part][0] for part in parts]
+        share = sum(1e3 * case["seconds"][part][0] for part in ("gradcam", "radiomics")) / sum(middle)
+        rows.append([case["who"], *map(number, middle), number(sum(middle)), f"{100 * share:.1f} %"])
+    header = ["radiomics by", *(f"{part}, ms" for part in parts), "sum", "Grad-CAM, boxes and radiomics"]
+    return [
+        f"### A training step of KACL, {title}\n",
+        f"ResNet-18, {steps[0]['batch']} images of 224 x 224; medians of the parts. PyRadiomics is called image by"
+        " image, as the paper's authors do, from the same place.\n",
+        grid(header, rows),
+    ]
+
+
+def extraction_table(cases: list[Case], title: str) -> list[str]:
+    """`kacl-gpu extract`, beside decoding alone."""
+    found = [case for case in cases if case["part"] == "extraction"]
+    if not found:
+        return []
+    rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in found}
+    titles, whats = ([*dict.fromkeys(case[key] for case in found)] for key in ("title", "what"))
+    rows = []
+    for name in titles:
+        both = 1 / sum(1 / rates[name, what] for what in whats[:2])
+        last = rates[name, whats[-1]]
+        shares = [f"{100 * last / rates[name, whats[0]]:.0f} %", f"{100 * last / both:.0f} %"]
+        binds = min(whats[:2], key=lambda what: rates[name, what])
+        rows.append([name, *(f"{rates[name, what]:.0f}" for what in whats), *shares, binds])
+    header = [
+        "whole images",
+        *(f"{what}, images/s" for what in whats),
+        "of decoding alone",
+        "of both",
+        "binds",
+    ]
+    return [
+        f"### Bulk extraction with `kacl-gpu extract`, {title}\n",
+        grid(header, rows),
+        "Decoding and features each use all cores alone; 'of both' is beside what they come to one after the other.\n",
+    ]
+
+
+def workload_figure(cases: list[Case]) -> Figure:
+    works = [*dict.fromkeys(case["workload"] for case in cases)]
+    people = [*dict.fromkeys(case["who"] for case in cases)]
+    figure = Figure(figsize=(9, 1.0 + 1.15 * len(works)), layout="constrained")
+    axis = figure.subplots()
+    height = 0.85 / len(people)
+    for n, who in enumerate(people):
+        points = [(works.index(case["workload"]), each(case)) for case in cases if case["who"] == who]
+        places = [place + (n - (len(people) - 1) / 2) * height for place, _ in points]
+        axis.barh(places, [value for _, value in points], height, label=who)
+    axis.set_yticks(range(len(works)), works)
+    axis.invert_yaxis()
+    least = 0.5 * min(each(case) for case in cases)
+    axis.set(xscale="log", xlim=(least, None), xlabel="milliseconds a region (logarithmic)")
+    axis.grid(axis="x", color="0.9")
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def growth_figure(cases: list[Case]) -> Figure:
+    found = curves(cases)
+    figure = Figure(figsize=(3 * len(found), 5), layout="constrained")
+    axes = figure.subplots(2, len(found), squeeze=False)
+    for column, (curve, (x, y, z)) in zip(axes.T, found.items()):
+        of = "a region" if curve == "region" else "a call"
+        for axis, values, words in zip(column, (y, z), (f"ms {of}", f"MiB {of}")):
+            axis.plot(x, values, marker="o")
+            axis.set(xscale="log", yscale="log" if min(values) > 0 else "symlog", xlabel=AXES[curve], ylabel=words)
+            axis.set_xticks(x, [str(value) for value in x], rotation=60, fontsize=7)
+            axis.minorticks_off()
+            axis.grid(color="0.9")
+    return figure
+
+
+def picture(docs: Path, name: str, figure: Figure) -> None:
+    (docs / "figures").mkdir(parents=True, exist_ok=True)
+    figure.savefig(docs / "figures" / f"{name}.png", dpi=90)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="of the suite, to take over first")
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        try:
+            short = shorten(json.loads(arguments.run.read_text()))
+        except Refused as error:
+            print(f"not published: {error}", file=sys.stderr)
+            return 1
+        device = "cpu" if short["machine"]["device"] == "cpu" else "gpu"
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{device}.json").write_text(json.dumps(short, indent=1) + "\n")
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("[cg]pu.json"))}
+    write(results, arguments.docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

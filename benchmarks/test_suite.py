@@ -1,0 +1,331 @@
+"""The suite: ours and its peers on the same work in the same run. ``make bench``; on a GPU ``benchmarks/on_gpu.sh``.
+
+A round of ours is one call with all regions of a workload; its inputs come in turn from several sets. A round of a peer
+is a few regions, others each time and each time some of every size, for a hundred times slower peers could not compute
+all of them twenty times in ten minutes. A case that would take too long all the same has fewer rounds, which the report
+shows. Everything is computed once before it is timed, and compared with PyRadiomics: ours must agree to the tests'
+tolerance in every feature, else the case fails; of a peer the number of features that agree is kept.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import memory, workloads
+from benchmarks.peers import ALL, PEERS, Peer, PeerError, available
+from benchmarks.workloads import Workload
+from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
+from kacl_gpu.files import processors
+from kacl_gpu.radiomics.settings import FEATURES
+from tests.tolerance import deviations
+
+CLOSE = 1e-3  # relative: a peer's value that agrees with PyRadiomics'
+SETS = 4  # of inputs, of ours
+OURS = "kacl_gpu"
+LONGEST = {"PyRadiomics": 12.0}  # seconds that a case may take; others:
+LONG = 4.0
+WORKLOADS = {work.name: work for work in workloads.workloads()}
+FIRST, REAL, *_ = WORKLOADS
+MANY = [FIRST, REAL, "64 whole images of 224 x 224"]  # what many processes are tried on
+
+
+@cache
+def ibsi() -> dict[str, str]:
+    """Code of the IBSI -> class_Feature."""
+    codes = {}
+    for kind in FEATURES:
+        for feature in importlib.import_module(f"kacl_gpu.radiomics.features.{kind.lower()}").FEATURES:
+            codes[feature.ibsi] = f"{kind}_{feature.name}"
+    codes.pop("", None)
+    return codes
+
+
+@pytest.fixture(scope="session")
+def peers(device: str) -> Iterator[Callable[..., Peer]]:
+    """Peers by name and classes, each started once."""
+    started: dict[tuple[str, tuple[str, ...]], Peer] = {}
+    names = [name.removeprefix("original_") for name in feature_names()]
+
+    def peer(name: str, classes: tuple[str, ...] = ALL) -> Peer:
+        if reason := available()[name]:
+            pytest.skip(f"{name}: {reason}")
+        if not set(classes) & set(PEERS[name].classes):
+            pytest.skip(f"{name} has no {classes[0]}")
+        if (name, classes) not in started or started[name, classes].process.poll() is not None:
+            settings = {"bins": 32, "distances": [1], "ibsi": ibsi(), "names": names}
+            started[name, classes] = Peer(name, processors(), device, settings, classes)
+        return started[name, classes]
+
+    yield peer
+    for one in started.values():
+        one.close()
+
+
+def chosen(work: Workload) -> list[int]:
+    """Two regions to compare values on: the smallest, and one of middling size. Of huge images one."""
+    order = work.pixels.argsort().tolist()
+    return [order[0]] if work.mean_pixels > 1e6 else [order[0], order[len(order) // 2]]
+
+
+@pytest.fixture(scope="session")
+def reference(peers: Callable[..., Peer]) -> Callable[[Workload], list[dict[str, float]]]:
+    """PyRadiomics' values of the chosen regions; without it those of ours on the CPU, which the frozen values hold."""
+
+    @cache
+    def values(name: str) -> list[dict[str, float]]:
+        work = WORKLOADS[name]
+        if available()["PyRadiomics"]:
+            rows = table(work._replace(rows=work.rows[chosen(work)]), "cpu")
+            names = [name.removeprefix("original_") for name in feature_names()]
+            return [dict(zip(names, row)) for row in rows.tolist()]
+        return computed(peers("PyRadiomics"), work, [chosen(work)])
+
+    return lambda work: values(work.name)
+
+
+def table(work: Workload, device: str, settings: RadiomicsSettings | None = None) -> torch.Tensor:
+    """Ours, in float64."""
+    masks = None if work.masks is None else work.masks.to(device)
+    return gpu_radiomics(
+        work.images.to(device), work.rows.to(device), masks=masks, settings=settings or work.settings, invalid="nan",
+        dtype=torch.float64,
+    ).cpu()  # fmt: skip
+
+
+def computed(peer: Peer, work: Workload, rounds: list[list[int]]) -> list[dict[str, float]]:
+    """Values of the first round, with the others prepared."""
+    masks = None if work.masks is None else work.masks.numpy()
+    peer.prepare(work.images.numpy(), work.rows.numpy(), masks, rounds)
+    peer.run(0)
+    return peer.values()
+
+
+def agreeing(found: list[dict[str, float]], reference: list[dict[str, float]], classes: tuple[str, ...]) -> list[str]:
+    """Features that a peer computes and that agree with the reference in every region."""
+    names = [name for name in reference[0] if name.split("_")[0] in classes and name in found[0]]
+    pairs = list(zip(found, reference))
+    return [
+        name for name in names if all(abs(a[name] - b[name]) <= CLOSE * abs(b[name]) + 1e-9 for a, b in pairs)
+    ]  # fmt: skip
+
+
+def check_ours(work: Workload, device: str, reference: list[dict[str, float]], classes: tuple[str, ...]) -> int:
+    """How many features are right, which must be all of them."""
+    settings = RadiomicsSettings(bin_count=32, feature_class=dict.fromkeys(classes))
+    names = feature_names(settings)
+    rows = table(work._replace(rows=work.rows[chosen(work)]), device, settings).numpy()
+    for row, values in zip(rows, reference):
+        there = np.array([values[name.removeprefix("original_")] for name in names])
+        # sums that cancel are allowed more by their terms, which nobody knows here; those of texture have many
+        far = deviations(names, row, there, np.zeros(len(names)))
+        wrong = [f"{n}: {a} for {b}" for n, a, b, d in zip(names, row, there, far) if not d <= 1]
+        assert not wrong, wrong
+    return len(names)
+
+
+def timed(benchmark: Any, action: Callable[[int], object], rounds: int) -> None:
+    """Each round with another number."""
+    numbers = itertools.count()
+    benchmark.pedantic(action, setup=lambda: ((next(numbers),), {}), rounds=rounds, iterations=1)
+
+
+def spread(work: Workload, each: int, rounds: int) -> list[list[int]]:
+    """Regions of every round: in order of size, every so-manieth, beginning with another each time."""
+    order = work.pixels.argsort().tolist()
+    step = len(order) / each
+    return [[order[int(n + i * step) % len(order)] for i in range(each)] for n in range(rounds)]
+
+
+def time_ours(
+    benchmark: Any, work: Workload, device: str, rounds: int, threads: int, settings: RadiomicsSettings | None = None
+) -> None:
+    """All regions a round, synchronised."""
+    sets = []
+    for turned in work.turned(min(SETS, max(2, 2**28 // work.images.nbytes))):
+        masks = None if turned.masks is None else turned.masks.to(device)
+        sets.append((turned.images.to(device), turned.rows.to(device), masks))
+
+    def call(number: int) -> None:
+        images, rows, masks = sets[number % len(sets)]
+        gpu_radiomics(images, rows, masks=masks, settings=settings or work.settings, invalid="nan")
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        call(0)
+        started = time.perf_counter()
+        call(1)
+        longest = LONGEST["PyRadiomics"] / max(time.perf_counter() - started, 1e-6)
+        timed(benchmark, call, int(min(rounds, max(longest, 3))))
+    finally:
+        torch.set_num_threads(before)
+    benchmark.extra_info.update(regions=len(work.rows), threads=threads)
+
+
+def time_peer(benchmark: Any, peer: Peer, work: Workload, rounds: int) -> None:
+    """A few regions a round."""
+    regions = len(work.rows)
+    middle = [work.pixels.argsort().tolist()[regions // 2]]
+    computed(peer, work, [middle])
+    started = time.perf_counter()
+    peer.run(0)
+    one = time.perf_counter() - started
+    longest = LONGEST.get(peer.name, LONG) / (1 if len(peer.classes) > 1 else 4)
+    each = max(1, min(regions, 8, int(longest / (20 * one))))
+    if "all cores" in peer.name:
+        each = min(regions, max(each, 2 * processors()))
+    several = int(max(1, min(rounds, longest / (each * one))))
+    computed(peer, work, spread(work, each, several))
+    timed(benchmark, peer.run, several)
+    benchmark.extra_info.update(regions=each, threads=processors())
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("who", [OURS, f"{OURS}, 1 thread", *PEERS])
+def test_workload(benchmark: Any, who: str, name: str, device: str, rounds: int, peers: Any, reference: Any) -> None:
+    work = WORKLOADS[name]
+    info = {"part": "workload", "who": who, "workload": name, "pixels": work.mean_pixels, "of": len(work.rows)}
+    if who.startswith(OURS):
+        if device.startswith("cuda") and who != OURS:
+            pytest.skip("threads are of the CPU")
+        info |= {"agree": check_ours(work, device, reference(work), ALL), "computes": len(feature_names())}
+        time_ours(benchmark, work, device, rounds, processors() if who == OURS else 1)
+    else:
+        if "all cores" in who and name not in MANY:
+            pytest.skip("many processes are tried on three workloads")
+        peer = peers(who)
+        if peer.seconds_a_pixel * work.mean_pixels > LONG:
+            seconds = peer.seconds_a_pixel * work.mean_pixels
+            pytest.skip(f"{who}: some {seconds:.0f} s a region, by its time on smaller ones")
+        started = time.perf_counter()
+        try:
+            found = computed(peer, work, [chosen(work)])
+        except PeerError as error:
+            pytest.skip(str(error))
+        peer.seconds_a_pixel = (time.perf_counter() - started) / float(work.pixels[chosen(work)].sum())
+        info |= {"agree": len(agreeing(found, reference(work), ALL)), "computes": computes(found)}
+        info |= {"version": peer.version, "stated": peer.stated, "loading": peer.loading}
+        time_peer(benchmark, peer, work, rounds)
+    benchmark.extra_info.update(info)
+
+
+def computes(found: list[dict[str, float]], classes: tuple[str, ...] = ALL) -> int:
+    names = [name.removeprefix("original_") for name in feature_names()]
+    return sum(name in found[0] and name.split("_")[0] in classes for name in names)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("who", [OURS, *(name for name in PEERS if "all cores" not in name)])
+def test_class(benchmark: Any, who: str, kind: str, device: str, rounds: int, peers: Any, reference: Any) -> None:
+    work = WORKLOADS[FIRST]
+    settings = RadiomicsSettings(bin_count=32, feature_class={kind: None})
+    if who == OURS:
+        agree = check_ours(work, device, reference(work), (kind,))
+        info = {"agree": agree, "computes": agree}
+        time_ours(benchmark, work, device, rounds, processors(), settings)
+    else:
+        peer = peers(who, (kind,))
+        found = computed(peer, work, [chosen(work)])
+        info = {"agree": len(agreeing(found, reference(work), (kind,))), "computes": computes(found, (kind,))}
+        time_peer(benchmark, peer, work, rounds)
+    benchmark.extra_info.update(part="class", who=who, workload=FIRST, kind=kind, **info)
+
+
+@pytest.mark.parametrize("curve,value", memory.POINTS, ids=str)
+def test_scaling(benchmark: Any, curve: str, value: int, device: str, rounds: int) -> None:
+    work = memory.workload(curve, value)
+    time_ours(benchmark, work, device, rounds, processors())
+    benchmark.extra_info.update(part="scaling", who=OURS, curve=curve, value=value)
+
+
+def test_memory(benchmark: Any, device: str) -> None:
+    """Peak memory of every point of the curves; the time of this one means nothing."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--device", device]
+    found = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    benchmark.extra_info.update(part="memory", points=json.loads(found))
+
+
+@pytest.mark.parametrize("radiomics", [OURS, "PyRadiomics"])
+def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int) -> None:
+    """Steps of KACL, and the same with PyRadiomics called image by image; each part of a step as a list of seconds."""
+    training = pytest.importorskip("benchmarks.training")
+    if radiomics != OURS and available()["PyRadiomics"]:
+        pytest.skip(f"PyRadiomics: {available()['PyRadiomics']}")
+    gpu = device.startswith("cuda")
+    batch = 64 if gpu else 16
+    # each reading waits for the GPU: not at every step there
+    every = training.EVERY if gpu and radiomics == OURS else 1
+    settings = {"one_by_one": radiomics != OURS, "every": every}
+    steps: list[dict[str, float]] = benchmark.pedantic(training.measure, (batch, rounds * every), settings)
+    parts = {part: [step.get(part, 0.0) for step in steps] for part in training.PARTS}
+    benchmark.extra_info.update(part="training", who=radiomics, batch=batch, seconds=parts)
+
+
+def pictures() -> list[tuple[str, Path, int]]:
+    """Folders of images: title, path, how many a round."""
+    data = Path(os.environ.get("KACL_GPU_DATA", "nowhere"))
+    found = [
+        ("X-rays of 256 x 256", data / "nih_mini" / "images", 64),
+        ("X-rays of 1024 x 1024", data / "nih_boxed_1024" / "images", 12),
+    ]
+    return [one for one in found if one[1].is_dir()]
+
+
+@pytest.mark.parametrize("what", ["decoding alone", "features of decoded images", "to a Parquet file"])
+@pytest.mark.parametrize("title", ["X-rays of 256 x 256", "X-rays of 1024 x 1024"])
+def test_extraction(benchmark: Any, title: str, what: str, device: str, rounds: int) -> None:
+    """From a folder of PNGs to a Parquet file, other files each round, beside its two halves alone."""
+    extraction, images = (pytest.importorskip(f"kacl_gpu.{name}") for name in ("extract", "images"))
+    found = [(folder, count) for name, folder, count in pictures() if name == title]
+    if not found:
+        pytest.skip("KACL_GPU_DATA names no folder of X-rays")
+    (folder, count), settings = found[0], RadiomicsSettings(bin_count=32)
+    files = sorted(folder.iterdir())
+    with tempfile.TemporaryDirectory() as name:
+        folders = []
+        for n in range(len(files) // count):
+            (Path(name) / str(n)).mkdir()
+            folders.append([Path(name) / str(n) / file.name for file in files[n * count : (n + 1) * count]])
+            for link, file in zip(folders[-1], files[n * count :]):
+                link.symlink_to(file)
+
+        def extracted(number: int) -> None:
+            os.environ["TQDM_DISABLE"] = "1"
+            here = folders[number % len(folders)][0].parent
+            extraction.extract(here, Path(name) / "out.parquet", settings=settings, device=device)
+
+        def decoded(number: int) -> None:
+            with ThreadPoolExecutor(processors()) as pool:
+                list(pool.map(images.read_image, folders[number % len(folders)]))
+
+        ready = [torch.stack([torch.from_numpy(images.read_image(file)[0]) for file in some]) for some in folders]
+
+        def featured(number: int) -> None:
+            pixels = ready[number % len(ready)].to(device)
+            for some in pixels.split(64 if device.startswith("cuda") else 16):
+                height, width = some.shape[1:]
+                boxes = torch.tensor([[0.0, 0.0, width, height]]).repeat(len(some), 1)
+                gpu_radiomics(some, boxes.to(device), settings=settings, dtype=torch.float64).cpu()
+
+        action = {"decoding alone": decoded, "features of decoded images": featured}.get(what, extracted)
+        action(0)
+        timed(benchmark, action, rounds)
+    benchmark.extra_info.update(part="extraction", who=OURS, title=title, what=what, images=count)
