@@ -114,7 +114,10 @@ class Pictologics:
     classes: ClassVar[tuple[str, ...]] = ("firstorder", *TEXTURE)
     version_of = "pictologics"
     compile = "import pictologics"  # for minutes, once: its loading is that of every later process
-    stated = "arrays in memory; compiled and warmed up; its functions, not its pipeline of files"
+    stated = (
+        "arrays in memory; compiled and warmed up; its functions, not its pipeline of files. GLCM and GLRLM are of one"
+        " matrix of all directions, where PyRadiomics takes the mean of four"
+    )
     # Codes of the IBSI that it writes in another way than the project's formulas do
     ALIASES: ClassVar[dict[str, str]] = {"KE2A": "KE2M", "P001": "5QRC", "1PFV": "1PR1"}
     FAMILIES: ClassVar[dict[str, str]] = {name: name for name in TEXTURE} | {"gldm": "ngldm"}
@@ -168,7 +171,10 @@ class FastRad:
     target = True  # it asks for nothing that the project's environment has not: it is laid beside that
     classes: ClassVar[tuple[str, ...]] = ALL
     version_of = "fastrad"
-    stated = "tensors on the device; the region shifted so that its bins are PyRadiomics' 32"
+    stated = (
+        "tensors on the device; the region shifted so that its bins are PyRadiomics' 32. GLRLM is of 13 directions also"
+        " in 2D"
+    )
     FIRST = ("firstorder", "shape2D")
 
     def __init__(self, threads: int, device: str, settings: dict[str, Any], classes: list[str]) -> None:
@@ -252,12 +258,19 @@ class FlashRadiomics:
 
 
 class Nyxus:
-    """Nyxus: C++; the regions of a round in one call, in images of one size. Its 2D shape is of other definitions."""
+    """Nyxus: C++; the regions of a round in two calls, in images of one size. Its 2D shape is of other definitions.
+
+    Its own binning is from 0 to the greatest intensity. So texture gets PyRadiomics' levels, made before it is timed,
+    in the mode that takes intensities for levels (``ibsi``), and first order the pixels.
+    """
 
     packages: ClassVar[tuple[str, ...]] = ("nyxus==0.11.0",)
     classes: ClassVar[tuple[str, ...]] = ("firstorder", *TEXTURE)
     version_of = "nyxus"
-    stated = "arrays in memory, all regions of a round in one call, GLCM offset 1; a table of pandas comes back"
+    stated = (
+        "arrays in memory, all regions of a round in a call for first order and one for texture, which gets 32 levels"
+        " made before; tables of pandas come back. Its GLSZM has other zones"
+    )
     NAMES: ClassVar[dict[str, dict[str, str]]] = {
         "firstorder": {
             "P10": "10Percentile",
@@ -362,16 +375,20 @@ class Nyxus:
         if settings["distances"] != [1]:
             raise ValueError("one distance only")
         library = importlib.import_module("nyxus")
+        self.bins = settings["bins"]
         self.columns = {
             self.column(kind, name): f"{kind}_{feature}"
             for kind in classes
             for name, feature in self.NAMES[kind].items()
         }
-        self.nyxus = library.Nyxus(
-            list(self.columns), coarse_gray_depth=settings["bins"], n_feature_calc_threads=threads
-        )
-        if "glcm" in classes:
-            self.nyxus.set_metaparam("glcm/offset=1")
+        of_pixels = {*self.NAMES["firstorder"]} - {"ENTROPY", "UNIFORMITY"}
+        self.groups = []  # of features with what they are computed on: 0 pixels, 1 levels
+        for levels in (0, 1):
+            names = [name for name in self.columns if (name in of_pixels) != levels]
+            if names:
+                nyxus = library.Nyxus(names, ibsi=bool(levels), n_feature_calc_threads=threads)
+                nyxus.set_metaparam("glcm/offset=1")
+                self.groups.append((nyxus, names, levels))
 
     @staticmethod
     def column(kind: str, name: str) -> str:
@@ -379,22 +396,27 @@ class Nyxus:
             return name
         return f"{kind.upper()}_{name}" + ("_AVE" if kind in ("glcm", "glrlm") else "")
 
-    def prepare(self, part: Part) -> Part:
-        return part
+    def prepare(self, part: Part) -> tuple[Part, NDArray[Any]]:
+        edges = np.histogram_bin_edges(part.pixels[part.inside > 0], self.bins)
+        return part, np.minimum(np.digitize(part.pixels, edges), self.bins)
 
-    def stack(self, parts: list[Part]) -> tuple[Any, Any]:
-        shape = np.max([part.pixels.shape for part in parts], 0)
-        images = np.zeros((2, len(parts), *shape), np.uint32)
-        for n, part in enumerate(parts):
+    def stack(self, prepared: list[tuple[Part, NDArray[Any]]]) -> NDArray[np.uint32]:
+        """(3, K, H, W): pixels, levels and masks of regions in images of one size."""
+        shape = np.max([part.pixels.shape for part, _ in prepared], 0)
+        images = np.zeros((3, len(prepared), *shape), np.uint32)
+        for n, (part, levels) in enumerate(prepared):
             height, width = part.pixels.shape
-            images[0, n, :height, :width], images[1, n, :height, :width] = part
-        return images[0], images[1]
+            images[:, n, :height, :width] = part.pixels, levels, part.inside
+        return images
 
-    def run(self, prepared: Any) -> list[dict[str, float]]:
-        names = [str(n) for n in range(len(prepared[0]))]
-        table = self.nyxus.featurize(*prepared, names, list(names))
-        rows = table[list(self.columns)].to_numpy()
-        return [dict(zip(self.columns.values(), map(float, row))) for row in rows]
+    def run(self, images: NDArray[np.uint32]) -> list[dict[str, float]]:
+        names = [str(n) for n in range(images.shape[1])]
+        found: list[dict[str, float]] = [{} for _ in names]
+        for nyxus, columns, kind in self.groups:
+            rows = nyxus.featurize(images[kind], images[2], names, list(names))[columns].to_numpy()
+            for values, row in zip(found, rows):
+                values |= {self.columns[column]: float(value) for column, value in zip(columns, row)}
+        return found
 
 
 PEERS: dict[str, Any] = {

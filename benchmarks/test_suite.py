@@ -188,6 +188,7 @@ def time_peer(benchmark: Any, peer: Peer, work: Workload, rounds: int) -> None:
     started = time.perf_counter()
     peer.run(0)
     one = time.perf_counter() - started
+    peer.seconds_a_pixel = one / float(work.pixels[middle].sum())
     longest = LONGEST.get(peer.name, LONG) / (1 if len(peer.classes) > 1 else 4)
     each = max(1, min(regions, 8, int(longest / (20 * one))))
     if "all cores" in peer.name:
@@ -210,17 +211,15 @@ def test_workload(benchmark: Any, who: str, name: str, device: str, rounds: int,
         time_ours(benchmark, work, device, rounds, processors() if who == OURS else 1)
     else:
         if "all cores" in who and name not in MANY:
-            pytest.skip("many processes are tried on three workloads")
+            pytest.skip("many processes are tried on the first three workloads")
         peer = peers(who)
         if peer.seconds_a_pixel * work.mean_pixels > LONG:
             seconds = peer.seconds_a_pixel * work.mean_pixels
-            pytest.skip(f"{who}: some {seconds:.0f} s a region, by its time on smaller ones")
-        started = time.perf_counter()
+            pytest.skip(f"some {seconds:.0f} s a region, by its time on smaller ones")
         try:
             found = computed(peer, work, [chosen(work)])
         except PeerError as error:
-            pytest.skip(str(error))
-        peer.seconds_a_pixel = (time.perf_counter() - started) / float(work.pixels[chosen(work)].sum())
+            pytest.skip(str(error).removeprefix(f"{who}: "))
         info |= {"agree": len(agreeing(found, reference(work), ALL)), "computes": computes(found)}
         info |= {"version": peer.version, "stated": peer.stated, "loading": peer.loading}
         time_peer(benchmark, peer, work, rounds)

@@ -102,13 +102,19 @@ def run(*cases: dict[str, Any], failed: tuple[str, ...] = (), changed: tuple[str
         "datetime": "2026-01-02T03:04:05",
         "machine_info": {"kacl_gpu": machine, "git": {"commit": "abc", "changed": list(changed)}},
         "failed": list(failed),
-        "skipped": {"test_workload[slow-boxes]": "slow: no answer within 20 s"},
+        "skipped": {
+            "test_workload[Slow-Er-boxes]": "does not install",
+            "test_workload[Slow-masks]": "no answer within 20 s",
+            "test_class[Slow-glcm]": "Slow has no glcm",
+        },
         "benchmarks": [*cases, *growth, memory, kind],
     }
 
 
 def test_the_report_shows_who_is_ahead(tmp_path: Path) -> None:
-    made = run(case("kacl_gpu", 0.010), case("PyRadiomics", 0.250), case("Quick", 0.004), case("Slow", 1.0))
+    made = run(case("kacl_gpu", 0.010), case("PyRadiomics", 0.250), case("Quick", 0.004), case("Slow", 1.0),
+               case("kacl_gpu", 0.02, workload="masks"),
+               case("Quick", 0.002, part="class", kind="glcm", agree=3, computes=4))  # fmt: skip
     short = report.shorten(made)
     assert report.ratios(short["cases"]) == {"boxes": pytest.approx(25)}
     report.write({"cpu": short}, tmp_path)
@@ -125,9 +131,11 @@ def test_the_report_shows_who_is_ahead(tmp_path: Path) -> None:
     assert f"| {' | '.join(cells)} |" in text
     assert "Ours is behind: Quick on boxes, 2.5 times (bold)." in text
     assert "| ahead of every peer on every workload | 2 of 3 cases | **no** |" in text
-    assert "slow: no answer within 20 s" in text and "| Quick | 1.2.3 | 90 of 91 | 0.5 | in memory |" in text
+    assert "Not measured: Slow on masks (no answer within 20 s); Slow-Er on boxes (does not install)." in text
+    assert "| Quick | 1.2.3 | 90 of 91 | 0.5 | in memory |" in text
     assert "| regions, 1 to 8 | 10.0 to 80.0 a call | 1.00 | 1 to 8 a call | 1.00 |" in text
-    assert "| glcm | 2.00 (24 of 24) |" in text
+    assert "| glcm | **1.00** (3 of 4) | 2.00 (24 of 24) |" in text
+    assert "| ahead of every peer on every class alone | 0 of 1 cases | **no** |" in text
     assert len(json.dumps(short)) < len(json.dumps(made))
     for name in ("workloads", "scaling"):
         with Image.open(tmp_path / "figures" / f"perf_cpu_{name}.png") as picture:
