@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -371,6 +372,11 @@ def growth_figure(cases: list[Case]) -> Figure:
         for axis, values, words in zip(column, (y, z), (f"ms {of}", f"MiB {of}")):
             axis.plot(x, values, marker="o")
             axis.set(xscale="log", yscale="log" if min(values) > 0 else "symlog", xlabel=AXES[curve], ylabel=words)
+            if min(values) > 0:  # less than a decade has ticks too
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+                axis.yaxis.set_major_formatter("{x:g}")
+            else:
+                axis.set_ylim(0)
             axis.set_xticks(x, [str(value) for value in x], rotation=60, fontsize=7)
             axis.minorticks_off()
             axis.grid(color="0.9")
