@@ -191,6 +191,20 @@ def test_the_tables_of_localisation(out: Path) -> None:
     assert boxes[[*BOX_COLUMNS]].to_numpy().max() <= SIZE
 
 
+def test_diseases_of_few_patients_are_named(out: Path) -> None:
+    text = (out / "report.md").read_text()
+    parts = text.split("## Localisation")
+    cases, truth = (pd.read_parquet(out / f"{name}.parquet") for name in ("predictions", "true_boxes"))
+    named = 0
+    for part, rows in ((parts[0], cases[cases["label"] == 1]), (parts[1], truth)):
+        patients = {name: {*rows.loc[rows["disease"] == name, "patient"]} for name in DISEASES}
+        few = [name for name in DISEASES if 0 < len(patients[name]) < 5]
+        assert (f"Fewer than 5 patients have {', '.join(few)}: " in part) if few else ("Fewer than" not in part)
+        named += len(few)
+    assert named > 0
+    assert report._few(truth, {"draws": 0, "seed": 0}) == ""
+
+
 def test_boxes_of_other_sources_stand_by_themselves(out: Path, other_boxes: Path) -> None:
     given: Any = pd.read_parquet(out / "other_boxes.parquet")
     lines = pd.read_csv(other_boxes)

@@ -41,8 +41,8 @@ class Report:
             (out / name).mkdir()
 
     def add(self, *paragraphs: str) -> None:
-        """Add text, in Markdown."""
-        self.parts += paragraphs
+        """Add text, in Markdown; empty paragraphs are left out."""
+        self.parts += filter(None, paragraphs)
 
     def facts(self, settings: Mapping[str, Any], notes: Sequence[str]) -> None:
         """What was evaluated, into the text and into run.json, and what the reader must know of it."""

@@ -33,6 +33,7 @@ SOURCE = "Han et al., WACV 2022 (arXiv 2104.04968)"
 # The means of the paper's Tables 1 to 3. Its rows of single diseases are not here.
 PUBLISHED_AUC = {"KACL": 0.838, "CheXNet": 0.828, "BYOP": 0.806, "focal loss": 0.765, "base": 0.740}
 PUBLISHED_LOCALISATION = dict(zip(IOU_THRESHOLDS, (0.746, 0.633, 0.500, 0.385, 0.284, 0.206, 0.133)))
+FEW_PATIENTS = 5  # with fewer an interval says little
 STRONGEST = 5  # features of a disease in the report; all are in the table
 
 OURS, OTHER = "this model", "comparison"
@@ -198,7 +199,8 @@ def _classification(
         f"Of {len(ours.images)} images of {ours.images.table['patient'].nunique()} patients. {_intervals(draws)} The "
         f"threshold is the probability that makes sensitivity + specificity largest on {where}; "
         "there is none where these have no positive or no negative. Published means: "
-        f"{SOURCE}; its rows of single diseases are not here."
+        f"{SOURCE}; its rows of single diseases are not here.",
+        _few(ours.found.cases.query("label == 1"), draws),
     )
     curves = {OURS: measures.roc(ours.found.cases)}
     values = {OURS: dict(zip(table["disease"], table["auc"]))}
@@ -244,7 +246,8 @@ def _localisation(
         f"{len(ours.truth)} true boxes on {ours.truth['image'].nunique()} images. Share of them whose overlap with the "
         f"prediction (intersection over union, IoU) is above a threshold. {_intervals(draws)} The mean is over the "
         "diseases that have boxes. Each true box is a case, also where an image has several of one disease. For "
-        f"{fallback:.0%} of them the heatmap shows nothing, and the whole image counts as the prediction."
+        f"{fallback:.0%} of them the heatmap shows nothing, and the whole image counts as the prediction.",
+        _few(ours.truth, draws),
     )
     for protocol, words in PROTOCOLS.items():
         report.add(f"### Protocol: {protocol}", words)
@@ -361,6 +364,7 @@ def _other_sources(
     for source, truth in others.groupby("source", sort=False):
         name = re.sub(r"\W+", "_", str(source))
         report.add(f"### {escape(str(source))}")
+        report.add(_few(truth, draws))
         table = _localised(report, f"{name}_", ours.found, truth.reset_index(drop=True), draws)
         for protocol in (TOP, BEST):
             report.add(f"Protocol: {protocol}.")
@@ -494,6 +498,18 @@ def _name(disease: str) -> str:
 def _intervals(draws: Mapping[str, Any]) -> str:
     number = draws["draws"]
     return f"In brackets: 95 % intervals, {number} draws of patients (none where all draws agree)." if number else ""
+
+
+def _few(rows: pd.DataFrame, draws: Mapping[str, Any]) -> str:
+    """Which of the diseases that rows (disease, patient) are cases of have too few patients for an interval."""
+    patients = rows.groupby("disease")["patient"].nunique()
+    few = measures.ordered(patients.index[patients < FEW_PATIENTS])
+    if not few or not draws["draws"]:
+        return ""
+    return (
+        f"Fewer than {FEW_PATIENTS} patients have {', '.join(few)}: draws of so few hardly differ, so that the "
+        "intervals of these diseases, and of the mean with them, are too narrow."
+    )
 
 
 def _by_disease(table: pd.DataFrame, protocol: str) -> list[tuple[str, pd.DataFrame]]:
