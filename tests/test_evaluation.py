@@ -306,6 +306,13 @@ def test_the_pointing_game_by_a_loop() -> None:
     assert peaks["x"].isna().any()
 
 
+@pytest.mark.parametrize("x, y, hit", [(2.0, 3, 1), (10.0, 3, 0), (2.0, 9, 0), (9.5, 8.5, 1), (1.5, 8.5, 0)])
+def test_the_far_edges_of_a_box_are_outside_it(x: float, y: float, hit: int) -> None:
+    truth = pd.DataFrame([["a", 1, "Mass", 2.0, 3.0, 10.0, 9.0]], columns=["image", "patient", "disease", *BOX_COLUMNS])
+    peaks = pd.DataFrame([["a", 1, "Mass", x, y]], columns=["image", "patient", "disease", "x", "y"])
+    assert (pointing(truth, peaks, draws=2)["value"] == hit).all()
+
+
 def coco(detections: list[tuple[float, str, tuple]], truth: dict[str, list[tuple]], level: float) -> float:
     """Average precision by COCO's rules: greedy by score, precision at 101 recalls, each the best at it or beyond."""
     taken = {image: [False] * len(boxes) for image, boxes in truth.items()}
