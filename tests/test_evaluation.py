@@ -76,7 +76,7 @@ def random_places(seed: int, cases: Any) -> tuple[Any, Any, Any]:
         key = (image, patient, disease)
         if label and random.random() < 0.7:
             truth += [(*key, *box) for box in random_boxes(random, random.integers(1, 4))]
-        total = np.sort(random.uniform(1, 50, random.integers(0, 5)))[::-1]
+        total = np.sort(random.uniform(0.1, 3, random.integers(0, 5)))[::-1]
         boxes += [(*key, k, total[k], False, *box) for k, box in enumerate(random_boxes(random, len(total)))]
         peaks += [(*key, *(random.integers(0, SIZE, 2) + 0.5 if random.random() < 0.9 else (np.nan, np.nan)))]
     keys = ["image", "patient", "disease"]
@@ -210,6 +210,12 @@ def test_thresholds_and_what_they_give() -> None:
             assert [ours[f"{kind}_low"], ours[f"{kind}_high"]] == pytest.approx(expected, abs=CLOSE)
 
 
+def test_a_threshold_is_a_probability_also_of_a_classifier_that_is_always_wrong() -> None:
+    cases = random_cases(3, diseases=DISEASES[:1])
+    cases["probability"] = np.where(cases["label"] == 1, 0.2, 0.7)
+    assert thresholds(cases) == {DISEASES[0]: 0.2}
+
+
 def test_the_difference_of_two_models_is_paired() -> None:
     ours, other = random_cases(4), random_cases(4)
     other["probability"] = np.random.default_rng(9).permutation(other["probability"])
@@ -233,6 +239,10 @@ def test_the_difference_of_two_models_is_paired() -> None:
     assert found.loc[MEAN, ["difference", "low", "high"]].tolist() == pytest.approx(
         [np.mean(differences), low, high], abs=CLOSE
     )
+    without = [table.assign(label=table["label"].where(table["disease"] != DISEASES[0], 0)) for table in (ours, other)]
+    fewer = by_disease(auc_difference(*without, draws=25))  # a disease without positives is not in the mean
+    assert np.isnan(fewer.loc[DISEASES[0], "difference"])
+    assert fewer.loc[MEAN, "difference"] == pytest.approx(np.mean(differences[1:]), abs=CLOSE)
     part = other[other["disease"] == DISEASES[1]]
     assert auc_difference(ours, part, draws=5)["disease"].tolist() == [DISEASES[1], MEAN]
     with pytest.raises(ValueError, match="no disease in common"):
@@ -278,6 +288,17 @@ def test_localisation_by_loops() -> None:
             assert ours["low"].tolist() == pytest.approx(low, abs=CLOSE)
             assert ours["high"].tolist() == pytest.approx(high, abs=CLOSE)
             assert ours["number"].tolist() == [*(int(group.sum()) for group in groups.values()), *[len(truth)] * 2]
+
+
+def test_a_mean_is_of_draws_that_have_every_disease() -> None:
+    """One patient with the only box of a disease is in a draw with probability 1 - 1/e."""
+    rows = [(f"{k}.png", k, DISEASES[k == 0], 0.2 * (k == 0)) for k in range(20)]
+    found: Any = pd.DataFrame(rows, columns=["image", "patient", "disease", "top"])
+    table = localisation(found.assign(best=found["top"]), draws=300)
+    top = by_disease(table[(table["protocol"] == TOP) & (table["measure"] == "mean iou")])
+    assert 300 * 0.55 < top.loc[DISEASES[1], "draws"] == top.loc[MEAN, "draws"] < 300 * 0.71
+    assert top.loc[ALL, "draws"] == 300
+    assert top.loc[MEAN, ["low", "value", "high"]].tolist() == pytest.approx([0.1] * 3)
 
 
 def test_an_overlap_of_the_threshold_itself_is_not_above_it() -> None:
@@ -438,6 +459,7 @@ def test_predictions_are_those_of_single_images(phantoms: Path, checkpoint: Chec
             # a pixel that is just above the threshold can be just below it in another batch
             assert boxes[[*BOX_COLUMNS]].to_numpy() == pytest.approx(expected.boxes[0, :number].numpy(), abs=1)
             assert boxes["total"].tolist() == pytest.approx(expected.total[0, :number].tolist(), rel=1e-3)
+            assert peak["x"] % 1 == peak["y"] % 1 == 0.5  # the middle of a pixel
             y, x = np.unravel_index(int(maps[0].argmax()), (SIZE, SIZE))
             assert maps[0, int(peak["y"]), int(peak["x"])] == pytest.approx(float(maps[0, y, x]), abs=1e-4)
     assert 0 < fallbacks < len(found.peaks) / 2
@@ -507,7 +529,7 @@ def test_boxes_of_other_sources(phantoms: Path, checkpoint: Checkpoint, tmp_path
     file.write_text("image,x1,y1,x2,y2\na.png,0,0,1,1\n")
     with pytest.raises(InputError, match=r"boxes\.csv must be NIH's list or have the columns"):
         other_boxes(file, images)
-    file.write_text(f"image,label,x,y,w,h\n{first},Mass,0,0,none,1\n")
+    file.write_text(f"image,label,x,y,w,h\n{first},Mass,0,0,1,1\n{first},Mass,0,0,none,1\n")
     with pytest.raises(InputError, match="1 boxes without four numbers or an area"):
         other_boxes(file, images)
     file.write_text("image,label,x,y,w,h\nelsewhere.png,Mass,0,0,1,1\n")

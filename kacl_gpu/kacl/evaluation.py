@@ -152,7 +152,7 @@ def predict(
                 all_ = components(maps, model.settings.threshold, COMPONENTS)
                 boxes = torch.cat([top.boxes[:, None], all_.boxes[:, 1:]], 1).cpu().numpy()
                 k, rank = (~np.isnan(boxes).any(2)).nonzero()
-                total, fallback = all_.total.cpu().numpy()[k, rank], top.fallback.cpu().numpy()[k] & (rank == 0)
+                total, fallback = all_.total.cpu().numpy()[k, rank], top.fallback.cpu().numpy()[k]
                 found.append((index[chosen][k], np.full(len(k), d), rank, total, fallback, boxes[k, rank]))
                 highest.append((index[chosen], np.full(len(part), d), _peaks(maps)))
     return Predictions(
