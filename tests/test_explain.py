@@ -152,5 +152,8 @@ def test_few_boxes_none_and_fallbacks(images: NIHChestXray14) -> None:
     few = truth.drop(truth.index[truth["disease"] == "Nodule"][FEWEST - 1 :])
     table, _ = explain(images, few, predicted(few).assign(fallback=True), device=CPU)
     assert set(table["disease"]) == {"Mass"} and set(table["boxes"]) == {TRUE}
+    enough = truth.drop(truth.index[truth["disease"] == "Nodule"][FEWEST:])
+    table, _ = explain(images, enough, predicted(enough).assign(fallback=True), device=CPU)
+    assert set(table["disease"]) == {"Mass", "Nodule"}
     none, measured = explain(images, truth.iloc[:0], predicted(truth).iloc[:0], device=CPU)
     assert none.empty and measured.empty and [*none] == [*table]
