@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 from torchmetrics.detection import MeanAveragePrecision
 
 from kacl_gpu.boxes import BOX_COLUMNS
@@ -67,6 +67,9 @@ def interval(draws: Numbers) -> dict[str, float]:
 
 def weighted_auc(scores: Numbers, labels: NDArray[np.bool_], weights: Numbers) -> Numbers:
     """Area under the receiver operating curve by ranks, ties counting half, for many weightings of the same cases.
+
+    For the bootstrap: scikit-learn takes a weighting at a time and sorts the cases anew for each, 200 times as
+    long for 200 cases, 7 times for 25,000.
 
     Args:
         scores: (N,), labels: (N,), weights: (B, N), not negative.
@@ -362,8 +365,7 @@ def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
 def _aucs(score: pd.DataFrame, label: pd.DataFrame, sampler: Bootstrap) -> tuple[Numbers, Numbers]:
     """Of each disease the AUC (D,), NaN where there is none, and those of the draws (draws, D)."""
     scores, labels = score.to_numpy(), label.to_numpy()
-    one = np.ones((1, len(scores)))
-    values = np.array([weighted_auc(s, y, one)[0] for s, y in zip(scores.T, labels.T)])
+    values = np.array([roc_auc_score(y, s) if 0 < y.sum() < len(y) else np.nan for s, y in zip(scores.T, labels.T)])
     parts = [
         np.stack([weighted_auc(s, y, weights) for s, y in zip(scores.T, labels.T)], 1) for weights in sampler.weights()
     ]
