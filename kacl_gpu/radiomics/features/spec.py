@@ -34,17 +34,16 @@ def evaluate(
     seen = kind(*sums.unbind(-1), *(s[:, None] for s in extra))
     present = sums[..., 0] > 0
     number = present.sum(1)
-    columns = []
-    for name in names:
-        values = torch.where(present, by_name[name].formula(seen), 0.0)
-        mean = values[:, 0]
-        for a in range(1, values.shape[1]):  # one after the other: torch's sum has an order for each shape
-            mean = mean + values[:, a]
-        mean = mean / number
+    values = torch.stack([by_name[name].formula(seen) for name in names], -1)
+    values = torch.where(present[..., None], values, 0.0)
+    mean = values[:, 0]
+    for a in range(1, values.shape[1]):  # one after the other: torch's sum has an order for each shape
+        mean = mean + values[:, a]
+    mean = mean / number[:, None]
+    for column, name in enumerate(names):
         if otherwise := by_name[name].otherwise:
-            mean = torch.where(number == 0, otherwise(seen)[:, 0], mean)
-        columns.append(mean)
-    return torch.stack(columns, 1)
+            mean[:, column] = torch.where(number == 0, otherwise(seen)[:, 0], mean[:, column])
+    return mean
 
 
 def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
