@@ -1,12 +1,15 @@
 """``kacl-gpu ablate``: cells that are trained once, and their comparison against plain loops."""
 
 import math
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 pytest.importorskip("lightning")
@@ -129,6 +132,36 @@ def test_an_ablation_that_is_interrupted(given: list[str], tmp_path: Path, monke
     assert len({*table["test/auc"]}) == 4  # four different runs
     written = (out / "ablation.md").read_text()
     assert "| test images | base (2) | full (2) |" in written and "full less base" in written
+
+
+def test_the_best_checkpoint_is_tested_and_anew_after_more_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best.parent.mkdir()
+    torch.save({"epoch": 5}, best)
+    torch.save({"epoch": 7}, last)
+    tested: list[str] = []
+
+    class Trainer:
+        is_global_zero = True
+
+        def test(self, model: Any, data: Any, ckpt_path: str, verbose: bool) -> list[dict[str, float]]:
+            tested.append(Path(ckpt_path).name)
+            return [{"test/auc": 0.6}]
+
+    made = SimpleNamespace(trainer=Trainer(), model=None, datamodule=None)
+    monkeypatch.setattr("kacl_gpu.kacl.ablate.fit", lambda argv: made)
+    for change, expected in (
+        (lambda: None, ["best.ckpt"]),
+        (lambda: None, ["best.ckpt"]),  # done
+        (lambda: os.utime(last, (2**31, 2**31)), ["best.ckpt"] * 2),  # trained on
+        (best.unlink, ["best.ckpt"] * 2 + ["last.ckpt"]),  # no validation had an AUC
+    ):
+        change()
+        assert ablate.train(tmp_path, []) and tested == expected
+        epoch = 7 if tested[-1] == "last.ckpt" else 5
+        assert pd.read_csv(tmp_path / "test.csv").to_dict("records") == [{"epoch": epoch, "test/auc": 0.6}]
 
 
 def test_what_cannot_be_ablated(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
