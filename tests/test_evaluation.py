@@ -76,7 +76,7 @@ def random_places(seed: int, cases: Any) -> tuple[Any, Any, Any]:
         key = (image, patient, disease)
         if label and random.random() < 0.7:
             truth += [(*key, *box) for box in random_boxes(random, random.integers(1, 4))]
-        total = np.sort(random.uniform(0.1, 3, random.integers(0, 5)))[::-1]
+        total = np.sort(random.uniform(0.02, 1.2, random.integers(0, 5)))[::-1]
         boxes += [(*key, k, total[k], False, *box) for k, box in enumerate(random_boxes(random, len(total)))]
         peaks += [(*key, *(random.integers(0, SIZE, 2) + 0.5 if random.random() < 0.9 else (np.nan, np.nan)))]
     keys = ["image", "patient", "disease"]
