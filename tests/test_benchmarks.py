@@ -238,3 +238,17 @@ def test_workloads_are_what_they_are_called() -> None:
     for some in (masked, heatmap_boxes_224(2)):
         turned = some.turned(2)
         assert torch.equal(turned[0].images, some.images) and not torch.equal(turned[1].images, some.images)
+
+
+def test_the_docs_are_those_of_the_committed_results(tmp_path: Path) -> None:
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(report.RESULTS.glob("[cg]pu.json"))}
+    report.write(results, tmp_path)
+    assert (tmp_path / "performance.md").read_text() == (report.DOCS / "performance.md").read_text()
+
+
+@pytest.mark.parametrize(("slower", "status"), [(1.0, 0), (2.0, 1)])
+def test_the_guard_compares_with_what_is_committed(monkeypatch: pytest.MonkeyPatch, slower: float, status: int) -> None:
+    then = report.ratios(json.loads((report.RESULTS / "cpu.json").read_text())["cases"])
+    assert len(then) == 8 and min(then.values()) > 5
+    monkeypatch.setattr(guard, "measure", lambda works: {work: then[work] / slower for work in works})
+    assert guard.main() == status

@@ -18,7 +18,8 @@ Array = NDArray[Any]
 def jit(function: Callable[..., Any]) -> Any:
     """Compiled by Numba at its first call, and kept on disk where a folder can be written (see NUMBA_CACHE_DIR).
 
-    No fastmath: sums keep the order they are written in, and a * b + c is rounded twice, as in NumPy.
+    No fastmath: sums keep the order they are written in, and a * b + c is rounded twice, as in NumPy. What is compiled
+    is loops over numbers: NumPy's functions, reductions and assignments of arrays take up to a second each to compile.
     """
     try:
         return numba.njit(function, cache=True, nogil=True, error_model="numpy")
@@ -77,22 +78,13 @@ class Padded(NamedTuple):
     steps: Array  # (A,) the offsets as distances in memory, all above 0
 
 
-@jit
 def with_margin(region: Array, offsets: Array) -> Padded:
     """A padded copy of (D, H, W) for neighbours at ``offsets`` (A, 3) and their opposites."""
     depth, height, width = region.shape
-    reach = np.zeros(3, np.int64)
-    for offset in offsets:
-        for axis in range(3):
-            reach[axis] = max(reach[axis], abs(offset[axis]))
-    z, y, x = reach
+    z, y, x = np.abs(offsets).max(0).tolist()
     padded = np.zeros((depth + 2 * z, height + 2 * y, width + 2 * x), region.dtype)
+    padded[z : z + depth, y : y + height, x : x + width] = region
     row = padded.shape[2]
     plane = padded.shape[1] * row
-    rows = np.empty(depth * height, np.int64)
-    for d in range(depth):
-        for h in range(height):
-            rows[d * height + h] = (z + d) * plane + (y + h) * row + x
-            padded[z + d, y + h, x : x + width] = region[d, h]
-    steps = offsets[:, 0] * plane + offsets[:, 1] * row + offsets[:, 2]
-    return Padded(padded.ravel(), rows, width, steps)
+    rows = np.arange(z, z + depth)[:, None] * plane + (np.arange(y, y + height) * row + x)
+    return Padded(padded.ravel(), rows.ravel(), width, offsets @ np.array((plane, row, 1)))

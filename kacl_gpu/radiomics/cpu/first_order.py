@@ -1,6 +1,7 @@
 """First-order statistics of the intensities inside each region."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,7 +44,14 @@ def first_order(
             values = integers[image_index[k], y0:y1, x0:x1]
         pixels = values.ravel() if inside.all() else values[inside]
         values, counts = integer_histogram(pixels)
-        out[k, :15] = statistics_of(values, shift) if counts is None else statistics_of_counts(values, counts, shift)
+        if counts is None:
+            out[k, :15] = statistics_of(values, shift)
+            return
+        cumulative = np.cumsum(counts)
+        n = cumulative[-1]
+        out[k, 10:15] = percentiles(n, lambda ranks: values[np.searchsorted(cumulative, ranks, "right")])
+        sums, terms = np.zeros((9, 2)), np.empty(6)
+        statistics_of_counts(values, counts, n, out[k, 10], out[k, 14], shift, sums, terms, out[k])
 
     for_each(task, len(box), len(levels) if integers is None else len(levels) // 4)  # as in discretise
     return out
@@ -74,31 +82,28 @@ def statistics_of(values: Array, shift: float) -> list[float]:
     n, lo, hi = values.size, values.min(), values.max()
     # the mean of equal numbers, free of rounding: a flat region has moments of exactly zero
     mean = lo if lo == hi else np.add.reduce(values) / n
-    percentiles = percentiles_of(values, lo, hi)
+    ranked = percentiles(n, lambda ranks: select(values, ranks, lo, hi)) if lo < hi else [lo] * len(PERCENTILES)
     shifted = values + shift if shift else values
     d = values - mean
     square = d * d
     m1, m2, m3, m4 = (np.add.reduce(v) / n for v in (d, square, square * d, square * square))
-    middle = d[(values >= percentiles[0]) & (values <= percentiles[-1])]
+    middle = d[(values >= ranked[0]) & (values <= ranked[-1])]
     robust = np.nan  # no pixel lies between the percentiles of two distinct ones
     if middle.size:
         robust = np.add.reduce(np.abs(middle - np.add.reduce(middle) / middle.size)) / middle.size
     mad = np.add.reduce(np.abs(d)) / n
     energy = np.add.reduce(shifted * shifted)
-    return [n, energy, lo, hi, mean, mad, robust, *centred(m1, m2, m3, m4), *percentiles]
+    return [n, energy, lo, hi, mean, mad, robust, *centred(m1, m2, m3, m4), *ranked]
 
 
-def percentiles_of(values: Array, lo: float, hi: float) -> list[float]:
-    """NumPy's linear interpolation between the two nearest order statistics."""
-    if lo == hi:
-        return [lo] * len(PERCENTILES)
-    positions = [share * (values.size - 1) for share in PERCENTILES]
+def percentiles(n: int, order_statistics: Callable[[Array], Array]) -> list[float]:
+    """NumPy's linear interpolation between the two nearest of n order statistics, looked up by their ranks."""
+    positions = [share * (n - 1) for share in PERCENTILES]
     below = [math.floor(position) for position in positions]
-    a, b = select(values, np.array([below, [min(rank + 1, values.size - 1) for rank in below]]), lo, hi)
-    return [interpolated(*ends, position - rank) for *ends, position, rank in zip(a, b, positions, below)]
+    lower, upper = order_statistics(np.array([below, [min(rank + 1, n - 1) for rank in below]])).tolist()
+    return [interpolated(a, b, position - rank) for a, b, position, rank in zip(lower, upper, positions, below)]
 
 
-@jit
 def interpolated(a: float, b: float, t: float) -> float:
     """From a at t = 0 to b at t = 1, rounded as by ``numpy.percentile``."""
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
@@ -110,53 +115,55 @@ def centred(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, f
 
     The mean was rounded; far from zero that shifts the centre, and m1 puts it back.
     """
-    return m2 - m1**2, m3 - 3 * m1 * m2 + 2 * m1**3, m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    square = m1 * m1
+    return m2 - square, m3 - 3 * m1 * m2 + 2 * square * m1, m4 - 4 * m1 * m3 + 6 * square * m2 - 3 * square * square
 
 
 @jit
-def statistics_of_counts(values: Array, counts: Array, shift: float) -> Array:
-    """The same of the distinct values, in ascending order, and how often each occurs."""
-    out, cumulative = np.empty(15), np.cumsum(counts)
-    n, lo, hi = cumulative[-1], values[0], values[-1]
-    for m, share in enumerate(PERCENTILES):
-        position = share * (n - 1)
-        below = np.int64(position)
-        a = values[np.searchsorted(cumulative, below, "right")]
-        b = values[np.searchsorted(cumulative, min(below + 1, n - 1), "right")]
-        out[10 + m] = interpolated(a, b, position - below)
-    sums = np.zeros((9, 2))
-    for v, times in zip(values, counts):
-        add(sums[0], v * times)
-        add(sums[1], (v + shift) * (v + shift) * times)
-    mean = lo if lo == hi else sums[0].sum() / n
+def statistics_of_counts(
+    values: Array, counts: Array, n: int, p10: float, p90: float, shift: float, sums: Array, terms: Array, out: Array
+) -> None:
+    """The first ten columns, of the distinct values, in ascending order, and how often each occurs.
+
+    ``sums`` (9, 2) of zeros and ``terms`` (6,) are space.
+    """
+    lo, hi = values[0], values[values.size - 1]
+    for place in range(values.size):
+        v, times = values[place], counts[place]
+        terms[0], terms[1] = v * times, (v + shift) * (v + shift) * times
+        add(sums[:2], terms)
+    mean = lo if lo == hi else (sums[0, 0] + sums[0, 1]) / n
     between = 0
-    for v, times in zip(values, counts):
-        d = v - mean
-        square = d * d
-        for m, term in enumerate((d, square, square * d, square * square, abs(d))):
-            add(sums[2 + m], term * times)
-        if out[10] <= v <= out[14]:
-            add(sums[7], d * times)
-            between += times
-    for v, times in zip(values, counts):
-        if out[10] <= v <= out[14]:
-            add(sums[8], abs(v - mean - sums[7].sum() / between) * times)
-    total = sums.sum(1)
-    m1, m2, m3, m4, mad = total[2:7] / n
-    out[:7] = np.array([n, total[1], lo, hi, mean, mad, total[8] / between])
-    out[7:10] = np.array(centred(m1, m2, m3, m4))
-    return out
+    for place in range(values.size):
+        v, times = values[place], counts[place]
+        inside = p10 <= v <= p90
+        between += times * inside
+        power = d = v - mean
+        for m in range(4):
+            terms[m] = power * times
+            power *= d
+        terms[4], terms[5] = abs(d) * times, d * times * inside
+        add(sums[2:8], terms)
+    mean_between = (sums[7, 0] + sums[7, 1]) / between
+    for place in range(values.size):
+        v, times = values[place], counts[place]
+        terms[0] = abs(v - mean - mean_between) * times * (p10 <= v <= p90)
+        add(sums[8:], terms)
+    for m in range(2, 7):
+        sums[m, 0] = (sums[m, 0] + sums[m, 1]) / n
+    out[0], out[1], out[2], out[3], out[4] = n, sums[1, 0] + sums[1, 1], lo, hi, mean
+    out[5], out[6] = sums[6, 0], (sums[8, 0] + sums[8, 1]) / between
+    out[7], out[8], out[9] = centred(sums[2, 0], sums[3, 0], sums[4, 0], sums[5, 0])
 
 
 @jit
-def add(total: Array, term: float) -> None:
-    """Adds to a sum and to what rounding took from it: (2,), whose sum is the sum (Neumaier, 1974)."""
-    new = total[0] + term
-    if abs(total[0]) >= abs(term):
-        total[1] += (total[0] - new) + term
-    else:
-        total[1] += (term - new) + total[0]
-    total[0] = new
+def add(sums: Array, terms: Array) -> None:
+    """Adds to each sum and to what rounding took from it: (M, 2), where both together are the sum (Neumaier, 1974)."""
+    for m in range(len(sums)):
+        total, term = sums[m, 0], terms[m]
+        new = total + term
+        sums[m, 1] += (total - new) + term if abs(total) >= abs(term) else (term - new) + total
+        sums[m, 0] = new
 
 
 def select(values: Array, ranks: Array, lo: float, hi: float) -> Array:

@@ -56,51 +56,21 @@ def statistics_of_directions(
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k], : n_levels[k]]  # levels above are empty
-        mix = weights(matrices, log_weights[k]) if len(log_weights) else np.empty(0)
-        statistics_of_region(matrices, mix, symmetric, marginals[k], diagonals[k], joint[k])
+        if len(log_weights):
+            matrices = np.add.reduce(weights(matrices, log_weights[k])[:, None, None] * matrices)[None]
+        pairs = np.add.reduce(matrices) > 0
+        present = np.flatnonzero(pairs.any(0) | pairs.any(1))  # many levels below the greatest may be empty too
+        scaled = np.empty((rows, len(present), len(present)))
+        sums_of_pairs(matrices, present, symmetric, marginals[k], diagonals[k], joint[k], scaled)
+        if not symmetric:
+            scaled = np.einsum("aio,ajo->aij", scaled, scaled)
+        u, w = np.empty((2, len(present)))
+        diagonal, beside = np.empty(scaled.shape[:2]), np.zeros((rows, len(present) + 1))
+        tridiagonalise(scaled, u, w, diagonal, beside)
+        second_eigenvalues(diagonal, beside, symmetric, joint[k])
 
     for_each(task, regions, counts.size * COMPILED)
     return marginals, diagonals, joint
-
-
-@jit
-def statistics_of_region(
-    matrices: Array, mix: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array
-) -> None:
-    """Of the directions (A, n, n) of one region, each alone or all mixed by weights (A,) if there are any."""
-    present, levels = np.empty(matrices.shape[1], np.int64), 0
-    for i in range(matrices.shape[1]):
-        if matrices[:, i].any() or matrices[:, :, i].any():  # many levels below the greatest may be empty too
-            present[levels] = i
-            levels += 1
-    present = present[:levels]
-    counts, scaled, square = np.empty((levels, levels)), np.empty((levels, levels)), np.empty((levels, levels))
-    space = np.zeros((4, levels + 1))
-    for row in range(len(joint)):
-        for m in range(levels):
-            for n in range(levels):
-                i, j = present[m], present[n]
-                if mix.size:
-                    counts[m, n] = 0.0
-                    for a in range(len(mix)):
-                        counts[m, n] += mix[a] * matrices[a, i, j]
-                else:
-                    counts[m, n] = matrices[row, i, j]
-        if not sums_of_pairs(counts, present, symmetric, marginals[row], diagonals[row], joint[row], scaled):
-            continue
-        if symmetric:
-            square[:] = scaled
-        else:
-            for m in range(levels):
-                for n in range(levels):
-                    square[m, n] = 0.0
-                    for o in range(levels):
-                        square[m, n] += scaled[m, o] * scaled[n, o]
-        tridiagonalise(square, space[0], space[1], space[2], space[3])
-        second = eigenvalue(levels, space[2], space[3], 1.0, 2)
-        if symmetric:  # it has the absolute eigenvalues: the largest near 1, the second maybe of one below 0
-            second = max(second, eigenvalue(levels, space[2], space[3], -1.0, 1)) ** 2
-        joint[row, 7] = second
 
 
 def weights(counts: Array, log_weights: Array) -> Array:
@@ -115,108 +85,121 @@ def weights(counts: Array, log_weights: Array) -> Array:
 
 @jit
 def sums_of_pairs(
-    counts: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array, scaled: Array
-) -> bool:
-    """Of one direction: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6; false if it has no pairs.
+    matrices: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array, scaled: Array
+) -> None:
+    """Of each direction: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6. One without pairs stays 0.
 
-    ``counts`` (m, m) are of the m levels ``present`` only. ``scaled`` (m, m) becomes p / sqrt(px py + eps): PyRadiomics
-    adds eps there, which shows where a part of the region holds few pixels.
+    Of ``matrices`` (A, n, n) only the m levels ``present`` have pairs. ``scaled`` (A, m, m) becomes
+    p / sqrt(px py + eps): PyRadiomics adds eps there, which shows where a part of the region holds few pixels.
     """
-    total = 0.0
-    for m in range(len(present)):
-        for n in range(len(present)):
-            scaled[m, n] = counts[m, n] + counts[n, m] if symmetric else counts[m, n]
-            total += scaled[m, n]
-    joint[0] = total
-    if total == 0.0:
-        joint[1:] = np.nan
-        return False
-    mean_x, mean_y = 0.0, 0.0
-    for m, i in enumerate(present):
-        for n, j in enumerate(present):
-            p = scaled[m, n] / total
-            scaled[m, n] = p
-            marginals[0, i] += p
-            marginals[1, j] += p
-            diagonals[0, i + j] += p
-            diagonals[1, abs(i - j)] += p
-    for i in present:
-        mean_x += marginals[0, i] * (i + 1.0)
-        mean_y += marginals[1, i] * (i + 1.0)
-    for m, i in enumerate(present):
-        for n, j in enumerate(present):
-            p, independent = scaled[m, n], marginals[0, i] * marginals[1, j]
-            log_independent = math.log2(independent + EPS)
-            joint[4] -= independent * log_independent
-            if p > 0.0:
-                joint[1] += p * p
-                joint[2] -= p * math.log2(p + EPS)
-                joint[3] -= p * log_independent
-                joint[5] = max(joint[5], p)
-                joint[6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
-            scaled[m, n] = p / math.sqrt(independent + EPS)
-    return True
+    for a in range(len(matrices)):
+        total = 0.0
+        for m in range(present.size):
+            for n in range(present.size):
+                i, j = present[m], present[n]
+                scaled[a, m, n] = matrices[a, i, j] + (matrices[a, j, i] if symmetric else 0)
+                total += scaled[a, m, n]
+        joint[a, 0] = total
+        if total == 0.0:
+            continue
+        for m in range(present.size):
+            for n in range(present.size):
+                i, j = present[m], present[n]
+                p = scaled[a, m, n] / total
+                scaled[a, m, n] = p
+                marginals[a, 0, i] += p
+                marginals[a, 1, j] += p
+                diagonals[a, 0, i + j] += p
+                diagonals[a, 1, abs(i - j)] += p
+        mean_x, mean_y = 0.0, 0.0
+        for i in present:
+            mean_x += marginals[a, 0, i] * (i + 1.0)
+            mean_y += marginals[a, 1, i] * (i + 1.0)
+        for m in range(present.size):
+            for n in range(present.size):
+                i, j = present[m], present[n]
+                p, independent = scaled[a, m, n], marginals[a, 0, i] * marginals[a, 1, j]
+                log_independent = math.log2(independent + EPS)
+                joint[a, 4] -= independent * log_independent
+                if p > 0.0:
+                    joint[a, 1] += p * p
+                    joint[a, 2] -= p * math.log2(p + EPS)
+                    joint[a, 3] -= p * log_independent
+                    joint[a, 5] = max(joint[a, 5], p)
+                    joint[a, 6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
+                scaled[a, m, n] = p / math.sqrt(independent + EPS)
 
 
 @jit
-def tridiagonalise(matrix: Array, u: Array, w: Array, diagonal: Array, beside: Array) -> None:
-    """Householder's reflections, in place; what stands beside the diagonal goes to ``beside[1:-1]``.
+def tridiagonalise(matrices: Array, u: Array, w: Array, diagonals: Array, besides: Array) -> None:
+    """Householder's reflections, in place; what stands beside the diagonal (A, n) goes to ``besides[:, 1:-1]``.
 
     LAPACK would do, but its threads fight with those over the regions.
     """
-    n = matrix.shape[0]
-    for k in range(n - 1):
-        square = 0.0
-        for i in range(k + 1, n):
-            u[i], w[i] = matrix[k, i], 0.0
-            square += u[i] * u[i]
-        if square < 1e-36:  # nothing, beside entries near 1; smaller squares would lose their digits
-            beside[k + 1] = 0.0
-            continue
-        length = math.sqrt(square)
-        beside[k + 1] = -length if u[k + 1] > 0.0 else length
-        square = 2.0 * length * (length + abs(u[k + 1]))  # of the reflection's vector
-        u[k + 1] -= beside[k + 1]
-        for j in range(k + 1, n):
+    n = u.size
+    for a in range(len(matrices)):
+        matrix, beside = matrices[a], besides[a]
+        for k in range(n - 1):
+            square = 0.0
             for i in range(k + 1, n):
-                w[i] += matrix[j, i] * u[j]
-        projection = 0.0
-        for i in range(k + 1, n):
-            w[i] *= 2.0 / square
-            projection += u[i] * w[i]
-        for j in range(k + 1, n):
-            w[j] -= projection / square * u[j]
-        for j in range(k + 1, n):
+                u[i], w[i] = matrix[k, i], 0.0
+                square += u[i] * u[i]
+            if square < 1e-36:  # nothing, beside entries near 1; smaller squares would lose their digits
+                continue
+            length = math.sqrt(square)
+            beside[k + 1] = -length if u[k + 1] > 0.0 else length
+            square = 2.0 * length * (length + abs(u[k + 1]))  # of the reflection's vector
+            u[k + 1] -= beside[k + 1]
+            for j in range(k + 1, n):
+                for i in range(k + 1, n):
+                    w[i] += matrix[j, i] * u[j]
+            projection = 0.0
             for i in range(k + 1, n):
-                matrix[j, i] -= u[j] * w[i] + w[j] * u[i]
-    for i in range(n):
-        diagonal[i] = matrix[i, i]
+                w[i] *= 2.0 / square
+                projection += u[i] * w[i]
+            for j in range(k + 1, n):
+                w[j] -= projection / square * u[j]
+            for j in range(k + 1, n):
+                for i in range(k + 1, n):
+                    matrix[j, i] -= u[j] * w[i] + w[j] * u[i]
+        for i in range(n):
+            diagonals[a, i] = matrix[i, i]
 
 
 @jit
-def eigenvalue(n: int, diagonal: Array, beside: Array, sign: float, rank: int) -> float:
-    """Of ``sign`` times a tridiagonal matrix, the rank-th largest eigenvalue, or 0 if it is below, by Sturm counts.
+def second_eigenvalues(diagonals: Array, besides: Array, absolute: bool, joint: Array) -> None:
+    """Of tridiagonal matrices (A, n), the second largest eigenvalue to joint column 7.
 
-    Eight shifts at once cut the interval to a ninth each time: their divisions do not wait for each other.
+    If ``absolute``, the square of the second largest absolute one: the largest is near 1, so that is the second, or the
+    lowest. Eigenvalues are found by Sturm counts. Eight shifts at once cut the interval to a ninth each time: their
+    divisions do not wait for each other.
     """
-    low, high = 0.0, 0.0
-    for i in range(n):  # Gershgorin
-        high = max(high, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
     pivot, above = np.empty(8), np.empty(8, np.int64)
-    for _ in range(20):
-        step = (high - low) / 9.0
-        for s in range(8):
-            pivot[s], above[s] = 1.0, 0
-        for i in range(n):
-            square = beside[i] * beside[i]
-            for s in range(8):
-                q = sign * diagonal[i] - (low + (s + 1) * step) - square / pivot[s]
-                q = 1e-300 if q == 0.0 else q
-                pivot[s] = q
-                above[s] += q > 0.0
-        parts = 0
-        for s in range(8):
-            parts += above[s] >= rank
-        low += parts * step
-        high = low + step
-    return low
+    for a in range(len(diagonals)):
+        diagonal, beside = diagonals[a], besides[a]
+        bound = 0.0
+        for i in range(diagonal.size):  # Gershgorin
+            bound = max(bound, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
+        for sign, rank in ((1.0, 2), (-1.0, 1)):
+            if not absolute and sign < 0.0:
+                break
+            low, high = 0.0, bound
+            for _ in range(20):
+                step = (high - low) / 9.0
+                for s in range(8):
+                    pivot[s], above[s] = 1.0, 0
+                for i in range(diagonal.size):
+                    square = beside[i] * beside[i]
+                    for s in range(8):
+                        q = sign * diagonal[i] - (low + (s + 1) * step) - square / pivot[s]
+                        q = 1e-300 if q == 0.0 else q
+                        pivot[s] = q
+                        above[s] += q > 0.0
+                parts = 0
+                for s in range(8):
+                    parts += above[s] >= rank
+                low += parts * step
+                high = low + step
+            joint[a, 7] = max(joint[a, 7], low)
+        if absolute:
+            joint[a, 7] *= joint[a, 7]

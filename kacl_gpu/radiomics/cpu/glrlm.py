@@ -11,7 +11,12 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
-        for a in np.flatnonzero(~runs_of(region, offsets, ng, max_run, out[k])):
+        padded = with_margin(region, offsets)
+        length, cell = np.zeros(padded.levels.size, np.int32), np.empty(padded.width, np.int64)
+        table, neighbours = np.zeros((len(offsets), ng + 1, max_run), np.int32), np.zeros(len(offsets), np.bool_)
+        count_runs(*padded, max_run, length, cell, neighbours, table.reshape(len(offsets), -1))
+        out[k] = table[:, 1:]
+        for a in np.flatnonzero(~neighbours):
             if not some_line_holds_two(region, offsets[a]):
                 out[k, a] = 0
 
@@ -20,42 +25,36 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
 
 @jit
-def runs_of(region: Array, offsets: Array, ng: int, max_run: int, out: Array) -> Array:
-    """Counts the runs of one region in each direction; true where two of its pixels are neighbours there."""
-    padded = with_margin(region, offsets)
-    neighbours = np.empty(len(offsets), np.bool_)
-    length, cell = np.zeros(padded.levels.size, np.int32), np.empty(padded.width, np.int64)
-    for a in range(len(offsets)):
-        table = np.zeros((ng + 1) * max_run, np.int32)
-        neighbours[a] = count_runs(
-            padded.levels, padded.rows, padded.width, padded.steps[a], max_run, length, cell, table
-        )
-        out[a] = table.reshape(ng + 1, max_run)[1:]
-    return neighbours
-
-
-@jit
 def count_runs(
-    levels: Array, rows: Array, width: int, step: int, max_run: int, length: Array, cell: Array, out: Array
-) -> bool:
-    """Counts each run where it ends; true if two pixels of the region are neighbours in this direction.
+    levels: Array,
+    rows: Array,
+    width: int,
+    steps: Array,
+    max_run: int,
+    length: Array,
+    cell: Array,
+    neighbours: Array,
+    out: Array,
+) -> None:
+    """Counts each run of each direction where it ends; notes in which directions two pixels are neighbours.
 
     A pixel in which no run ends counts in the row of level 0, which nobody reads: no branch waits for the data.
     ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are space.
     """
-    neighbours = False
-    for p in rows:
-        here, before, after = levels[p : p + width], levels[p - step : p - step + width], levels[p + step :]
-        run, run_before = length[p : p + width], length[p - step : p - step + width]
-        for x in range(width):
-            i = here[x]
-            n = run_before[x] * (before[x] == i) + 1
-            run[x] = n
-            neighbours |= (before[x] > 0) & (i > 0)
-            cell[x] = (i * max_run + (n - 1)) * ((after[x] != i) & (i > 0))
-        for x in range(width):
-            out[at(cell[x])] += 1
-    return neighbours
+    for a in range(steps.size):
+        step, some = steps[a], False
+        for p in rows:
+            here, before, after = levels[p : p + width], levels[p - step : p - step + width], levels[p + step :]
+            run, run_before = length[p : p + width], length[p - step : p - step + width]
+            for x in range(width):
+                i = here[x]
+                n = run_before[x] * (before[x] == i) + 1
+                run[x] = n
+                some |= (before[x] > 0) & (i > 0)
+                cell[x] = (i * max_run + (n - 1)) * ((after[x] != i) & (i > 0))
+            for x in range(width):
+                out[a, at(cell[x])] += 1
+        neighbours[a] = some
 
 
 def some_line_holds_two(region: Array, offset: Array) -> bool:

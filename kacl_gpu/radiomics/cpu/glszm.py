@@ -14,40 +14,21 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
     ordered, joined = in_order_of_use(offsets)
 
     def task(k: int) -> None:
-        zones_of(volume(levels, start, size, k), ordered, joined, ng, out[k])
+        padded = with_margin(volume(levels, start, size, k), ordered)
+        pixels = padded.levels.size
+        space, small = np.zeros((3, pixels), np.int32), np.zeros(SMALL * ng, np.int32)
+        large = np.empty(pixels // SMALL, np.int64)
+        listed = find_zones(*padded, joined, ng, *space, small, large)
+        number = np.flatnonzero(small)
+        count = small[number]
+        if listed:
+            numbers, counts = np.unique(large[:listed], return_counts=True)
+            number, count = np.append(number, numbers), np.append(count, counts)
+        zones = out[k, : len(number)]
+        zones[:, 0], zones[:, 1], zones[:, 2] = number % ng + 1, number // ng, count
 
     for_each(task, len(start), len(levels) * COMPILED)
     return out
-
-
-@jit
-def zones_of(region: Array, ordered: Array, joined: Array, ng: int, out: Array) -> None:
-    """Level, size and number of the zones of one region that are equal in both, in ascending order of size."""
-    padded = with_margin(region, ordered)
-    space = np.zeros((3, padded.levels.size), np.int32)
-    parent, pixels, roots = space[0], space[1], space[2]
-    zones = find_zones(padded.levels, padded.rows, padded.width, padded.steps, joined, parent, pixels, roots)
-    # one number a zone, size before level, so that equal zones can be counted and sizes come in ascending order
-    table, large, several = np.zeros(SMALL * ng, np.int32), np.empty(zones, np.int64), 0
-    for root in roots[:zones]:
-        number = np.int64(pixels[root]) * ng + padded.levels[root] - 1
-        if number < table.size:
-            table[number] += 1
-        else:
-            large[several] = number
-            several += 1
-    row = 0
-    for number in range(table.size):
-        if table[number]:
-            out[row, 0], out[row, 1], out[row, 2] = number % ng + 1, number // ng, table[number]
-            row += 1
-    last = np.int64(-1)
-    for number in np.sort(large[:several]):
-        if number == last:
-            out[row - 1, 2] += 1
-            continue
-        out[row, 0], out[row, 1], out[row, 2] = number % ng + 1, number // ng, 1
-        row, last = row + 1, number
 
 
 def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
@@ -63,11 +44,22 @@ def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
 
 @jit
 def find_zones(
-    levels: Array, rows: Array, width: int, steps: Array, joined: Array, parent: Array, pixels: Array, roots: Array
+    levels: Array,
+    rows: Array,
+    width: int,
+    steps: Array,
+    joined: Array,
+    ng: int,
+    parent: Array,
+    pixels: Array,
+    roots: Array,
+    small: Array,
+    large: Array,
 ) -> int:
-    """Counts the pixels of each zone at its first pixel, its root in a union-find; ``parent`` is space.
+    """Numbers each zone by its size, then its level: counts the zones of each small number, lists the large ones.
 
-    Lists the roots, and returns their number.
+    Returns how many those are. ``parent``, a union-find, ``pixels``, counted at a zone's first pixel, which is its root
+    there, and ``roots`` are space, zeros.
     """
     for first in rows:
         for p in range(first, first + width):
@@ -101,7 +93,16 @@ def find_zones(
                 if zone == p:
                     roots[at(zones)] = p
                     zones += 1
-    return zones
+    listed = 0
+    for n in range(zones):
+        root = roots[at(n)]
+        number = np.int64(pixels[at(root)]) * ng + levels[at(root)] - 1
+        if number < small.size:
+            small[at(number)] += 1
+        else:
+            large[at(listed)] = number
+            listed += 1
+    return listed
 
 
 def zone_sums(zones: Array, ng: int) -> Array:
@@ -117,13 +118,13 @@ def add_zones(zones: Array, by_level: Array, by_size: Array, joint: Array) -> No
     """Marginals and joint sums of one region's zones. Those of one size stand together: the first carries their sum."""
     total, first = 0.0, 0
     for n in range(len(zones)):
-        level, size, count = zones[n]
+        level, size, count = zones[n, 0], zones[n, 1], zones[n, 2]
         if count > 0:
             if size != zones[first, 1]:
                 first = n
             by_level[level - 1] += count
             by_size[first] += count
             total += count
-    for level, size, count in zones:
-        if count > 0:
-            add_joint(float(count), total, float(level), float(size), joint)
+    for n in range(len(zones)):
+        if zones[n, 2] > 0:
+            add_joint(float(zones[n, 2]), total, float(zones[n, 0]), float(zones[n, 1]), joint)

@@ -18,32 +18,17 @@ def neighbourhood(
 
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
+        padded = with_margin(region, offsets)
         if pairs:
-            pairs_of(region, offsets, glcm[k])
+            table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
+            count_pairs(*padded, table)
+            glcm[k] = table[:, 1:, 1:]
         if differences:
-            neighbours_of(region, offsets, gldm_a, gldm[k], ngtdm[k])
+            space = np.empty((3, padded.width), np.int32)
+            count_neighbours(*padded, gldm_a, *space, gldm[k], ngtdm[k])
 
     for_each(task, len(start), len(levels) * COMPILED)
     return glcm, gldm, ngtdm
-
-
-@jit
-def pairs_of(region: Array, offsets: Array, out: Array) -> None:
-    """The co-occurrences of one region, (A, ng, ng)."""
-    padded = with_margin(region, offsets)
-    ng = out.shape[1]
-    table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
-    count_pairs(padded.levels, padded.rows, padded.width, padded.steps, table)
-    out[:] = table[:, 1:, 1:]
-
-
-@jit
-def neighbours_of(region: Array, offsets: Array, gldm_a: int, gldm: Array, ngtdm: Array) -> None:
-    """The dependences and grey-tone differences of one region."""
-    padded = with_margin(region, offsets)
-    both = np.concatenate((padded.steps, -padded.steps))
-    space = np.empty((3, padded.width), np.int32)
-    count_neighbours(padded.levels, padded.rows, padded.width, both, gldm_a, space[0], space[1], space[2], gldm, ngtdm)
 
 
 @jit
@@ -69,7 +54,8 @@ def count_neighbours(
         for x in range(width):
             count[x], total[x], dependent[x] = 0, 0, 0
         for step in steps:
-            gather(here, levels[first + step : first + step + width], gldm_a, count, total, dependent)
+            for there in (first + step, first - step):
+                gather(here, levels[there : there + width], gldm_a, count, total, dependent)
         for x in range(width):
             i = np.int64(here[x])
             if i > 0:

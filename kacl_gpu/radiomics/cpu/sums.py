@@ -23,7 +23,7 @@ def weighted_sums(rows: Array, *weights: Array) -> Array:
     """Inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
     stacked = np.stack(np.broadcast_arrays(*(np.atleast_2d(w) for w in weights)), 1)
     out = np.zeros((*rows.shape[:2], len(weights)))
-    inner_products(rows, stacked, out)  # too little work for threads
+    inner_products(np.ascontiguousarray(rows), stacked, out)  # too little work for threads
     return np.moveaxis(out, 2, 0)
 
 
@@ -96,38 +96,33 @@ def size_statistics(counts: Array, n_levels: Array, weights: Array) -> tuple[Arr
     joint = np.zeros((regions, rows, 5))
 
     def task(k: int) -> None:
-        mix = weights[k] if len(weights) else np.empty(0)
         matrices = counts[k, :, : n_levels[k]]  # levels above are empty
-        add_sizes(matrices, mix, by_level[k], by_size[k], joint[k])
+        if len(weights):
+            matrices = np.add.reduce(weights[k][:, None, None] * matrices)[None]
+        add_sizes(matrices, by_level[k], by_size[k], joint[k])
 
     for_each(task, regions, counts.size)
     return by_level, by_size, joint
 
 
 @jit
-def add_sizes(matrices: Array, mix: Array, by_level: Array, by_size: Array, joint: Array) -> None:
-    """Of the directions (A, n, S) of one region, each alone or all mixed by weights (A,) if there are any."""
-    levels, sizes = matrices.shape[1:]
-    counts = np.empty((levels, sizes))
-    for row in range(len(joint)):
+def add_sizes(matrices: Array, by_level: Array, by_size: Array, joint: Array) -> None:
+    """Of the matrices (A, n, S) of one region."""
+    directions, levels, sizes = matrices.shape
+    for a in range(directions):
         total = 0.0
         for i in range(levels):
             for j in range(sizes):
-                if mix.size:
-                    count = 0.0
-                    for a in range(len(mix)):
-                        count += mix[a] * matrices[a, i, j]
-                else:
-                    count = float(matrices[row, i, j])
-                counts[i, j] = count
-                if count != 0.0:
-                    by_level[row, i] += count
-                    by_size[row, j] += count
+                count = float(matrices[a, i, j])
+                if count != 0.0:  # few are not
+                    by_level[a, i] += count
+                    by_size[a, j] += count
                     total += count
         for i in range(levels):
             for j in range(sizes):
-                if counts[i, j] != 0.0:
-                    add_joint(counts[i, j], total, i + 1.0, j + 1.0, joint[row])
+                count = float(matrices[a, i, j])
+                if count != 0.0:
+                    add_joint(count, total, i + 1.0, j + 1.0, joint[a])
 
 
 @jit
