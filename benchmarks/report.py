@@ -177,6 +177,7 @@ def section(device: str, result: Mapping[str, Any], docs: Path) -> list[str]:
         f"![time and memory](figures/perf_{device}_scaling.png)\n",
         *training_table(cases, title),
         *extraction_table(cases, title),
+        *first_call(cases, title),
     ]
     if device == "cpu":
         parts += ["### Goals, on two cores\n", goals(cases)]
@@ -244,6 +245,10 @@ def goals(cases: list[Case]) -> str:
     for part, of, words in (("workload", "workload", "every workload"), ("class", "kind", "every class alone")):
         ahead = [not wins for _, wins in against(cases, part, of)]
         rows.append((f"ahead of every peer on {words}", f"{sum(ahead)} of {len(ahead)} cases", all(ahead)))
+    for case in cases:
+        if case["part"] == "first call":
+            for (how, (seconds, *_)), most in zip(case["times"].items(), (5, 1)):
+                rows.append((f"first call, {how}: {most} s", f"{number(seconds)} s", seconds <= most))
     rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in cases if "what" in case}
     for title in dict.fromkeys(title for title, _ in rates):
         share = rates[title, "to a Parquet file"] / rates[title, "decoding alone"]
@@ -341,6 +346,19 @@ def extraction_table(cases: list[Case], title: str) -> list[str]:
         grid(header, rows),
         "Decoding and features each use all cores alone; 'of both' is beside what they come to one after the other.\n",
     ]
+
+
+def first_call(cases: list[Case], title: str) -> list[str]:
+    """What the first call of a process takes."""
+    parts = []
+    for case in cases:
+        if case["part"] == "first call":
+            spent = [f"{how} {number(a)} ({number(b)} to {number(c)})" for how, (a, b, c) in case["times"].items()]
+            words = (
+                f"Seconds, of {case['rounds']} processes each, the import of Numba among them: {'; '.join(spent)}.\n"
+            )
+            parts += [f"### The first call of a process, {title}\n", words]
+    return parts
 
 
 def workload_figure(cases: list[Case]) -> Figure:

@@ -41,6 +41,15 @@ OURS = "kacl_gpu"
 LONGEST = {"PyRadiomics": 10.0}  # seconds that a case may take; others:
 LONG = 4.0
 WARM = 1.5  # seconds of a call beside which what a first call takes longer is little
+FIRST_CALL = """
+import time
+from benchmarks.memory import workload
+from kacl_gpu import gpu_radiomics
+work = workload("batch", 1)
+started = time.perf_counter()
+gpu_radiomics(work.images, work.rows, settings=work.settings)
+print(time.perf_counter() - started)
+"""
 WORKLOADS = {work.name: work for work in workloads.workloads()}
 FIRST, REAL, *_ = WORKLOADS
 MANY = [FIRST, REAL, "64 whole images of 224 x 224"]  # what many processes are tried on
@@ -269,6 +278,24 @@ def test_memory(benchmark: Any, device: str) -> None:
     command = [sys.executable, "-m", "benchmarks.memory", "--device", device]
     found = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     benchmark.extra_info.update(part="memory", points=json.loads(found))
+
+
+def test_first_call(benchmark: Any, device: str) -> None:
+    """Seconds of a process's first call, whose kernels nobody has compiled yet, and of the next process's."""
+    if device.startswith("cuda"):
+        pytest.skip("compiling again and again has no room in the nine minutes of a GPU")
+    found: dict[str, list[float]] = {"compiling": [], "from the cache": []}
+
+    def measure() -> None:
+        with tempfile.TemporaryDirectory() as name:
+            place = {"NUMBA_CACHE_DIR": name}
+            for seconds in found.values():
+                command = [sys.executable, "-c", FIRST_CALL]
+                made = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | place)
+                seconds.append(float(made.stdout))
+
+    benchmark.pedantic(measure, rounds=3)
+    benchmark.extra_info.update(part="first call", who=OURS, times=found)
 
 
 @pytest.mark.parametrize("radiomics", [OURS, "PyRadiomics"])

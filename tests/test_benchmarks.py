@@ -112,7 +112,9 @@ def run(*cases: dict[str, Any], failed: tuple[str, ...] = (), changed: tuple[str
 
 
 def test_the_report_shows_who_is_ahead(tmp_path: Path) -> None:
-    made = run(case("kacl_gpu", 0.010), case("PyRadiomics", 0.250), case("Quick", 0.004), case("Slow", 1.0),
+    first = {"compiling": [4.0, 6.5, 5.5], "from the cache": [0.25, 0.5, 0.75]}
+    made = run(case("", 7.0, part="first call", times=first),
+               case("kacl_gpu", 0.010), case("PyRadiomics", 0.250), case("Quick", 0.004), case("Slow", 1.0),
                case("kacl_gpu", 0.02, workload="masks"),
                case("Quick", 0.002, part="class", kind="glcm", agree=3, computes=4))  # fmt: skip
     short = report.shorten(made)
@@ -135,6 +137,9 @@ def test_the_report_shows_who_is_ahead(tmp_path: Path) -> None:
     assert "| Quick | 1.2.3 | 90 of 91 | 0.5 | in memory |" in text
     assert "| regions, 1 to 8 | 10.0 to 80.0 a call | 1.00 | 1 to 8 a call | 1.00 |" in text
     assert "| glcm | **1.00** (3 of 4) | 2.00 (24 of 24) |" in text
+    assert "compiling 5.50 (4.75 to 6.00); from the cache 0.50 (0.38 to 0.62)." in text
+    assert "| first call, compiling: 5 s | 5.50 s | **no** |" in text
+    assert "| first call, from the cache: 1 s | 0.50 s | yes |" in text
     assert "| ahead of every peer on every class alone | 0 of 1 cases | **no** |" in text
     assert len(json.dumps(short)) < len(json.dumps(made))
     for name in ("workloads", "scaling"):
