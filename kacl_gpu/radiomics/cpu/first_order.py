@@ -52,6 +52,7 @@ def first_order(
         out[k, 10:15] = percentiles(n, lambda ranks: values[np.searchsorted(cumulative, ranks, "right")])
         sums, terms = np.zeros((9, 2)), np.empty(6)
         statistics_of_counts(values, counts, n, out[k, 10], out[k, 14], shift, sums, terms, out[k])
+        out[k, 7:10] = centred(*sums[2:6, 0].tolist())
 
     for_each(task, len(box), len(levels) if integers is None else len(levels) // 4)  # as in discretise
     return out
@@ -109,7 +110,6 @@ def interpolated(a: float, b: float, t: float) -> float:
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
 
 
-@jit
 def centred(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, float]:
     """Moments 2 to 4 about the mean, of those about a number near it.
 
@@ -123,9 +123,9 @@ def centred(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, f
 def statistics_of_counts(
     values: Array, counts: Array, n: int, p10: float, p90: float, shift: float, sums: Array, terms: Array, out: Array
 ) -> None:
-    """The first ten columns, of the distinct values, in ascending order, and how often each occurs.
+    """The first seven columns, of the distinct values, in ascending order, and how often each occurs.
 
-    ``sums`` (9, 2) of zeros and ``terms`` (6,) are space.
+    ``sums`` (9, 2) of zeros and ``terms`` (6,) are space; the moments about the mean stay in ``sums[2:6, 0]``.
     """
     lo, hi = values[0], values[values.size - 1]
     for place in range(values.size):
@@ -153,7 +153,6 @@ def statistics_of_counts(
         sums[m, 0] = (sums[m, 0] + sums[m, 1]) / n
     out[0], out[1], out[2], out[3], out[4] = n, sums[1, 0] + sums[1, 1], lo, hi, mean
     out[5], out[6] = sums[6, 0], (sums[8, 0] + sums[8, 1]) / between
-    out[7], out[8], out[9] = centred(sums[2, 0], sums[3, 0], sums[4, 0], sums[5, 0])
 
 
 @jit

@@ -125,9 +125,8 @@ def discretise(
                 here = volume(levels, start, size, k)[0]
                 where = np.ones(values.shape, np.bool_) if inside is None else inside
                 if integers is not None and hi - lo < pixels.size:  # each value once, and then a table
-                    table = np.zeros((1, int(hi - lo) + 1), here.dtype)
-                    digitise(np.arange(lo, hi + 1)[None], np.ones(table.shape, np.bool_), edges, table)
-                    look_up(integers[b, y0:y1, x0:x1], where, int(lo), table[0], here)
+                    table = np.searchsorted(edges, np.arange(lo, hi + 1), "right").astype(here.dtype)
+                    look_up(integers[b, y0:y1, x0:x1], where, int(lo), table, here)
                 else:
                     digitise(values.astype(np.float64, copy=False), where, edges, here)
                 n_levels[k], span[k] = ng, hi - lo
