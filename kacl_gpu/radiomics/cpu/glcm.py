@@ -7,6 +7,8 @@ import numpy as np
 from ._regions import COMPILED, Array, at, for_each, jit
 from .sums import EPS, central_moments, entropy, weighted_sums
 
+TOGETHER = 4  # regions that a thread computes between two returns to Python, where it waits for the others
+
 
 @jit
 def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array) -> None:
@@ -55,21 +57,25 @@ def statistics_of_directions(
     joint = np.zeros((regions, rows, 8))
 
     def task(k: int) -> None:
-        matrices = counts[k, :, : n_levels[k], : n_levels[k]]  # levels above are empty
+        here = slice(k * TOGETHER, (k + 1) * TOGETHER)
+        matrices = counts[here]
         if len(log_weights):
-            matrices = np.add.reduce(weights(matrices, log_weights[k])[:, None, None] * matrices)[None]
-        pairs = np.add.reduce(matrices) > 0
-        present = np.flatnonzero(pairs.any(0) | pairs.any(1))  # many levels below the greatest may be empty too
-        scaled = np.empty((rows, len(present), len(present)))
-        sums_of_pairs(matrices, present, symmetric, marginals[k], diagonals[k], joint[k], scaled)
+            mixed = [np.add.reduce(weights(*one)[:, None, None] * one[0]) for one in zip(matrices, log_weights[here])]
+            matrices = np.stack(mixed)[:, None]
+        filled = np.add.reduce(matrices, 1) > 0
+        filled = filled.any(1) | filled.any(2)  # many levels below the greatest may be empty too, above it all are
+        present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
+        scaled = np.empty((*matrices.shape[:2], levels.max(), levels.max()))
+        sums_of_pairs(matrices, present, levels, symmetric, marginals[here], diagonals[here], joint[here], scaled)
         if not symmetric:
-            scaled = np.einsum("aio,ajo->aij", scaled, scaled)
-        u, w = np.empty((2, len(present)))
-        diagonal, beside = np.empty(scaled.shape[:2]), np.zeros((rows, len(present) + 1))
-        tridiagonalise(scaled, u, w, diagonal, beside)
-        second_eigenvalues(diagonal, beside, symmetric, joint[k])
+            for matrix, n in zip(scaled, levels):
+                matrix[:, :n, :n] = np.einsum("aio,ajo->aij", matrix[:, :n, :n], matrix[:, :n, :n])
+        u, w = np.empty((2, scaled.shape[-1]))
+        diagonal, beside = np.zeros((2, *matrices.shape[:2], scaled.shape[-1] + 1))
+        tridiagonalise(scaled, levels, u, w, diagonal, beside)
+        second_eigenvalues(diagonal, beside, levels, symmetric, joint[here])
 
-    for_each(task, regions, counts.size * COMPILED)
+    for_each(task, -(-regions // TOGETHER), counts.size * COMPILED)
     return marginals, diagonals, joint
 
 
@@ -85,60 +91,70 @@ def weights(counts: Array, log_weights: Array) -> Array:
 
 @jit
 def sums_of_pairs(
-    matrices: Array, present: Array, symmetric: bool, marginals: Array, diagonals: Array, joint: Array, scaled: Array
+    counts: Array,
+    present: Array,
+    levels: Array,
+    symmetric: bool,
+    marginals: Array,
+    diagonals: Array,
+    joint: Array,
+    scaled: Array,
 ) -> None:
     """Of each direction: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6. One without pairs stays 0.
 
-    Of ``matrices`` (A, n, n) only the m levels ``present`` have pairs. ``scaled`` (A, m, m) becomes
-    p / sqrt(px py + eps): PyRadiomics adds eps there, which shows where a part of the region holds few pixels.
+    Of ``counts`` (K, A, n, n) only ``levels`` (K,) levels have pairs, of which ``present`` (K, n) begins with a list.
+    Among these, ``scaled`` becomes p / sqrt(px py + eps): PyRadiomics adds eps there, which shows where a part of the
+    region holds few pixels.
     """
-    for a in range(len(matrices)):
-        total = 0.0
-        for m in range(present.size):
-            for n in range(present.size):
-                i, j = present[m], present[n]
-                scaled[a, m, n] = matrices[a, i, j] + (matrices[a, j, i] if symmetric else 0)
-                total += scaled[a, m, n]
-        joint[a, 0] = total
-        if total == 0.0:
-            continue
-        for m in range(present.size):
-            for n in range(present.size):
-                i, j = present[m], present[n]
-                p = scaled[a, m, n] / total
-                scaled[a, m, n] = p
-                marginals[a, 0, i] += p
-                marginals[a, 1, j] += p
-                diagonals[a, 0, i + j] += p
-                diagonals[a, 1, abs(i - j)] += p
-        mean_x, mean_y = 0.0, 0.0
-        for i in present:
-            mean_x += marginals[a, 0, i] * (i + 1.0)
-            mean_y += marginals[a, 1, i] * (i + 1.0)
-        for m in range(present.size):
-            for n in range(present.size):
-                i, j = present[m], present[n]
-                p, independent = scaled[a, m, n], marginals[a, 0, i] * marginals[a, 1, j]
-                log_independent = math.log2(independent + EPS)
-                joint[a, 4] -= independent * log_independent
-                if p > 0.0:
-                    joint[a, 1] += p * p
-                    joint[a, 2] -= p * math.log2(p + EPS)
-                    joint[a, 3] -= p * log_independent
-                    joint[a, 5] = max(joint[a, 5], p)
-                    joint[a, 6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
-                scaled[a, m, n] = p / math.sqrt(independent + EPS)
+    for k in range(counts.shape[0]):
+        for a in range(counts.shape[1]):
+            count, p_xy, sums = counts[k, a], scaled[k, a], joint[k, a]
+            (p_x, p_y), (added, subtracted) = marginals[k, a], diagonals[k, a]
+            for m in range(levels[k]):
+                for n in range(levels[k]):
+                    i, j = present[k, m], present[k, n]
+                    p_xy[m, n] = count[i, j] + (count[j, i] if symmetric else 0)
+                    sums[0] += p_xy[m, n]
+            if sums[0] == 0.0:
+                continue
+            for m in range(levels[k]):
+                for n in range(levels[k]):
+                    i, j = present[k, m], present[k, n]
+                    p_xy[m, n] /= sums[0]
+                    p_x[i] += p_xy[m, n]
+                    p_y[j] += p_xy[m, n]
+                    added[i + j] += p_xy[m, n]
+                    subtracted[abs(i - j)] += p_xy[m, n]
+            mean_x, mean_y = 0.0, 0.0
+            for m in range(levels[k]):
+                i = present[k, m]
+                mean_x += p_x[i] * (i + 1.0)
+                mean_y += p_y[i] * (i + 1.0)
+            for m in range(levels[k]):
+                for n in range(levels[k]):
+                    i, j = present[k, m], present[k, n]
+                    p, independent = p_xy[m, n], p_x[i] * p_y[j]
+                    log_independent = math.log2(independent + EPS)
+                    sums[4] -= independent * log_independent
+                    if p > 0.0:
+                        sums[1] += p * p
+                        sums[2] -= p * math.log2(p + EPS)
+                        sums[3] -= p * log_independent
+                        sums[5] = max(sums[5], p)
+                        sums[6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
+                    p_xy[m, n] = p / math.sqrt(independent + EPS)
 
 
 @jit
-def tridiagonalise(matrices: Array, u: Array, w: Array, diagonals: Array, besides: Array) -> None:
-    """Householder's reflections, in place; what stands beside the diagonal (A, n) goes to ``besides[:, 1:-1]``.
+def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals: Array, besides: Array) -> None:
+    """Householder's reflections of each (n, n), in place; what stands beside the diagonal (n,) goes to
+    ``besides[..., 1:n]``.
 
     LAPACK would do, but its threads fight with those over the regions.
     """
-    n = u.size
-    for a in range(len(matrices)):
-        matrix, beside = matrices[a], besides[a]
+    for which in range(matrices.shape[0] * matrices.shape[1]):
+        row, a = which // matrices.shape[1], which % matrices.shape[1]
+        matrix, beside, n = matrices[row, a], besides[row, a], sizes[row]
         for k in range(n - 1):
             square = 0.0
             for i in range(k + 1, n):
@@ -163,22 +179,23 @@ def tridiagonalise(matrices: Array, u: Array, w: Array, diagonals: Array, beside
                 for i in range(k + 1, n):
                     matrix[j, i] -= u[j] * w[i] + w[j] * u[i]
         for i in range(n):
-            diagonals[a, i] = matrix[i, i]
+            diagonals[row, a, i] = matrix[i, i]
 
 
 @jit
-def second_eigenvalues(diagonals: Array, besides: Array, absolute: bool, joint: Array) -> None:
-    """Of tridiagonal matrices (A, n), the second largest eigenvalue to joint column 7.
+def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute: bool, joint: Array) -> None:
+    """Of tridiagonal matrices (n, n), the second largest eigenvalue to joint column 7.
 
     If ``absolute``, the square of the second largest absolute one: the largest is near 1, so that is the second, or the
     lowest. Eigenvalues are found by Sturm counts. Eight shifts at once cut the interval to a ninth each time: their
     divisions do not wait for each other.
     """
     pivot, above = np.empty(8), np.empty(8, np.int64)
-    for a in range(len(diagonals)):
-        diagonal, beside = diagonals[a], besides[a]
+    for which in range(joint.shape[0] * joint.shape[1]):
+        row, a = which // joint.shape[1], which % joint.shape[1]
+        diagonal, beside, n, second = diagonals[row, a], besides[row, a], sizes[row], 0.0
         bound = 0.0
-        for i in range(diagonal.size):  # Gershgorin
+        for i in range(n):  # Gershgorin
             bound = max(bound, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
         for sign, rank in ((1.0, 2), (-1.0, 1)):
             if not absolute and sign < 0.0:
@@ -188,7 +205,7 @@ def second_eigenvalues(diagonals: Array, besides: Array, absolute: bool, joint: 
                 step = (high - low) / 9.0
                 for s in range(8):
                     pivot[s], above[s] = 1.0, 0
-                for i in range(diagonal.size):
+                for i in range(n):
                     square = beside[i] * beside[i]
                     for s in range(8):
                         q = sign * diagonal[i] - (low + (s + 1) * step) - square / pivot[s]
@@ -200,6 +217,5 @@ def second_eigenvalues(diagonals: Array, besides: Array, absolute: bool, joint: 
                     parts += above[s] >= rank
                 low += parts * step
                 high = low + step
-            joint[a, 7] = max(joint[a, 7], low)
-        if absolute:
-            joint[a, 7] *= joint[a, 7]
+            second = max(second, low)
+        joint[row, a, 7] = second * second if absolute else second
