@@ -22,7 +22,7 @@ def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array
 
 def glcm_sums(counts: Array, histogram: Array, n_levels: Array, log_weights: Array, symmetric: bool) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glcm_sums`."""
-    marginals, diagonals, joint = statistics_of_directions(counts, n_levels, log_weights, symmetric)
+    marginals, diagonals, joint = statistics_of_directions(counts, log_weights, symmetric)
     ng = counts.shape[-1]
     (x, y), (added, subtracted) = marginals.transpose(2, 0, 1, 3), diagonals.transpose(2, 0, 1, 3)
     level, k, top = np.arange(1.0, ng + 1), np.arange(2.0 * ng), n_levels[:, None].astype(np.float64)
@@ -46,9 +46,7 @@ def glcm_sums(counts: Array, histogram: Array, n_levels: Array, log_weights: Arr
     return table
 
 
-def statistics_of_directions(
-    counts: Array, n_levels: Array, log_weights: Array, symmetric: bool
-) -> tuple[Array, Array, Array]:
+def statistics_of_directions(counts: Array, log_weights: Array, symmetric: bool) -> tuple[Array, Array, Array]:
     """Marginals p_x, p_y (K, A, 2, ng); p_{x+y} from sum 2 and p_{x-y} from 0 (K, A, 2, 2 ng); columns 0 to 7."""
     regions, directions, ng = counts.shape[:3]
     rows = 1 if len(log_weights) else directions
