@@ -81,7 +81,7 @@ class Padded(NamedTuple):
 def with_margin(region: Array, offsets: Array) -> Padded:
     """A padded copy of (D, H, W) for neighbours at ``offsets`` (A, 3) and their opposites."""
     depth, height, width = region.shape
-    z, y, x = np.abs(offsets).max(0).tolist()
+    z, y, x = np.abs(offsets).max(0, initial=0).tolist()
     padded = np.zeros((depth + 2 * z, height + 2 * y, width + 2 * x), region.dtype)
     padded[z : z + depth, y : y + height, x : x + width] = region
     row = padded.shape[2]
