@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ._regions import COMPILED, Array, at, for_each, jit
-from .sums import EPS, central_moments, entropy, weighted_sums
+from .sums import EPS, central_moments, entropy, mixed, weighted_sums
 
 TOGETHER = 4  # regions that a thread computes between two returns to Python, where it waits for the others
 
@@ -58,8 +58,7 @@ def statistics_of_directions(counts: Array, log_weights: Array, symmetric: bool)
         here = slice(k * TOGETHER, (k + 1) * TOGETHER)
         matrices = counts[here]
         if len(log_weights):
-            mixed = [np.add.reduce(weights(*one)[:, None, None] * one[0]) for one in zip(matrices, log_weights[here])]
-            matrices = np.stack(mixed)[:, None]
+            matrices = np.stack([mixed(one, weights(one, logs)) for one, logs in zip(matrices, log_weights[here])])
         filled = np.add.reduce(matrices, 1) > 0
         filled = filled.any(1) | filled.any(2)  # many levels below the greatest may be empty too, above it all are
         present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
@@ -145,8 +144,7 @@ def sums_of_pairs(
 
 @jit
 def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals: Array, besides: Array) -> None:
-    """Householder's reflections of each (n, n), in place; what stands beside the diagonal (n,) goes to
-    ``besides[..., 1:n]``.
+    """Householder's reflections of matrices (n, n), in place, to a diagonal (n,) and ``besides[..., 1:n]`` beside it.
 
     LAPACK would do, but its threads fight with those over the regions.
     """

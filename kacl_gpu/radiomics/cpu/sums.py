@@ -23,7 +23,7 @@ def weighted_sums(rows: Array, *weights: Array) -> Array:
     """Inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
     stacked = np.stack(np.broadcast_arrays(*(np.atleast_2d(w) for w in weights)), 1)
     out = np.zeros((*rows.shape[:2], len(weights)))
-    inner_products(np.ascontiguousarray(rows), stacked, out)  # too little work for threads
+    inner_products(np.ascontiguousarray(rows), stacked, out)  # one layout: compiled once; too little work for threads
     return np.moveaxis(out, 2, 0)
 
 
@@ -37,6 +37,11 @@ def inner_products(rows: Array, weights: Array, out: Array) -> None:
                 if v != 0.0:  # an empty level adds nothing, whatever its weight (1 / 0 among them)
                     for m in range(weights.shape[1]):
                         out[k, a, m] += v * weights[w, m, i]
+
+
+def mixed(matrices: Array, weights: Array) -> Array:
+    """The directions of one region, (A, n, m), weighted by (A,) and added, first to last, to one: (1, n, m)."""
+    return np.add.reduce(weights[:, None, None] * matrices)[None]
 
 
 def entropy(rows: Array) -> Array:
@@ -98,7 +103,7 @@ def size_statistics(counts: Array, n_levels: Array, weights: Array) -> tuple[Arr
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k]]  # levels above are empty
         if len(weights):
-            matrices = np.add.reduce(weights[k][:, None, None] * matrices)[None]
+            matrices = mixed(matrices, weights[k])
         add_sizes(matrices, by_level[k], by_size[k], joint[k])
 
     for_each(task, regions, counts.size)
