@@ -44,7 +44,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | 
 step benchmarks 80 "$python" -m benchmarks.gpu --out "$out" || failed=1
 
 # Side by side: most of their time they compile kernels
-tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu.py tests/test_kacl_step.py)
+tests=("$python" -m pytest -q -m gpu -p no:cacheprovider tests/kernels/test_gpu.py tests/kacl/test_step.py)
 for part in levels zones others; do
     step "interpreted_$part" 190 "${tests[@]}" -k "interpreter and $part" & running+=($!)
 done
@@ -73,8 +73,8 @@ else
 fi
 # A whole run of the command on phantoms
 if "$python" -c 'import jsonargparse, matplotlib, pandas, tensorboard, tqdm' 2> /dev/null; then
-    step fit 60 bash -c '"$0" -m kacl_gpu.cli phantom "$1/phantoms" --images 600 --size 128 &&
-        "$0" -m kacl_gpu.cli fit --config configs/phantom.yaml --data.root "$1/phantoms" --out "$1/run" \
+    step fit 60 bash -c '"$0" -m kacl_gpu phantom "$1/phantoms" --images 600 --size 128 &&
+        "$0" -m kacl_gpu fit --config configs/phantom.yaml --data.root "$1/phantoms" --out "$1/run" \
             --trainer.precision 16-mixed --trainer.enable_progress_bar false' "$python" "$out" || failed=1
     rm -rf "$out/phantoms" "$out/run/checkpoints"
 else

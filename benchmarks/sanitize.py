@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
 from kacl_gpu.radiomics import ops
-from kacl_gpu.radiomics.levels import half_offsets
+from kacl_gpu.radiomics.volumes import half_offsets
 
 EVERYTHING = RadiomicsSettings(
     bin_count=40,

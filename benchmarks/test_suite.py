@@ -31,9 +31,9 @@ from benchmarks import memory, workloads
 from benchmarks.peers import ALL, PEERS, Peer, PeerError, available
 from benchmarks.workloads import Workload
 from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
-from kacl_gpu.files import processors
+from kacl_gpu.devices import count_processors
 from kacl_gpu.radiomics.settings import FEATURES
-from tests.tolerance import deviations
+from reference.tolerance import deviations
 
 CLOSE = 1e-3  # relative: a peer's value that agrees with PyRadiomics'
 SETS = 4  # of inputs, of ours
@@ -79,7 +79,7 @@ def peers(device: str) -> Iterator[Callable[..., Peer]]:
             pytest.skip(f"{name} has no {classes[0]}")
         if (name, classes) not in started or started[name, classes].process.poll() is not None:
             settings = {"bins": 32, "distances": [1], "ibsi": ibsi(), "names": names}
-            started[name, classes] = Peer(name, processors(), device, settings, classes)
+            started[name, classes] = Peer(name, count_processors(), device, settings, classes)
         return started[name, classes]
 
     yield peer
@@ -208,13 +208,13 @@ def time_peer(benchmark: Any, peer: Peer, work: Workload, rounds: int, one: floa
     longest = LONGEST.get(peer.name, LONG) / (1 if len(peer.classes) > 1 else 4)
     each = max(1, min(regions, 8, int(longest / (20 * one))))
     if "all cores" in peer.name:
-        each = min(regions, max(each, 2 * processors()))
+        each = min(regions, max(each, 2 * count_processors()))
     several = int(max(1, min(rounds, longest / (each * one))))
     prepare(peer, work, spread(work, each, several))
     if one < WARM:
         peer.run(0)
     timed(benchmark, peer.run, several)
-    benchmark.extra_info.update(regions=each, threads=processors())
+    benchmark.extra_info.update(regions=each, threads=count_processors())
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -226,7 +226,7 @@ def test_workload(benchmark: Any, who: str, name: str, device: str, rounds: int,
         if device.startswith("cuda") and who != OURS:
             pytest.skip("threads are of the CPU")
         info |= {"agree": check_ours(work, device, reference(work), ALL), "computes": len(feature_names())}
-        time_ours(benchmark, work, device, rounds, processors() if who == OURS else 1)
+        time_ours(benchmark, work, device, rounds, count_processors() if who == OURS else 1)
     else:
         if "all cores" in who and name not in MANY:
             pytest.skip("many processes are tried on the first three workloads")
@@ -257,7 +257,7 @@ def test_class(benchmark: Any, who: str, kind: str, device: str, rounds: int, pe
     if who == OURS:
         agree = check_ours(work, device, reference(work), (kind,))
         info = {"agree": agree, "computes": agree}
-        time_ours(benchmark, work, device, rounds, processors(), settings)
+        time_ours(benchmark, work, device, rounds, count_processors(), settings)
     else:
         peer = peers(who, (kind,))
         found, one = tried(peer, work)
@@ -269,7 +269,7 @@ def test_class(benchmark: Any, who: str, kind: str, device: str, rounds: int, pe
 @pytest.mark.parametrize("curve,value", memory.POINTS, ids=str)
 def test_scaling(benchmark: Any, curve: str, value: int, device: str, rounds: int) -> None:
     work = memory.workload(curve, value)
-    time_ours(benchmark, work, device, rounds, processors())
+    time_ours(benchmark, work, device, rounds, count_processors())
     benchmark.extra_info.update(part="scaling", who=OURS, curve=curve, value=value)
 
 
@@ -347,7 +347,7 @@ def test_extraction(benchmark: Any, title: str, what: str, device: str, rounds: 
             extraction.extract(here, Path(name) / "out.parquet", settings=settings, device=device)
 
         def decoded(number: int) -> None:
-            with ThreadPoolExecutor(processors()) as pool:
+            with ThreadPoolExecutor(count_processors()) as pool:
                 list(pool.map(images.read_image, folders[number % len(folders)]))
 
         ready = [torch.stack([torch.from_numpy(images.read_image(file)[0]) for file in some]) for some in folders]

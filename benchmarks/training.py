@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.workloads import synthetic_radiographs
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kacl import byop
-from kacl_gpu.kacl.diseases import DISEASES
+from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.model import KACL, PARTS
 
 WARMUP = 5  # steps that compile, and are left out

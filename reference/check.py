@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from kacl_gpu import feature_names, gpu_radiomics
 from kacl_gpu.radiomics import ops
-from kacl_gpu.radiomics.levels import discretise, half_offsets
 from kacl_gpu.radiomics.memory import Bounds, max_levels, zone_bound
 from kacl_gpu.radiomics.regions import make_regions
+from kacl_gpu.radiomics.volumes import discretise, half_offsets
 from reference.definition import Definition, RegionInvalid, define
 from reference.definition import Region as Prepared
 from reference.regions import Region
-from tests.tolerance import deviations
+from reference.tolerance import deviations
 
 if TYPE_CHECKING:
     from reference.pyradiomics import Matrices

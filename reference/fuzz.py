@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from kacl_gpu import feature_names
 from reference.check import definition_row, expect, feature_misses, matrix_misses, ours
 from reference.regions import seeded
-from tests.tolerance import deviations
+from reference.tolerance import deviations
 
 
 def main() -> int:

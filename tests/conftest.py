@@ -1,4 +1,4 @@
-"""Runs the ``test_interpret_*`` tests in a process of their own, for Triton's interpreter is chosen at import.
+"""Runs the tests marked ``interpreted`` in a process of their own, for Triton's interpreter is chosen at import.
 
 In that process (``TRITON_INTERPRET=1``) every tensor that is made empty is filled with garbage, each tensor of a launch
 lies apart from the others, and every pointer that a kernel reads or writes through is compared with them. With
@@ -26,20 +26,20 @@ OUTCOMES = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kernels-on", metavar="DEVICE", help="run the test_interpret_* there and not in the interpreter")
+    parser.addoption("--kernels-on", metavar="DEVICE", help="run the interpreted tests there instead")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before a test module takes ``launch`` from where it stands."""
     if device := config.getoption("kernels_on") or ("cpu" if INTERPRETING else None):
         from kacl_gpu.kernels import common
-        from tests.mirror import mirrored
+        from tests.kernels.mirror import mirrored
 
         setattr(common, "launch", mirrored(common.launch, device))  # noqa: B010 - mypy takes functions for fixed
 
 
 def _is_interpreted(item: pytest.Item) -> bool:
-    return item.path.name.startswith("test_interpret_")
+    return item.get_closest_marker("interpreted") is not None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -118,7 +118,7 @@ def _hostile(request: pytest.FixtureRequest) -> Iterator[None]:
     assert int(torch.empty(1, dtype=torch.int32)) == torch.iinfo(torch.int32).max
     with ExitStack() as stack:
         if INTERPRETING:
-            from tests.interpreting import check_overflow, check_pointers
+            from tests.kernels.interpreting import check_overflow, check_pointers
 
             stack.enter_context(check_pointers())
             stack.enter_context(check_overflow(False))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
-from .gradcam import head_cam, heatmaps
-from .localise import Boxes, has_box, heatmap_boxes
+from .boxes import Boxes, has_box, heatmap_boxes
+from .cam import head_cam, heatmaps
 
 # Of a fixed number of levels: no value needs to go to the host, and a box of any exposure fills its histogram.
 SETTINGS = RadiomicsSettings(bin_count=32)
@@ -41,7 +41,7 @@ def look(
 ) -> tuple[Tensor, Boxes]:
     """Where a network with a pooled linear head sees a disease: heatmaps (B, H, W) of this size, and their boxes.
 
-    Args and errors: see `kacl_gpu.kacl.gradcam.head_cam` and `kacl_gpu.kacl.localise.heatmap_boxes`.
+    Args and errors: see `kacl_gpu.kacl.cam.head_cam` and `kacl_gpu.kacl.boxes.heatmap_boxes`.
     """
     maps = heatmaps(head_cam(activations, weight, disease), size)
     return maps, heatmap_boxes(maps, threshold, shrink_whole_image)

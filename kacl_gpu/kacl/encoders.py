@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from kacl_gpu.images import InputError
+from kacl_gpu.errors import InputError
 
 ENCODERS = ("resnet18", "resnet50", "densenet121")
 

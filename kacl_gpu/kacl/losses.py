@@ -96,7 +96,7 @@ def contrastive_loss(
         labels: (B, C), 0 or 1 in any real dtype.
         disease: (B,), an integer: the disease in [0, C), one of the image's labels, that it stands for; below 0: none.
         normal: (B,) bool.
-        parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.diseases.body_parts`).
+        parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
         temperature: tau, above 0.
         include_positive: add the positive to the denominator (InfoNCE).
         valid: (B,) bool, whether there is a radiomic row; None: all.

@@ -15,12 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from kacl_gpu.images import InputError
+from kacl_gpu.errors import InputError
 
+from .boxes import Boxes, has_box
 from .byop import BYOP, Positives, look
-from .diseases import DISEASES, body_parts
+from .data.diseases import DISEASES, body_parts
 from .encoders import FeatureNormaliser, ImageEncoder, Projector, RadiomicEncoder, normalise, synchronise_batchnorm
-from .localise import Boxes, has_box
 from .losses import contrastive_loss, draw_disease, focal_loss
 
 IOU_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # the paper's, of localisation
@@ -134,7 +134,7 @@ class KACL(lightning.LightningModule):
         return self.classifier(self.encoder(normalise(images))[1])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch of `kacl_gpu.kacl.data.NIHChestXray14`'s samples."""
+        """The loss of a batch of `kacl_gpu.kacl.data.dataset.NIHChestXray14`'s samples."""
         settings, timed = self.settings, self.clock.part
         images, labels = batch["image"], batch["labels"]
         with timed("forward"):

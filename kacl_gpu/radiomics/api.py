@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from . import ops
 from .features.glcm import log_weights
 from .features.spec import lengths
-from .levels import LevelVolumes, discretise, half_offsets
 from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
 from .regions import Boxes, Regions, Spacing, describe, make_regions
 from .settings import RadiomicsSettings
+from .volumes import LevelVolumes, discretise, half_offsets
 
 _warned_under: object = None  # the warning filters in force at the last warning of _warn_of_one_level
 

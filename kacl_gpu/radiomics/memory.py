@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .levels import aligned
 from .regions import Regions
 from .settings import RadiomicsSettings
+from .volumes import aligned
 
 MOST_LEVELS = 32767  # of int16
 # Types whose values are all below 2^53, so that float64 tells each from the next integer

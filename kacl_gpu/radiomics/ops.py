@@ -52,7 +52,7 @@ def _fake(operator: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P
 
 def _on_host(name: str, *arguments: Any) -> Any:
     """Calls ``cpu.<name>`` on NumPy views of the tensors (host copies if they lie elsewhere)."""
-    from . import cpu  # imports Numba: not before it is needed
+    from . import cpu
 
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     result = getattr(cpu, name)(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in arguments))

@@ -1,0 +1,1 @@
+"""Features of whole folders into one table: ``kacl-gpu extract``."""

@@ -1,0 +1,1 @@
+"""Data sets of KACL: NIH ChestX-ray14, its prepared copies, and synthetic radiographs."""

@@ -1,0 +1,1 @@
+"""Evaluation of a trained KACL: predictions, measures, figures and the report."""

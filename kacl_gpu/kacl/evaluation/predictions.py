@@ -1,0 +1,277 @@
+"""From a checkpoint and a data set to tables of raw predictions, of which `measures` makes figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from kacl_gpu.errors import InputError
+from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
+from kacl_gpu.io.tables import progress
+
+from ..boxes import components
+from ..data.datamodule import ChestXrays
+from ..data.dataset import NIHChestXray14
+from ..data.nih import read_csv, some
+from ..encoders import normalise
+from ..model import KACL
+
+COMPONENTS = 64  # boxes a heatmap at most: more than one of 7 x 7 activations, enlarged, can have
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model and what it says of the data that it was trained with."""
+
+    path: Path
+    model: KACL
+    data: dict[str, Any]  # the settings of `kacl_gpu.kacl.data.datamodule.ChestXrays`
+    epoch: int  # counted from 0
+    fingerprint: str | None  # of the split; None: the checkpoint does not say
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of images. Places are in pixels of the images as the model saw them, far edges exclusive.
+
+    Attributes:
+        cases: image, patient, disease, label (0 or 1), probability; a row for each image and disease, in this order.
+        boxes: image, patient, disease, rank, total, fallback, x1, y1, x2, y2; the components of the heatmap of each
+            disease, of the images that were asked for. Rank 0 is the box that training would take; it is a fallback,
+            the whole image, where the heatmap shows nothing. total: the activation of the component, summed.
+        peaks: image, patient, disease, x, y: the middle of the pixel where the heatmap is highest, the first in reading
+            order; missing where it is constant.
+    """
+
+    cases: pd.DataFrame
+    boxes: pd.DataFrame
+    peaks: pd.DataFrame
+
+
+def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
+    """Load what ``kacl-gpu fit`` saved.
+
+    Raises:
+        InputError: missing, unreadable, from something else, or its weights do not fit its settings.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such checkpoint: {path}")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a broken file raises is not documented
+        raise InputError(f"cannot be read: {path}: {_line(error)}") from error
+    needed = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters")
+    lacking = [name for name in needed if not isinstance(saved, dict) or name not in saved]
+    if lacking:
+        raise InputError(f"not a checkpoint of kacl-gpu fit: {path} lacks {', '.join(lacking)}")
+    try:
+        model = KACL.load_from_checkpoint(path, map_location=device, weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # RuntimeError of other weights, TypeError of other settings, KeyError, ...
+        raise InputError(f"the weights and settings in {path} are not those of this KACL: {_line(error)}") from error
+    data = {name: value for name, value in saved["datamodule_hyper_parameters"].items() if not name.startswith("_")}
+    if list(data["diseases"]) != model.diseases:
+        raise InputError(f"{path}: the model's diseases are not its data's")
+    state = saved.get(ChestXrays.__name__, {})
+    return Checkpoint(path, model.eval(), data, int(saved.get("epoch", 0)), state.get("split"))
+
+
+def open_data(
+    checkpoint: Checkpoint,
+    root: str | Path,
+    *,
+    split_file: str | Path | None = None,
+    batch_size: int = 32,
+    workers: int = 2,
+) -> ChestXrays:
+    """The images under ``root``, of the size and with the diseases and the split of the checkpoint, set up.
+
+    Args:
+        split_file: another split than the checkpoint's own.
+
+    Raises:
+        InputError: see `ChestXrays`; the split file of the training is not there.
+    """
+    settings = {**checkpoint.data, "root": root, "batch_size": batch_size, "workers": workers}
+    settings["split_file"] = split_file or settings["split_file"]
+    file = settings["split_file"]
+    if file is not None and not Path(file).is_file():
+        asked = "" if split_file else f", which {checkpoint.path} was trained with: give its place as --split-file"
+        raise InputError(f"no such split file: {file}{asked}")
+    try:
+        data = ChestXrays(**settings)
+    except TypeError as error:
+        raise InputError(f"the settings of the data in {checkpoint.path} are not those of this version") from error
+    data.setup()
+    return data
+
+
+def predict(
+    model: KACL, images: NIHChestXray14, localised: Collection[str] = (), *, batch_size: int = 32, workers: int = 0
+) -> Predictions:
+    """Run a model over images.
+
+    Args:
+        model: on its device; it is put into evaluation mode.
+        images: with the diseases of the model.
+        localised: the images of which the heatmaps of all diseases are looked at.
+        batch_size: images at once.
+        workers: processes that read them.
+    """
+    model.eval()
+    names = model.diseases
+    rows: list[np.ndarray] = []
+    probabilities: list[np.ndarray] = []
+    found: list[tuple[np.ndarray, ...]] = []  # row, disease, rank, total, fallback, box
+    highest: list[tuple[np.ndarray, ...]] = []  # row, disease, place
+    wanted = images.table["image"].isin([*localised]).to_numpy(bool)
+    loader = DataLoader(images, batch_size, num_workers=workers)
+    with torch.inference_mode():
+        for batch in progress("batches", len(loader), over=loader):
+            pixels, index = batch["image"].to(model.device), batch["index"].numpy()
+            activations, pooled = model.encoder(normalise(pixels))
+            rows.append(index)
+            probabilities.append(model.classifier(pooled).double().sigmoid().cpu().numpy())  # float32 would tie at 1
+            chosen = wanted[index]
+            if not chosen.any():
+                continue
+            part = activations[torch.from_numpy(chosen).to(model.device)]
+            for d in range(len(names)):
+                disease = torch.full((len(part),), d, device=model.device)
+                maps, top = model.look(part, disease, (pixels.shape[-2], pixels.shape[-1]))
+                all_ = components(maps, model.settings.threshold, COMPONENTS)
+                boxes = torch.cat([top.boxes[:, None], all_.boxes[:, 1:]], 1).cpu().numpy()
+                k, rank = (~np.isnan(boxes).any(2)).nonzero()
+                total, fallback = all_.total.cpu().numpy()[k, rank], top.fallback.cpu().numpy()[k]
+                found.append((index[chosen][k], np.full(len(k), d), rank, total, fallback, boxes[k, rank]))
+                highest.append((index[chosen], np.full(len(part), d), _peaks(maps)))
+    return Predictions(
+        _cases(images, names, _joined(rows), _joined(probabilities)),
+        _placed(images, names, found, ("rank", "total", "fallback", *BOX_COLUMNS)),
+        _placed(images, names, highest, ("x", "y")),
+    )
+
+
+def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
+    """All true boxes of these images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images."""
+    patients = images.table["patient"].to_numpy()[images.boxes["row"].to_numpy()]
+    table = images.boxes[["image", "disease", *BOX_COLUMNS]].reset_index(drop=True)
+    table.insert(1, "patient", patients)
+    return table
+
+
+def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame, str]:
+    """Boxes of another source than NIH's list on these images.
+
+    A label names a disease if it is that of one of the images' diseases, or has it in brackets, whatever the case, with
+    blanks for underscores: ``LungOpacity(pneumonia)`` is Pneumonia.
+
+    Args:
+        path: a CSV with the columns image, label, x, y, w, h in NIH's frame of 1024 x 1024 and, if wanted, source; or a
+            list in NIH's format.
+
+    Returns:
+        The table of :func:`true_boxes` with a column source, the file's name if it tells none; and what was left out,
+        in words.
+
+    Raises:
+        InputError: unreadable, other columns, numbers that are none, or no box of these diseases on these images.
+    """
+    path = Path(path)
+    given = read_csv(path)
+    if {"image", "label", "x", "y", "w", "h"} <= {*given.columns}:
+        x, y, w, h = (pd.to_numeric(given[name], errors="coerce") for name in ("x", "y", "w", "h"))
+        places = pd.DataFrame({"x1": x, "y1": y, "x2": x + w, "y2": y + h})
+        table = given[["image", "label"]].assign(source=given.get("source", path.name))
+    else:
+        regions = read_boxes(path)
+        if any(region.box and region.frame != NIH_FRAME for region in regions):
+            raise InputError(f"{path} must be NIH's list or have the columns image, label, x, y, w, h")
+        places = pd.DataFrame([region.box or (np.nan,) * 4 for region in regions], columns=[*BOX_COLUMNS])
+        names = [(region.image, region.label, path.name) for region in regions]
+        table = pd.DataFrame(names, columns=["image", "label", "source"])
+    usable = (places["x1"] < places["x2"]) & (places["y1"] < places["y2"]) & np.isfinite(places.to_numpy()).all(axis=1)
+    if not usable.all():
+        wrong = table.loc[~usable, "image"]
+        raise InputError(f"{path}: {len(wrong)} boxes without four numbers or an area: {some(wrong)}")
+    table = pd.concat([table, places * (images.size / NIH_FRAME)], axis=1)
+    table["disease"] = [_disease(label, images.diseases) for label in table["label"]]
+    patient = dict(zip(images.table["image"], images.table["patient"]))
+    there = table["image"].isin([*patient])
+    kept = table[there & (table["disease"] != "")].reset_index(drop=True)
+    if kept.empty:
+        raise InputError(
+            f"{path}: no box of {', '.join(images.diseases)} on the {len(images)} images that are evaluated"
+        )
+    unknown = sorted({*table.loc[there & (table["disease"] == ""), "label"]})
+    words = f"{len(kept)} of {len(table)} boxes used; {int((~there).sum())} are on images that are not evaluated here"
+    words += f"; labels that are no disease of the model: {', '.join(unknown)}" if unknown else ""
+    kept.insert(1, "patient", kept["image"].map(patient))
+    return kept[["source", "image", "patient", "disease", *BOX_COLUMNS]], words
+
+
+# --- pieces
+
+
+def _peaks(maps: torch.Tensor) -> np.ndarray:
+    """x, y (B, 2) of the middle of the highest pixel of maps (B, H, W); NaN where none is above 0."""
+    flat = maps.flatten(1)
+    place = flat.argmax(1)
+    xy = torch.stack([place % maps.shape[2], place // maps.shape[2]], 1) + 0.5
+    return np.asarray(torch.where(flat.amax(1, keepdim=True) > 0, xy, torch.nan).cpu())
+
+
+def _cases(images: NIHChestXray14, names: Sequence[str], rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    table = images.table.iloc[rows.astype(int)]
+    number = len(names)
+    return pd.DataFrame(
+        {
+            "image": np.repeat(table["image"].to_numpy(), number),
+            "patient": np.repeat(table["patient"].to_numpy(), number),
+            "disease": np.tile(np.array(names, object), len(table)),
+            "label": table[[*names]].to_numpy(int).ravel(),
+            "probability": probabilities.ravel(),
+        }
+    )
+
+
+def _placed(
+    images: NIHChestXray14, names: Sequence[str], parts: Sequence[tuple[np.ndarray, ...]], columns: Sequence[str]
+) -> pd.DataFrame:
+    """A table of places from parts (row, disease, ..., numbers (n, k)), sorted by image and disease."""
+    if not parts:
+        return pd.DataFrame(columns=["image", "patient", "disease", *columns])
+    row, disease, *others, places = (np.concatenate(values) for values in zip(*parts))
+    table = pd.DataFrame(dict(zip(columns, [*others, *places.astype(float).T])))
+    table.insert(0, "image", images.table["image"].to_numpy()[row])
+    table.insert(1, "patient", images.table["patient"].to_numpy()[row])
+    table.insert(2, "disease", np.array(names, object)[disease])
+    rank = others[0] if others else np.zeros(len(row))
+    return table.iloc[np.lexsort((rank, disease, row))].reset_index(drop=True)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _disease(label: str, diseases: Sequence[str]) -> str:
+    """The disease that a label of another source names; empty if it is none of these."""
+    known = {name.casefold(): name for name in diseases}
+    words = [label, *re.findall(r"\(([^()]*)\)", label)]
+    return next((known[key] for word in words if (key := word.strip().replace(" ", "_").casefold()) in known), "")
+
+
+def _line(error: Exception) -> str:
+    """An error's words on one line, and not all of them."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else f"{words[:300]} ..."

@@ -1,0 +1,529 @@
+"""``kacl-gpu evaluate``: what a checkpoint is worth on a data set, as a report to read and tables to compute with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from kacl_gpu import __version__
+from kacl_gpu.devices import choose_device
+from kacl_gpu.errors import InputError
+from kacl_gpu.io.boxes import BOX_COLUMNS
+from kacl_gpu.io.tables import write_table
+
+from ..data.datamodule import ChestXrays
+from ..data.dataset import NIHChestXray14
+from ..data.split import SPLITS
+from ..encoders import normalise
+from ..model import IOU_THRESHOLDS, KACL
+from . import explain, figures, measures
+from .document import Report
+from .measures import ALL, BEST, MEAN, TOP
+from .predictions import Checkpoint, Predictions, load_checkpoint, open_data, other_boxes, predict, true_boxes
+
+FULL_SET = 112_120  # images of NIH ChestX-ray14
+SOURCE = "Han et al., WACV 2022 (arXiv 2104.04968)"
+# The means of the paper's Tables 1 to 3. Its rows of single diseases are not here.
+PUBLISHED_AUC = {"KACL": 0.838, "CheXNet": 0.828, "BYOP": 0.806, "focal loss": 0.765, "base": 0.740}
+PUBLISHED_LOCALISATION = dict(zip(IOU_THRESHOLDS, (0.746, 0.633, 0.500, 0.385, 0.284, 0.206, 0.133)))
+FEW_PATIENTS = 5  # with fewer an interval says little
+STRONGEST = 5  # features of a disease in the report; all are in the table
+
+OURS, OTHER = "this model", "comparison"
+PROTOCOLS = {
+    TOP: "The prediction for an image and disease is the component of the heatmap with the largest total activation.",
+    BEST: "Of all components of the heatmap the one counts that overlaps most, which the true box chooses, as in the "
+    "authors' published script: an upper bound.",
+}
+POINTS = (
+    "Pointing game: a case is an image and a disease that it has boxes of, and right where the heatmap is highest "
+    "inside one. Average precision (COCO's rules): all components of all diseases on the images with boxes are "
+    "detections, ranked by the probability "
+    "of the disease and their share of the activation; a disease that an image is labelled with, but has no box of, is "
+    "left out there."
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model, the images that it saw, what it said, and the true boxes in the pixels of these images."""
+
+    checkpoint: Checkpoint
+    images: NIHChestXray14
+    found: Predictions
+    truth: pd.DataFrame
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    split: str = "test",
+    split_file: str | Path | None = None,
+    boxes: str | Path | None = None,
+    compare: str | Path | None = None,
+    batch_size: int = 32,
+    workers: int = 2,
+    device: str | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Path:
+    """Evaluate a checkpoint of ``kacl-gpu fit`` and write a report.
+
+    The images, their size, the diseases and the split are those of the checkpoint, so that no test image was trained
+    on. OUT receives report.md, report.html (with the pictures in it), figures/, tables/ (the numbers of the report)
+    and the raw predictions (Parquet; places are in pixels of the images as the model saw them).
+
+    Args:
+        checkpoint: to evaluate.
+        data: folder in the layout of NIH ChestX-ray14, or of ``kacl-gpu prepare``.
+        out: folder to make.
+        split: the set to evaluate: test, validation or train.
+        split_file: another split than that of the checkpoint.
+        boxes: boxes of another source, evaluated by themselves, see `kacl_gpu.kacl.evaluation.predictions.other_boxes`.
+        compare: a second checkpoint, on the same images.
+        batch_size, workers: of reading and predicting.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
+        bootstrap: draws of patients for the intervals; 0: no intervals.
+        seed: of these draws and of the choice of normal images for the features.
+
+    Returns:
+        The HTML file.
+
+    Raises:
+        InputError: an argument, the checkpoint or the data cannot be used; OUT holds something.
+    """
+    out = Path(out)
+    if split not in SPLITS:
+        raise InputError(f"split must be {', '.join(SPLITS)}: {split}")
+    if bootstrap < 0:
+        raise InputError(f"bootstrap must be at least 0, got {bootstrap}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already: choose another --out")
+    chosen = choose_device(device)
+    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
+    made = load_checkpoint(checkpoint, chosen)
+    second = None if compare is None else load_checkpoint(compare, chosen)
+    if second and not {*made.model.diseases} & {*second.model.diseases}:
+        raise InputError(f"{made.path} and {second.path} have no disease in common")
+    module = open_data(made, data, split_file=split_file, **loading)
+    images: NIHChestXray14 = getattr(module, split)
+    if not len(images):
+        raise InputError(f"the split has no images for {split}")
+    notes = _notes(made, module, split, data, split_file)
+
+    others, words = (None, "") if boxes is None else other_boxes(boxes, images)
+    localised = [*true_boxes(images)["image"], *([] if others is None else others["image"])]
+    print(f"{split}: {len(images)} images", flush=True)
+    ours = Evaluated(made, images, predict(made.model, images, localised, **loading), true_boxes(images))
+    theirs = None
+    if second is not None:
+        notes += _trained_on(second, images, data)
+        same = _same_images(second, images, data)
+        print(f"{split}, comparison: {len(same)} images", flush=True)
+        theirs = Evaluated(second, same, predict(second.model, same, localised, **loading), true_boxes(same))
+    chooses = split == "test" and len(module.validation) > 0
+    if chooses:
+        print(f"validation, for the thresholds: {len(module.validation)} images", flush=True)
+    choosing = predict(made.model, module.validation, **loading) if chooses else ours.found
+
+    out.mkdir(parents=True, exist_ok=True)
+    report = Report(out, f"Evaluation of {made.path.name}")
+    report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
+    report.add(f"What the folder holds: {escape(' '.join(str(images.report).split()))}.")
+    full = len(module.train) + len(module.validation) + len(module.test) == FULL_SET
+    mark = f"as published, NIH ChestX-ray14{'' if full else ', not comparable'}"
+    print("figures and tables", flush=True)
+    draws: dict[str, Any] = {"draws": bootstrap, "seed": seed}
+    _classification(report, ours, theirs, choosing, chooses, mark, draws)
+    _localisation(report, ours, theirs, mark, draws)
+    if others is not None:
+        _other_sources(report, ours, others, words, Path(str(boxes)), draws)
+    _features(report, ours, chosen, seed)
+    raw = {
+        "predictions": ours.found.cases,
+        "boxes": ours.found.boxes,
+        "peaks": ours.found.peaks,
+        "true_boxes": ours.truth,
+    }
+    raw |= {"predictions_validation": choosing.cases} if chooses else {}
+    raw |= {"other_boxes": others} if others is not None else {}
+    if theirs is not None:
+        found = theirs.found
+        raw |= {"comparison_predictions": found.cases, "comparison_boxes": found.boxes, "comparison_peaks": found.peaks}
+    return report.write(raw)
+
+
+# --- the sections
+
+
+def _classification(
+    report: Report,
+    ours: Evaluated,
+    theirs: Evaluated | None,
+    choosing: Predictions,
+    chosen_apart: bool,
+    mark: str,
+    draws: Mapping[str, Any],
+) -> None:
+    report.add("## Classification")
+    table = measures.auc(ours.found.cases, **draws)
+    points = measures.operating_points(ours.found.cases, measures.thresholds(choosing.cases), **draws)
+    report.table("auc", table)
+    report.table("operating_points", points)
+    at = points.set_index("disease").to_dict("index") if len(points) else {}
+    rows = []
+    for row in table.to_dict("records"):
+        point = at.get(row["disease"])
+        words = [_name(row["disease"]), f"{row['positives']}", _cell(row["auc"], row["low"], row["high"])]
+        words[2] += f" *{row['note']}*" if row["note"] else ""
+        if point:
+            words += [f"{point['threshold']:.3f}"]
+            words += [
+                _cell(*(point[f"{kind}{end}"] for end in ("", "_low", "_high")))
+                for kind in ("sensitivity", "specificity")
+            ]
+        rows.append([*words, *["-"] * (6 - len(words))])
+    rows += [[f"*mean, {name}: {mark}*", "-", f"*{value:.3f}*", "-", "-", "-"] for name, value in PUBLISHED_AUC.items()]
+    report.grid(["", "positives", "AUC", "threshold", "sensitivity", "specificity"], rows)
+    where = "the validation images" if chosen_apart else "these images themselves, so both figures are too good"
+    report.add(
+        f"Of {len(ours.images)} images of {ours.images.table['patient'].nunique()} patients. {_intervals(draws)} The "
+        f"threshold is the probability that makes sensitivity + specificity largest on {where}; "
+        "there is none where these have no positive or no negative. Published means: "
+        f"{SOURCE}; its rows of single diseases are not here.",
+        _few(ours.found.cases.query("label == 1"), draws),
+    )
+    curves = {OURS: measures.roc(ours.found.cases)}
+    values = {OURS: dict(zip(table["disease"], table["auc"]))}
+    if theirs is not None:
+        difference = measures.auc_difference(ours.found.cases, theirs.found.cases, **draws)
+        report.table("auc_difference", difference)
+        report.add(f"### Against `{theirs.checkpoint.path}`")
+        report.grid(
+            ["AUC", OURS, OTHER, "difference"],
+            [
+                [
+                    _name(row["disease"]),
+                    _cell(row["auc"]),
+                    _cell(row["other"]),
+                    _cell(row["difference"], row["low"], row["high"], "+.3f"),
+                ]
+                for row in difference.to_dict("records")
+            ],
+        )
+        report.add("The interval of the difference is paired: each draw of patients is the same for both models.")
+        curves[OTHER] = measures.roc(theirs.found.cases)
+        values[OTHER] = dict(zip(difference["disease"], difference["other"]))
+    if len(curves[OURS]):
+        report.add("### Receiver operating curves")
+        report.table("roc", pd.concat([table.assign(model=name) for name, table in curves.items()]))
+        report.picture("roc", figures.roc_curves(curves, points, values), "Receiver operating curves")
+        report.add("The number is the AUC; the dot is the threshold of the table.")
+
+
+def _localisation(
+    report: Report, ours: Evaluated, theirs: Evaluated | None, mark: str, draws: Mapping[str, Any]
+) -> None:
+    report.add("## Localisation")
+    if ours.truth.empty:
+        report.add("None of these images has a true box, so there is nothing to localise.")
+        return
+    tables = {OURS: _localised(report, "", ours.found, ours.truth, draws)}
+    if theirs is not None:
+        truth = theirs.truth[theirs.truth["disease"].isin(ours.checkpoint.model.diseases)]
+        tables[OTHER] = _localised(report, "comparison_", theirs.found, truth, draws)
+    fallback = ours.truth.merge(ours.found.boxes.query("rank == 0"), on=["image", "disease"])["fallback"].mean()
+    report.add(
+        f"{len(ours.truth)} true boxes on {ours.truth['image'].nunique()} images. Share of them whose overlap with the "
+        f"prediction (intersection over union, IoU) is above a threshold. {_intervals(draws)} The mean is over the "
+        "diseases that have boxes. Each true box is a case, also where an image has several of one disease. For "
+        f"{fallback:.0%} of them the heatmap shows nothing, and the whole image counts as the prediction.",
+        _few(ours.truth, draws),
+    )
+    for protocol, words in PROTOCOLS.items():
+        report.add(f"### Protocol: {protocol}", words)
+        rows = [_accuracy_row(_name(name), part) for name, part in _by_disease(tables[OURS], protocol)]
+        for name, part in _by_disease(tables[OTHER], protocol) if OTHER in tables else ():
+            if name in (MEAN, ALL):
+                rows.append(_accuracy_row(f"**{OTHER}, {name}**", part))
+        published = [f"*{PUBLISHED_LOCALISATION[t]:.3f}*" for t in IOU_THRESHOLDS]
+        rows.append([f"*mean: {mark}*", "-", *published, "-"])
+        report.grid(
+            ["", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU"], rows
+        )
+    report.add(f"Published means: {SOURCE}; by which protocol is not known here.")
+    lines = {
+        f"{name}, {protocol}, {MEAN}": _line(table, protocol, MEAN)
+        for name, table in tables.items()
+        for protocol in (TOP, BEST)
+    }
+    published_line = pd.DataFrame({"threshold": IOU_THRESHOLDS, "value": [*PUBLISHED_LOCALISATION.values()]})
+    lines[mark] = published_line
+    report.picture("localisation", figures.localisation_curves(lines), "Accuracy of localisation over the threshold")
+
+    report.add("### Pointing game and average precision")
+    _points(report, "", ours, ours.truth, draws)
+    report.add(POINTS)
+    report.add("### Confusion of boxes")
+    confusion = measures.confusion(ours.truth, ours.found.boxes)
+    report.table("confusion", confusion.reset_index())
+    report.picture(
+        "confusion", figures.box_confusion(confusion), "Mean overlap of true boxes with those of other diseases"
+    )
+    report.add(
+        "Mean overlap of the true boxes of a disease (row) with the top box in the same image when the network is "
+        "asked for each disease (column). A network that tells places apart has its largest values where both are the "
+        "same (bold)."
+    )
+    _figure_5(report, ours, theirs)
+
+
+def _localised(
+    report: Report, prefix: str, found: Predictions, truth: pd.DataFrame, draws: Mapping[str, Any]
+) -> pd.DataFrame:
+    overlaps = measures.overlaps(truth, found.boxes)
+    table = measures.localisation(overlaps, **draws)
+    report.table(f"{prefix}overlaps", overlaps)
+    report.table(f"{prefix}localisation", table)
+    return table
+
+
+def _points(report: Report, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
+    """The table of the pointing game and of average precision."""
+    pointing = measures.pointing(truth, ours.found.peaks, **draws)
+    precision = measures.average_precision(ours.found.cases, truth, ours.found.boxes)
+    report.table(f"{prefix}pointing", pointing)
+    report.table(f"{prefix}average_precision", precision)
+    at = precision.set_index("disease").to_dict("index")
+    levels = [name for name in precision.columns if name.startswith("ap_")]
+    rows = []
+    for row in pointing.to_dict("records"):
+        words = [_name(row["disease"]), f"{row['number']}", _cell(row["value"], row["low"], row["high"])]
+        rows.append([*words, *(_cell(at[row["disease"]][name]) if row["disease"] in at else "-" for name in levels)])
+    report.grid(["", "cases", "pointing game", *(name.replace("ap_", "AP at IoU ") for name in levels)], rows)
+
+
+def _figure_5(report: Report, ours: Evaluated, theirs: Evaluated | None) -> None:
+    """Original, comparison and ours: of each disease the first image, in the order of the table, that has a box."""
+    diseases = [
+        name for name in ours.checkpoint.model.diseases if theirs is None or name in theirs.checkpoint.model.diseases
+    ]
+    first = ours.truth.drop_duplicates("disease").set_index("disease")["image"]
+    shown = [(name, first[name]) for name in diseases if name in first.index]
+    if not shown:
+        return
+    places = dict(zip(ours.images.table["image"], range(len(ours.images))))
+    rows = []
+    for name, model in ((OTHER, theirs), (OURS, ours)):
+        if model is not None:
+            rows.append((name, *_look(model.checkpoint.model, model.images, shown)))
+    picture = figures.comparison(
+        torch.stack([ours.images[places[image]]["image"] for _, image in shown]),
+        rows,
+        [
+            ours.truth.loc[(ours.truth["image"] == image) & (ours.truth["disease"] == name), [*BOX_COLUMNS]].to_numpy()
+            for name, image in shown
+        ],
+        [f"{name}\n{image}" for name, image in shown],
+    )
+    report.add("### Where the network looks (as in Figure 5 of the paper)")
+    report.picture("figure_5", picture, "Radiographs, heatmaps, true boxes in yellow and predicted ones in red")
+    report.add(
+        "Of each disease the first image with a box, in the order of the table, so that none was picked. True boxes "
+        "are yellow, the top box is red."
+    )
+
+
+@torch.inference_mode()
+def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Heatmaps and top boxes of diseases in images, both by name."""
+    places = dict(zip(images.table["image"], range(len(images))))
+    pixels = torch.stack([images[places[image]]["image"] for _, image in shown]).to(model.device)
+    disease = torch.tensor([model.diseases.index(name) for name, _ in shown], device=model.device)
+    activations, _ = model.encoder(normalise(pixels))
+    maps, (boxes, _, _) = model.look(activations, disease, (pixels.shape[-2], pixels.shape[-1]))
+    return maps, boxes
+
+
+def _other_sources(
+    report: Report, ours: Evaluated, others: pd.DataFrame, words: str, path: Path, draws: Mapping[str, Any]
+) -> None:
+    report.add(f"## Localisation on boxes of other sources: `{path.name}`")
+    report.add(f"Not NIH's boxes, and in no figure above. {escape(words[0].upper() + words[1:])}.")
+    if ours.truth.empty:
+        report.add(*PROTOCOLS.values(), POINTS)
+    for source, truth in others.groupby("source", sort=False):
+        name = re.sub(r"\W+", "_", str(source))
+        report.add(f"### {escape(str(source))}")
+        report.add(_few(truth, draws))
+        table = _localised(report, f"{name}_", ours.found, truth.reset_index(drop=True), draws)
+        for protocol in (TOP, BEST):
+            report.add(f"Protocol: {protocol}.")
+            rows = [_accuracy_row(_name(disease), part) for disease, part in _by_disease(table, protocol)]
+            report.grid(
+                ["", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU"],
+                rows,
+            )
+        _points(report, f"{name}_", ours, truth.reset_index(drop=True), draws)
+
+
+def _features(report: Report, ours: Evaluated, device: torch.device, seed: int) -> None:
+    report.add("## Radiomic features and diseases")
+    table, measured = explain.explain(ours.images, ours.truth, ours.found.boxes, device=device, seed=seed)
+    if table.empty:
+        report.add(f"No disease has {explain.FEWEST} boxes and normal images to compare them with.")
+        return
+    report.table("effects", table)
+    write_table(measured, report.out / "features.parquet")
+    report.add(
+        "Which features are larger (or smaller) inside the boxes of a disease than at the same places in normal images "
+        "of other patients and of the same view. The effect size is Cliff's delta: the probability that the feature is "
+        "larger in the disease less the probability that it is smaller. p: Mann-Whitney, adjusted by Benjamini and "
+        f"Hochberg over all diseases and features. Diseases with fewer than {explain.FEWEST} boxes are left out. All "
+        "features are in `tables/effects.csv`, the values themselves in `features.parquet`."
+    )
+    for kind, part in table.groupby("boxes", sort=False):
+        report.add(f"### {str(kind).capitalize()}: the {STRONGEST} strongest of each disease")
+        rows = []
+        for disease, of in part.groupby("disease", sort=False):
+            strongest = of.reindex(of["delta"].abs().sort_values(ascending=False, kind="stable").index[:STRONGEST])
+            for row in strongest.to_dict("records"):
+                words = [f"{disease} ({row['number']} boxes)", f"`{row['feature'].removeprefix('original_')}`"]
+                rows.append(
+                    [
+                        *words,
+                        f"{row['delta']:+.2f}",
+                        _p(row["p_adjusted"]),
+                        f"{row['median']:.4g}",
+                        f"{row['median_normal']:.4g}",
+                    ]
+                )
+        report.grid(["", "feature", "delta", "adjusted p", "median", "median in normal images"], rows)
+    report.add("### All features")
+    report.picture("effects", figures.effect_map(table), "Effect sizes of features over diseases")
+
+
+# --- what the reader must know
+
+
+def _facts(
+    ours: Evaluated, theirs: Evaluated | None, split: str, data: str | Path, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    made = ours.checkpoint
+    facts = {"checkpoint": made.path, "epochs": made.epoch + 1, "data": data, "set": split, "images": len(ours.images)}
+    facts |= {"patients": ours.images.table["patient"].nunique(), "size_of_images": ours.images.size}
+    facts |= {"comparison": theirs.checkpoint.path} if theirs is not None else {}
+    return {**facts, "bootstrap": bootstrap, "seed": seed, "kacl_gpu": __version__, "torch": torch.__version__}
+
+
+def _notes(
+    made: Checkpoint, module: ChestXrays, split: str, data: str | Path, split_file: str | Path | None
+) -> list[str]:
+    """Where the split comes from, and whether it is that of the training."""
+    now = getattr(module, "fingerprint", None)
+    if made.fingerprint is not None and now is not None:
+        if made.fingerprint == now:
+            return ["The images and their split are those of the training (by their fingerprint)."]
+        known = "**The split is not that of the training, or the images are others: some may have been trained on.**"
+    else:
+        known = "The checkpoint does not say whether these are the images and the split of its training."
+    file = split_file or made.data["split_file"]
+    drawn = (
+        f"read from `{file}`" if file else f"drawn anew from the seed {made.data['seed']}: equal images, equal split"
+    )
+    notes = [f"{known} The split was {drawn}."]
+    if Path(data).resolve() != Path(made.data["root"]).resolve():
+        notes.append(f"The model was trained on the images in `{made.data['root']}`, which is another folder.")
+    if split == "train":
+        notes.append("**These are training images.**")
+    return notes
+
+
+def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> list[str]:
+    """Whether the comparison has seen these images before."""
+    try:
+        train = open_data(other, data).train.table["image"]
+    except InputError:
+        return [
+            f"Which images `{other.path}` was trained with cannot be told: its split file is not there or does not fit."
+        ]
+    seen = int(images.table["image"].isin(train).sum())
+    if not seen:
+        return []
+    return [
+        f"**By its own split the comparison was trained on {seen} of these {len(images)} images: it has an advantage.**"
+    ]
+
+
+def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> NIHChestXray14:
+    """The same images, as another model sees them."""
+    settings = other.data
+    all_ = NIHChestXray14(data, size=settings["size"], diseases=settings["diseases"], normal=settings["normal"])
+    place = dict(zip(all_.table["image"], range(len(all_))))
+    return all_.select([place[name] for name in images.table["image"]])
+
+
+# --- words
+
+
+def _cell(value: float, low: float = float("nan"), high: float = float("nan"), form: str = ".3f") -> str:
+    """A number and its interval, which is left out where it is a point, and in one piece where a line is broken."""
+    if pd.isna(value):
+        return "-"
+    text = f"{value:{form}}"
+    return (
+        text
+        if pd.isna(low) or low == high
+        else f"{text} ({low:{form}}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:{form}})"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _name(disease: str) -> str:
+    return f"**{disease}**" if disease in (MEAN, ALL) else disease
+
+
+def _intervals(draws: Mapping[str, Any]) -> str:
+    number = draws["draws"]
+    return f"In brackets: 95 % intervals, {number} draws of patients (none where all draws agree)." if number else ""
+
+
+def _few(rows: pd.DataFrame, draws: Mapping[str, Any]) -> str:
+    """Which of the diseases that rows (disease, patient) are cases of have too few patients for an interval."""
+    patients = rows.groupby("disease")["patient"].nunique()
+    few = measures.ordered(patients.index[patients < FEW_PATIENTS])
+    if not few or not draws["draws"]:
+        return ""
+    return (
+        f"Fewer than {FEW_PATIENTS} patients have {', '.join(few)}: draws of so few hardly differ, so that the "
+        "intervals of these diseases, and of the mean with them, are too narrow."
+    )
+
+
+def _by_disease(table: pd.DataFrame, protocol: str) -> list[tuple[str, pd.DataFrame]]:
+    part = table[table["protocol"] == protocol]
+    return [(str(name), rows) for name, rows in part.groupby("disease", sort=False)]
+
+
+def _accuracy_row(name: str, rows: pd.DataFrame) -> list[str]:
+    at = rows.set_index("measure").to_dict("index")
+    cells = [at[f"iou > {t}"] for t in IOU_THRESHOLDS] + [at["mean iou"]]
+    return [name, f"{cells[0]['number']}", *(_cell(c["value"], c["low"], c["high"], ".2f") for c in cells)]
+
+
+def _line(table: pd.DataFrame, protocol: str, disease: str) -> pd.DataFrame:
+    """The accuracy over the threshold, for the picture."""
+    part = table[(table["protocol"] == protocol) & (table["disease"] == disease) & (table["measure"] != "mean iou")]
+    return part.assign(threshold=part["measure"].str.split().str[-1].astype(float))

@@ -1,0 +1,1 @@
+"""Training of KACL with Lightning, and the ablation of its parts."""

@@ -1,0 +1,173 @@
+"""``kacl-gpu ablate``: the paper's Table 3: several configurations, each trained with several seeds, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from kacl_gpu.errors import InputError
+from kacl_gpu.io.tables import write_table
+
+from .fit import command, fit
+
+MEASURES = ("test/auc", "test/iou", "test/localisation_0.1", "test/localisation_0.3", "test/localisation_0.5")
+
+
+def ablate(variants: Sequence[Path], seeds: Sequence[int], out: Path, argv: Sequence[str]) -> None:
+    """Train each variant with each seed, test it where its validation was best, and compare the variants.
+
+    OUT receives a folder for each cell, OUT/VARIANT/seed_S, with what `fit` writes and test.csv; and
+    after each cell anew cells.csv (a row for each), summary.csv and pairs.csv (see `summary`, `pairs`) and ablation.md.
+    The same call goes on where an earlier one was interrupted; cells that are done are not trained again. The split
+    into training and test is drawn from the seed, as are the first weights; equal seeds have the same split.
+
+    Args:
+        variants: files of settings, each read after those of ``argv``; the stem is the variant's name.
+        seeds: of the runs of each variant.
+        out: folder to write.
+        argv: all other arguments, those of ``kacl-gpu fit``.
+
+    Raises:
+        InputError: a variant is named twice or is not there, the seeds are not usable, or see `fit`.
+    """
+    names = [path.stem for path in variants]
+    missing = [str(path) for path in variants if not path.is_file()]
+    if missing:
+        raise InputError(f"no such file of settings: {', '.join(missing)}")
+    for what, given in (("variants", names), ("seeds", seeds)):
+        if not given or len({*given}) < len(given):
+            raise InputError(f"{what} must be named, and once each: {', '.join(map(str, given)) or 'none'}")
+    for path in variants:  # a mistake in the last one is told before the first one is trained
+        command([*argv, "--config", str(path)])
+    for seed in seeds:
+        for path in variants:
+            cell = out / path.stem / f"seed_{seed}"
+            print(f"{path.stem}, seed {seed}: {cell}", flush=True)
+            if train(cell, [*argv, "--config", str(path), f"--seed_everything={seed}"]):
+                publish(out, names)
+
+
+def train(cell: Path, argv: Sequence[str]) -> bool:
+    """Train one cell, or go on with it, and write what the test images say to test.csv.
+
+    Returns:
+        Whether this process is the one that writes.
+    """
+    made = fit([*argv, f"--out={cell}", "--resume"])
+    best, last = (cell / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    checkpoint = best if best.exists() else last  # where no validation had an AUC
+    table = cell / "test.csv"
+    if not table.exists() or table.stat().st_mtime < last.stat().st_mtime:
+        (measures,) = made.trainer.test(made.model, made.datamodule, ckpt_path=str(checkpoint), verbose=False)
+        if made.trainer.is_global_zero:
+            epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]  # counted from 0
+            write_table(pd.DataFrame([{"epoch": epoch, **measures}]), table)
+    return made.trainer.is_global_zero
+
+
+def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
+    """What is done so far: a row for each cell, with variant, seed, and the measures of the test images."""
+    rows = []
+    for order, name in enumerate(names):
+        for path in (out / name).glob("seed_*/test.csv"):
+            seed = int(path.parent.name.removeprefix("seed_"))
+            rows.append(pd.read_csv(path).assign(order=order, variant=name, seed=seed))
+    table = pd.concat(rows).sort_values(["order", "seed"]).drop(columns="order")
+    return table[["variant", "seed", *table.columns.drop(["variant", "seed"])]].reset_index(drop=True)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds (NaN for one) of each measure: variant, measure, runs, mean, std.
+
+    Args:
+        table: of :func:`cells`.
+    """
+    long = table.melt(["variant", "seed"], var_name="measure").dropna(subset="value")
+    long = long[long["measure"].str.startswith("test/")]
+    grouped = long.groupby(["variant", "measure"], sort=False)["value"]
+    return grouped.agg(runs="count", mean="mean", std="std").reset_index()
+
+
+def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
+    """Each two variants compared, seed by seed, by the paired t-test.
+
+    Args:
+        table: of :func:`cells`.
+        measures: columns of it to compare.
+
+    Returns:
+        measure, a, b, seeds (that both have), difference (b less a, the mean), low, high (its 95 % confidence
+        interval), p (two-sided; NaN where all differences are equal), and p_adjusted: over the pairs of a measure, by
+        Benjamini and Hochberg (1995). Pairs with fewer than two seeds in common are left out. The interval is of
+        repetitions on one data set; other patients would differ by more.
+    """
+    rows = []
+    for measure in measures:
+        if measure not in table:
+            continue
+        wide = table.pivot(index="seed", columns="variant", values=measure)
+        found = []
+        for a, b in combinations(table["variant"].unique(), 2):
+            both = wide[[a, b]].dropna()
+            if len(both) < 2:
+                continue
+            x, y = both[b].to_numpy(), both[a].to_numpy()
+            row = {"measure": measure, "a": a, "b": b, "seeds": len(both), "difference": float((x - y).mean())}
+            if np.ptp(x - y) > 0:
+                test = stats.ttest_rel(x, y)
+                interval = test.confidence_interval()
+                row |= {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
+            else:  # the same difference for every seed has no deviation to test against
+                row |= {"low": row["difference"], "high": row["difference"], "p": float("nan")}
+            found.append(row)
+        tested = [row for row in found if not np.isnan(row["p"])]
+        for row, p in zip(tested, stats.false_discovery_control([row["p"] for row in tested]) if tested else ()):
+            row["p_adjusted"] = float(p)
+        rows += found
+    columns = ["measure", "a", "b", "seeds", "difference", "low", "high", "p", "p_adjusted"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def publish(out: Path, names: Sequence[str]) -> None:
+    """Write the tables of what is done so far."""
+    table = cells(out, names)
+    means, compared = summary(table), pairs(table)
+    write_table(table, out / "cells.csv")
+    write_table(means, out / "summary.csv")
+    write_table(compared, out / "pairs.csv")
+    (out / "ablation.md").write_text(markdown(means, compared))
+
+
+def markdown(means: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """The tables as text: variants in columns, mean and deviation over the seeds; and the pairs."""
+    found: dict[tuple[str, str], str] = {}
+    runs: dict[str, int] = {}
+    for row in means.to_dict("records"):
+        deviation = f" ± {row['std']:.3f}" if row["runs"] > 1 else ""
+        found[row["measure"], row["variant"]] = f"{row['mean']:.3f}{deviation}"
+        runs[row["variant"]] = max(row["runs"], runs.get(row["variant"], 0))
+    lines = ["| test images | " + " | ".join(f"{name} ({number})" for name, number in runs.items()) + " |"]
+    lines += ["|---" * (len(runs) + 1) + "|"]
+    for measure in sorted(means["measure"].unique(), key=_order):
+        words = [measure.removeprefix("test/"), *(found.get((measure, name), "-") for name in runs)]
+        lines.append(f"| {' | '.join(words)} |")
+    lines += ["", "Mean ± standard deviation over the runs (their number beside the name)."]
+    if len(compared):
+        lines += ["", "| measure | compared | seeds | difference | 95 % interval | p | adjusted |", "|---" * 7 + "|"]
+        for row in compared.to_dict("records"):
+            words = [row["measure"].removeprefix("test/"), f"{row['b']} less {row['a']}", str(row["seeds"])]
+            words += [f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+            words += ["-" if np.isnan(p) else f"{p:.3f}" for p in (row["p"], row["p_adjusted"])]
+            lines.append(f"| {' | '.join(words)} |")
+        lines += ["", "Paired t-test over the seeds; adjusted by Benjamini and Hochberg over the pairs of a measure."]
+    return "\n".join(lines) + "\n"
+
+
+def _order(measure: str) -> tuple[int, str]:
+    return (0 if measure == "test/auc" else 1 if measure.startswith("test/auc_") else 2), measure

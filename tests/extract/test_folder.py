@@ -1,0 +1,760 @@
+"""`kacl-gpu extract`, on images that the tests make and, with KACL_GPU_DATA, on real ones."""
+
+import csv
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
+
+pd = pytest.importorskip("pandas", reason="the extra io is not installed")
+pytest.importorskip("pyarrow")
+pytest.importorskip("tqdm")
+Image = pytest.importorskip("PIL.Image")
+
+import kacl_gpu.extract.folder as extraction
+from kacl_gpu.cli.main import main
+from kacl_gpu.errors import ImageError
+from kacl_gpu.io.pictures import read_image, read_mask
+
+NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+WHERE = ["image", "label", "x1", "y1", "x2", "y2"]
+FEATURES = list(feature_names())
+
+
+def pixels(height=40, width=48, seed=0, dtype=np.uint8, high=256):
+    """Noise on a slope, so that features differ between regions."""
+    noise = np.random.default_rng(seed).integers(0, high // 2, (height, width))
+    return (noise + np.linspace(0, high // 2 - 1, width)).astype(dtype)
+
+
+def save(path, array, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(path)
+
+
+def folder_of(path, count=6, **kwargs):
+    """A folder of small images; name -> pixels."""
+    images = {f"i{k:03d}.png": pixels(seed=k, **kwargs) for k in range(count)}
+    for name, array in images.items():
+        save(path / name, array)
+    return images
+
+
+def write_csv(path, header, *lines):
+    path.write_text("\n".join([header, *(",".join(map(str, line)) for line in lines)]) + "\n")
+    return path
+
+
+def run(*arguments):
+    return main(["extract", *map(str, arguments), "--device", "cpu"])
+
+
+def table_of(path):
+    return (
+        pd.read_parquet(path)
+        if path.suffix == ".parquet"
+        else pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+    )
+
+
+def errors_of(path):
+    return pd.read_csv(path.with_name(f"{path.stem}.errors.csv"), keep_default_na=False, float_precision="round_trip")
+
+
+def row(array, box=None, mask=None, settings=RadiomicsSettings(), spacing=(1.0, 1.0)):
+    """The features of one region straight from gpu_radiomics, on the array as it is, in float64."""
+    height, width = array.shape
+    image = torch.from_numpy(array.astype(np.float64))[None]
+    boxes = torch.tensor([box or (0, 0, width, height)], dtype=torch.float64)
+    masks = None if mask is None else torch.from_numpy(mask.astype(np.int32))[None]
+    return gpu_radiomics(image, boxes, masks=masks, settings=settings, spacing=spacing, dtype=torch.float64)[0].numpy()
+
+
+def assert_row(line, expected):
+    np.testing.assert_array_equal(line[FEATURES].to_numpy(dtype=float), expected)
+
+
+def assert_no_leftovers(out):
+    assert [path.name for path in out.parent.glob(f"{out.name}.*")] == []
+
+
+# --- what comes out -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_whole_images_in_the_order_of_their_names(tmp_path, suffix, capsys):
+    images = folder_of(tmp_path / "images")
+    out = tmp_path / f"features{suffix}"
+    (tmp_path / "features.errors.csv").write_text("of an earlier run\n")
+    assert run(tmp_path / "images", "--out", out) == 0
+    table = table_of(out)
+    assert list(table.columns) == WHERE + FEATURES
+    assert list(table["image"]) == sorted(images)
+    assert (table[WHERE[1:]] == ["", 0, 0, 48, 40]).all(axis=None)
+    assert (table[FEATURES].dtypes == np.float64).all()
+    for _, line in table.iterrows():
+        assert_row(line, row(images[line["image"]]))
+    assert not (tmp_path / "features.errors.csv").exists()
+    assert_no_leftovers(out)
+    printed = capsys.readouterr()
+    assert "6 regions; 6 images in" in printed.out
+    assert "6/6" in printed.err
+
+
+def test_csv_is_unquoted_and_its_floats_come_back_to_the_bit(tmp_path):
+    folder_of(tmp_path / "images", 3)
+    for suffix in (".csv", ".parquet"):
+        assert run(tmp_path / "images", "--out", tmp_path / f"features{suffix}") == 0
+    text = (tmp_path / "features.csv").read_bytes()
+    assert b'"' not in text
+    assert b"\r" not in text
+    assert text.split(b"\n")[0].decode() == ",".join(WHERE + FEATURES)
+    parquet = table_of(tmp_path / "features.parquet")
+    pd.testing.assert_frame_equal(table_of(tmp_path / "features.csv"), parquet, check_exact=True, check_dtype=False)
+
+
+def test_nih_layout_and_boxes_as_they_are(tmp_path):
+    images = {f"{k:08d}_000.png": pixels(64, 128, seed=k) for k in range(4)}
+    for place, (name, array) in enumerate(images.items()):
+        save(tmp_path / "nih" / f"images_{1 + place % 2:03d}" / "images" / name, array)
+    second, _, _, first = images
+    boxes = write_csv(
+        tmp_path / "BBox_List_2017.csv",
+        NIH_HEADER,
+        (first, "Infiltrate", 100.5, 200.25, 300, 400.125, "", "", ""),
+        (second, "Mass", 0, 0, 1024, 1024),
+        (first, "Pneumonia", 512, 512, 100, 100),
+    )
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "nih", "--boxes", boxes, "--out", out) == 0
+    table = table_of(out)
+    assert list(table["image"]) == [first, second, first]
+    assert list(table["label"]) == ["Infiltration", "Mass", "Pneumonia"]
+    expected = [(100.5 / 8, 200.25 / 16, 400.5 / 8, 600.375 / 16), (0, 0, 128, 64), (64, 32, 612 / 8, 612 / 16)]
+    assert [tuple(line) for line in table[WHERE[2:]].to_numpy()] == expected
+    for (_, line), box in zip(table.iterrows(), expected, strict=True):
+        assert_row(line, row(images[line["image"]], box))
+
+
+def test_plain_boxes_any_column_order_and_quoted_names(tmp_path):
+    images = folder_of(tmp_path / "images", 2)
+    save(tmp_path / "images" / "a, b.png", images["i000.png"])
+    boxes = write_csv(tmp_path / "b.csv", "\ufeffY2,x1,source,y1,x2,image", (30, 3, "me", 4, 20, "i001.png"), ("",))
+    with boxes.open("a") as file:
+        file.write('31,3,me,4,20,"a, b.png"\n')
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", out) == 0
+    table = table_of(out)
+    assert table[WHERE].to_numpy().tolist() == [["i001.png", "", 3, 4, 20, 30], ["a, b.png", "", 3, 4, 20, 31]]
+    assert_row(table.loc[0], row(images["i001.png"], (3, 4, 20, 30)))
+    assert_row(table.loc[1], row(images["i000.png"], (3, 4, 20, 31)))
+
+
+def test_folder_that_holds_images_and_single_file(tmp_path):
+    images = folder_of(tmp_path / "set" / "images", 2)
+    assert run(tmp_path / "set", "--out", tmp_path / "all.csv") == 0
+    assert list(table_of(tmp_path / "all.csv")["image"]) == sorted(images)
+    assert run(tmp_path / "set" / "images" / "i001.png", "--out", tmp_path / "one.csv") == 0
+    one = table_of(tmp_path / "one.csv")
+    assert list(one["image"]) == ["i001.png"]
+    assert_row(one.loc[0], row(images["i001.png"]))
+
+
+def test_images_of_many_sizes_and_types_come_out_in_order(tmp_path):
+    generator = np.random.default_rng(5)
+    images = {}
+    for k in range(23):
+        height, width = ((20, 30), (30, 20), (25, 25))[generator.integers(3)]
+        images[f"i{k:03d}.png"] = pixels(height, width, k, *((np.uint8, 256), (np.uint16, 5000))[k % 2])
+    for name, array in images.items():
+        save(tmp_path / "images" / name, array)
+    order = generator.permutation(list(images))
+    boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", *((name, 2, 3, 18.5, 17.5) for name in order))
+    out = tmp_path / "features.parquet"
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", out, "--batch-size", 3, "--workers", 4) == 0
+    table = table_of(out)
+    assert list(table["image"]) == list(order)
+    for _, line in table.iterrows():
+        assert_row(line, row(images[line["image"]], (2, 3, 18.5, 17.5)))
+
+
+def test_settings_in_pyradiomics_format(tmp_path):
+    pytest.importorskip("yaml")
+    images = folder_of(tmp_path / "images", 2)
+    parameters = tmp_path / "params.yaml"
+    parameters.write_text("setting:\n  binCount: 8\nfeatureClass:\n  glcm: [Contrast]\n  firstorder:\n")
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--settings", parameters, "--out", out) == 0
+    settings = RadiomicsSettings(bin_count=8, feature_class={"firstorder": None, "glcm": ["Contrast"]})
+    names = list(feature_names(settings))
+    table = table_of(out)
+    assert list(table.columns) == WHERE + names
+    np.testing.assert_array_equal(table.loc[1, names].to_numpy(float), row(images["i001.png"], settings=settings))
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def png_of_16_bits(array, colour_type, channels):
+    """A 16-bit PNG that Pillow cannot write: grey and alpha (4), colour (2), colour and alpha (6)."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = array.shape
+    lines = b"".join(b"\0" + np.repeat(line, channels).astype(">u2").tobytes() for line in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_grey_in_every_kind_of_picture(tmp_path):
+    grey = pixels()
+    alpha = pixels(seed=1)
+    save(tmp_path / "l.png", grey)
+    save(tmp_path / "rgb.png", np.stack([grey] * 3, -1))
+    save(tmp_path / "rgba.png", np.stack([grey, grey, grey, alpha], -1))
+    save(tmp_path / "la.png", np.stack([grey, alpha], -1))
+    palette = Image.fromarray(grey).convert("P")  # Pillow's grey palette; its order is turned round below
+    palette.putpalette([level for level in range(255, -1, -1) for _ in range(3)])
+    palette.putdata((255 - grey).ravel().tolist())
+    palette.save(tmp_path / "p.png")
+    for name in ("l", "rgb", "rgba", "la", "p"):
+        read, spacing = read_image(tmp_path / f"{name}.png")
+        assert read.dtype == np.uint8
+        assert spacing == (1.0, 1.0)
+        np.testing.assert_array_equal(read, grey, name)
+    np.testing.assert_array_equal(read_mask(tmp_path / "p.png"), 255 - grey)
+
+    Image.fromarray(grey > 100).save(tmp_path / "bit.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "bit.png")[0], np.where(grey > 100, 255, 0))
+    np.testing.assert_array_equal(read_mask(tmp_path / "bit.png"), grey > 100)
+
+    for high, dtype in ((30000, np.int16), (65536, np.float32)):
+        deep = pixels(dtype=np.uint16, high=high)
+        save(tmp_path / "deep.png", deep)
+        read, _ = read_image(tmp_path / "deep.png")
+        assert read.dtype == dtype
+        np.testing.assert_array_equal(read, deep)
+
+    save(tmp_path / "grey.jpg", np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "grey.jpg")[0], np.asarray(Image.open(tmp_path / "grey.jpg"))[..., 0]
+    )
+
+
+def test_colour_is_refused(tmp_path):
+    save(tmp_path / "rgb.png", np.stack([pixels(), pixels(), pixels(seed=1)], -1))
+    Image.fromarray(pixels()).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    for colour_type, channels in ((2, 3), (4, 2), (6, 4)):
+        array = pixels(dtype=np.uint16, high=60000)
+        (tmp_path / f"deep{colour_type}.png").write_bytes(png_of_16_bits(array, colour_type, channels))
+    for file, words in {
+        "rgb.png": "its colour channels differ",
+        "cmyk.jpg": "CMYK",
+        "deep2.png": "16-bit",
+        "deep4.png": "16-bit",
+        "deep6.png": "16-bit",
+    }.items():
+        with pytest.raises(ImageError, match=f"not a grey image: .*{words}"):
+            read_image(tmp_path / file)
+
+
+def write_dicom(path, array, **elements):
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = elements.pop("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2")  # CT
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Rows, data.Columns = array.shape[-2:]
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 8 * array.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(array.dtype.kind == "i")
+    data.PixelData = array.tobytes()
+    for name, value in elements.items():
+        setattr(data, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(path)
+
+
+DICOM_CASES: dict[str, tuple[np.ndarray, dict[str, object]]] = {
+    "unsigned": (pixels(dtype=np.uint16, high=4096), {}),
+    "signed, rescaled": (
+        pixels(dtype=np.int16, high=4096) - np.int16(2000),
+        {"RescaleSlope": 2, "RescaleIntercept": -1024, "PixelSpacing": [0.2, 0.1]},
+    ),
+    "fractions": (pixels(dtype=np.uint16, high=4096), {"RescaleSlope": 0.1, "RescaleIntercept": 3}),
+    "inverted": (
+        pixels(dtype=np.uint16, high=4096),
+        {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11, "RescaleIntercept": 7},
+    ),
+    "inverted, signed": (pixels(dtype=np.int16) - np.int16(50), {"PhotometricInterpretation": "MONOCHROME1"}),
+    "detector spacing": (
+        pixels(),
+        {"ImagerPixelSpacing": [0.15, 0.16], "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DICOM_CASES)
+def test_dicom_equals_simpleitk(tmp_path, case):
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    array, elements = DICOM_CASES[case]
+    elements = {"RescaleSlope": 1, "RescaleIntercept": 0, **elements}
+    write_dicom(tmp_path / "a.dcm", array, **elements)
+    ours, spacing = read_image(tmp_path / "a.dcm")
+    theirs = sitk.ReadImage(str(tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(ours, sitk.GetArrayFromImage(theirs)[0])
+    assert spacing == theirs.GetSpacing()[1::-1]
+
+
+def test_dicom_by_hand(tmp_path):
+    array = pixels(dtype=np.int16, high=4096)
+    spaced = {"RescaleSlope": 2, "RescaleIntercept": -1024, "PixelSpacing": [0.2, 0.1], "ImagerPixelSpacing": [9, 9]}
+    write_dicom(tmp_path / "images" / "scan", array, **spaced)  # known by its preamble, without a suffix
+    write_dicom(tmp_path / "images" / "b.dcm", array)
+    write_dicom(tmp_path / "images" / "c.dcm", np.stack([array, array]), NumberOfFrames=2)
+    (tmp_path / "images" / "d.dcm").write_bytes((tmp_path / "images" / "b.dcm").read_bytes()[:1500])
+    (tmp_path / "images" / "e.dcm").write_bytes(b"no DICOM")
+    (tmp_path / "images" / "notes.txt").write_text("not an image\n")
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--out", out) == 3
+    table = table_of(out)
+    assert list(table["image"]) == ["b.dcm", "scan"]
+    assert_row(table.loc[0], row(array))
+    assert_row(table.loc[1], row(2.0 * array - 1024, spacing=(0.2, 0.1)))
+    errors = errors_of(out).set_index("image")["reason"]
+    assert list(errors.index) == ["c.dcm", "d.dcm", "e.dcm"]
+    assert errors["c.dcm"] == "multi-frame DICOM (2 frames): only single-frame images are read"
+    assert errors["d.dcm"].startswith("cannot be read: ")
+    assert errors["e.dcm"].startswith("cannot be read: ")
+
+
+def test_two_images_of_one_name(tmp_path, capsys):
+    folder_of(tmp_path / "images_001" / "images", 1)
+    folder_of(tmp_path / "images_002" / "images", 1)
+    assert run(tmp_path, "--out", tmp_path / "features.csv") == 2
+    message = capsys.readouterr().err
+    for place in ("images_001", "images_002"):
+        assert str(tmp_path / place / "images" / "i000.png") in message
+
+
+# --- masks ----------------------------------------------------------------------------------------------------------
+
+
+def labels(height=40, width=48):
+    """Label 1 an ellipse, 2 a rectangle, 3 nowhere."""
+    y, x = np.mgrid[:height, :width]
+    mask = (((x - 20) / 12) ** 2 + ((y - 18) / 9) ** 2 < 1).astype(np.uint8)
+    mask[30:36, 25:45] = 2
+    return mask
+
+
+def test_masks_alone_and_with_boxes(tmp_path):
+    images = folder_of(tmp_path / "images", 3)
+    for name in images:
+        save(tmp_path / "masks" / name, labels())
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--out", out) == 0
+    table = table_of(out)
+    ys, xs = np.nonzero(labels() == 1)
+    assert (table[WHERE[1:]] == [1, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).all(axis=None)
+    for _, line in table.iterrows():
+        assert_row(line, row(images[line["image"]], mask=labels()))
+
+    boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2,label", ("i001.png", 5, 5, 20, 20, "left"))
+    assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--boxes", boxes, "--out", out) == 0
+    table = table_of(out)
+    assert table[WHERE].to_numpy().tolist() == [["i001.png", "left", 5, 5, 20, 20]]
+    assert_row(table.loc[0], row(images["i001.png"], (5, 5, 20, 20), labels()))
+
+
+def test_label_of_the_settings_and_what_is_wrong_with_masks(tmp_path):
+    images = folder_of(tmp_path / "images", 6)
+    masks = tmp_path / "masks"
+    save(masks / "i000.png", labels())
+    save(masks / "i001.png", labels()[:-1])
+    save(masks / "i002.png", np.minimum(labels(), 1))
+    (masks / "i004.png").write_bytes(b"nothing")
+    save(masks / "i005.png", np.stack([labels(), labels(), 0 * labels()], -1))
+    parameters = tmp_path / "params.json"
+    parameters.write_text('{"setting": {"label": 2}}')
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--masks", masks, "--settings", parameters, "--out", out) == 3
+    table = table_of(out)
+    assert table[WHERE].to_numpy().tolist() == [["i000.png", 2, 25, 30, 45, 36]]
+    assert_row(table.loc[0], row(images["i000.png"], mask=labels(), settings=RadiomicsSettings(label=2)))
+    reasons = errors_of(out).set_index("image")["reason"]
+    assert list(reasons.index) == ["i001.png", "i002.png", "i003.png", "i004.png", "i005.png"]
+    assert reasons["i001.png"] == "mask: 39 x 48 pixels for an image of 40 x 48"
+    assert reasons["i002.png"] == "no pixel of label 2 in it"
+    assert reasons["i003.png"] == "mask: missing"
+    assert reasons["i004.png"].startswith("mask: cannot be read: ")
+    assert reasons["i005.png"] == "mask: not a grey image: its colour channels differ"
+
+
+# --- what is wrong with single regions ------------------------------------------------------------------------------
+
+
+def test_bad_regions_are_listed_and_the_rest_goes_on(tmp_path, capsys):
+    images = folder_of(tmp_path / "images", 5)
+    whole = (tmp_path / "images" / "i001.png").read_bytes()
+    (tmp_path / "images" / "i001.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "images" / "i002.png").write_bytes(b"")
+    good = (4, 4, 20, 20)
+    boxes = write_csv(
+        tmp_path / "b.csv",
+        "image,x1,y1,x2,y2,label",
+        ("i000.png", *good, "good"),
+        ("i001.png", *good, "truncated"),
+        ("i000.png", 48, 4, 60, 20, "outside"),
+        ("i002.png", *good, "empty"),
+        ("i009.png", *good, "missing"),
+        ("i003.png", 20, 4, 4, 20, "inverted"),
+        ("i003.png", -5, -5, 20.5, 20, "clipped"),
+        ("i003.png", "nan", 4, 20, 20, "nan"),
+        ("i004.png", "left", 4, 20, 20, "words"),
+        ("i004.png", 4, 4, 20, "", "short"),
+        ("i004.png", 4, 4, 5, 5, "pixel"),
+        ("i004.png", *good, "last"),
+    )
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", out, "--batch-size", 4) == 3
+    table = table_of(out)
+    assert list(table["label"]) == ["good", "clipped", "last"]
+    assert_row(table.loc[0], row(images["i000.png"], good))
+    assert_row(table.loc[1], row(images["i003.png"], (-5, -5, 20.5, 20)))
+    assert_row(table.loc[2], row(images["i004.png"], good))
+    errors = errors_of(out)
+    assert list(errors.columns) == [*WHERE, "reason"]
+    reasons = errors.set_index("label")["reason"].to_dict()
+    assert list(reasons) == ["truncated", "outside", "empty", "missing", "inverted", "nan", "words", "short", "pixel"]
+    assert reasons["truncated"].startswith("cannot be read: ")
+    assert reasons["empty"] == "cannot be read: cannot identify image file"
+    assert reasons["missing"] == "missing image"
+    assert reasons["outside"] == "the box lies outside its image of 40 x 48 (height x width)"
+    assert reasons["inverted"] == "the box is empty or inverted, expected x2 > x1 and y2 > y1"
+    assert reasons["nan"] == "the box is not finite"
+    assert reasons["words"] == "the box is not four numbers: left, 4, 20, 20"
+    assert reasons["short"] == "the box is not four numbers: 4, 4, 20, "
+    assert reasons["pixel"] == "it is a single pixel"
+    assert errors.loc[errors["label"] == "missing", WHERE[2:]].to_numpy(float).tolist() == [[4, 4, 20, 20]]
+    assert f"{tmp_path / 'features.errors.csv'}: 9 regions" in capsys.readouterr().err
+    assert_no_leftovers(out)
+
+
+def test_reasons_are_those_of_gpu_radiomics(tmp_path):
+    """Each reason is the end of the message that gpu_radiomics gives for that region alone."""
+    images = folder_of(tmp_path / "images", 1)
+    bad = [(48.0, 4.0, 60.0, 20.0), (20.0, 4.0, 4.0, 20.0), (np.inf, 4.0, 20.0, 20.0), (4.0, 4.0, 5.0, 5.0)]
+    boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", *(("i000.png", *box) for box in bad))
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", tmp_path / "features.csv") == 3
+    for box, reason in zip(bad, errors_of(tmp_path / "features.csv")["reason"], strict=True):
+        with pytest.raises(ValueError, match="1 of 1 regions") as error:
+            row(images["i000.png"], box)
+        assert str(error.value).endswith(f"]): {reason}")
+
+
+def test_nothing_but_errors(tmp_path):
+    folder_of(tmp_path / "images", 1)
+    boxes = write_csv(tmp_path / "b.csv", NIH_HEADER, ("x.png", "Mass", 1, 2, 3, 4))
+    out = tmp_path / "features.parquet"
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", out) == 3
+    table = table_of(out)
+    assert len(table) == 0
+    assert list(table.columns) == WHERE + FEATURES
+    # a box in NIH's frame has no place on an image of unknown size
+    assert errors_of(out).to_numpy().tolist() == [["x.png", "Mass", "", "", "", "", "missing image"]]
+
+
+# --- wrong use ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": "nowhere"}, ["no such file or folder", "nowhere"]),
+        ({"images": "empty"}, ["no PNG, JPEG or DICOM image", "empty"]),
+        ({"--out": "features.txt"}, [".csv or .parquet", "features.txt"]),
+        ({"--out": "nowhere/features.csv"}, ["cannot write", "nowhere", "No such file or directory"]),
+        ({"--out": "folder.csv"}, ["is a folder", "folder.csv"]),
+        ({"--boxes": "nowhere.csv"}, ["box file", "nowhere.csv"]),
+        ({"--boxes": "header.csv"}, ["header.csv", "its columns: image, source, label, x, y, w, h"]),
+        ({"--boxes": "none.csv"}, ["no box in", "none.csv"]),
+        ({"--masks": "nowhere"}, ["no such folder", "nowhere"]),
+        ({"--settings": "nowhere.yaml"}, ["nowhere.yaml"]),
+        ({"--settings": "wrong.json"}, ["wrong.json", "binWidht", "binWidth"]),
+        ({"--device": "tpu"}, ["cpu, cuda or cuda:N", "tpu"]),
+        ({"--device": "cuda:99"}, ["cuda:99"]),
+        ({"--batch-size": "0"}, ["batch size", "at least 1"]),
+        ({"--workers": "0"}, ["workers", "at least 1"]),
+        ({"--batch-size": "many"}, ["--batch-size", "many"]),
+        ({"--bogus": "1"}, ["--bogus"]),
+    ],
+)
+def test_wrong_use_ends_with_2_and_one_line(tmp_path, monkeypatch, capsys, change, words):
+    monkeypatch.chdir(tmp_path)
+    folder_of(Path("images"), 1)
+    Path("empty").mkdir()
+    Path("folder.csv").mkdir()
+    write_csv(Path("header.csv"), "image,source,label,x,y,w,h", ("i000.png", "RSNA", "Opacity", 1, 2, 3, 4))
+    write_csv(Path("none.csv"), "image,x1,y1,x2,y2")
+    Path("wrong.json").write_text('{"binWidht": 5}')
+    before = sorted(Path().rglob("*"))
+    options = {"--out": "features.csv", **change}
+    images = options.pop("images", "images")
+    assert main(["extract", images, *(word for option in options.items() for word in option)]) == 2
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) == 1
+    for word in words:
+        assert word in message
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_help(capsys):
+    for arguments in (
+        ["--help"],
+        ["extract", "--help"],
+        ["demo", "--help"],
+        ["prepare", "--help"],
+        ["phantom", "--help"],
+        ["--version"],
+    ):
+        assert main(arguments) == 0
+        assert "kacl-gpu" in capsys.readouterr().out
+    assert main([]) == 2
+
+
+def test_missing_extra_is_named(tmp_path, monkeypatch, capsys):
+    folder_of(tmp_path / "images", 1)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.delitem(sys.modules, "kacl_gpu.extract.folder")
+    assert run(tmp_path / "images", "--out", tmp_path / "features.csv") == 1
+    assert 'pandas is not installed: pip install "kacl-gpu[io]"' in capsys.readouterr().err
+
+
+# --- interruption ---------------------------------------------------------------------------------------------------
+
+
+class Interrupter:
+    """gpu_radiomics that is interrupted as by Ctrl-C in its n-th call, and counts regions."""
+
+    def __init__(self, calls):
+        self.calls, self.regions = calls, 0
+
+    def __call__(self, images, boxes, **kwargs):
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        self.regions += len(boxes)
+        return gpu_radiomics(images, boxes, **kwargs)
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch, capsys):
+    """A run of 10 images, one of them broken, that ends after 3 batches of 2; its arguments and a counter for later."""
+    folder_of(tmp_path / "images", 10)
+    (tmp_path / "images" / "i001.png").write_bytes(b"broken")
+    arguments = [tmp_path / "images", "--out", tmp_path / "features.csv", "--batch-size", 2]
+    (tmp_path / "features.csv").write_text("of an earlier run\n")
+    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(3))
+    assert run(*arguments) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert (tmp_path / "features.csv").read_text() == "of an earlier run\n"
+    assert not (tmp_path / "features.errors.csv").exists()
+    counter = Interrupter(100)
+    monkeypatch.setattr(extraction, "gpu_radiomics", counter)
+    return arguments, counter
+
+
+def test_resume_equals_an_uninterrupted_run(tmp_path, interrupted):
+    arguments, counter = interrupted
+    out = tmp_path / "features.csv"
+    journal = tmp_path / "features.csv.partial"
+    with journal.open("a") as file:
+        file.write('{"region": 9, "box"')  # a line that a killed process did not finish
+    assert run(*arguments, "--resume") == 3
+    assert counter.regions == 9 - 6
+    assert_no_leftovers(out)
+    resumed, errors = out.read_bytes(), (tmp_path / "features.errors.csv").read_bytes()
+    assert run(tmp_path / "images", "--out", out) == 3
+    assert out.read_bytes() == resumed
+    assert (tmp_path / "features.errors.csv").read_bytes() == errors
+
+
+def test_without_resume_the_interrupted_run_is_discarded(tmp_path, interrupted):
+    arguments, counter = interrupted
+    assert run(*arguments) == 3
+    assert counter.regions == 9
+    assert len(table_of(tmp_path / "features.csv")) == 9
+    assert_no_leftovers(tmp_path / "features.csv")
+
+
+def test_resume_without_an_interrupted_run_begins(tmp_path):
+    folder_of(tmp_path / "images", 2)
+    assert run(tmp_path / "images", "--out", tmp_path / "features.csv", "--resume") == 0
+    assert len(table_of(tmp_path / "features.csv")) == 2
+
+
+@pytest.mark.parametrize("change", ["settings", "image", "boxes", "masks"])
+def test_resume_of_another_run_is_refused(tmp_path, interrupted, capsys, change):
+    journal = (tmp_path / "features.csv.partial").read_bytes()
+    more = []
+    if change == "settings":
+        (tmp_path / "params.json").write_text('{"binWidth": 10}')
+        more, words = ["--settings", tmp_path / "params.json"], "bin_width was 25.0, is 10.0"
+    elif change == "image":
+        save(tmp_path / "images" / "i007.png", pixels(41, 48))
+        words = "the image files have changed"
+    elif change == "boxes":
+        boxes = write_csv(
+            tmp_path / "b.csv", "image,x1,y1,x2,y2", *((f"i{k:03d}.png", 4, 4, 20, 20) for k in range(10))
+        )
+        more, words = ["--boxes", boxes], "the boxes have changed"
+    else:
+        save(tmp_path / "masks" / "i000.png", labels())
+        more, words = ["--masks", tmp_path / "masks"], "mask files was None"
+    assert run(*interrupted[0], "--resume", *more) == 2
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) == 1
+    assert words in message
+    assert (tmp_path / "features.csv.partial").read_bytes() == journal
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
+    count = 240
+    images = folder_of(tmp_path / "images", count, height=400, width=400)  # the last third outlives the signal by far
+    (tmp_path / "images" / "i050.png").write_bytes(b"broken")
+    whole, out = tmp_path / "whole.csv", tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--out", whole) == 3
+
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    moment = random.Random(seed)
+    command = [
+        sys.executable,
+        "-m",
+        "kacl_gpu",
+        "extract",
+        tmp_path / "images",
+        "--out",
+        out,
+        "--batch-size",
+        "1",
+    ]
+    command += ["--device", "cpu", "--resume"]
+    journal = tmp_path / "features.csv.partial"
+    done = 1
+    for ending in (signal.SIGKILL, signal.SIGINT):
+        done = moment.randrange(done + 1, done + count // 3)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a suite that runs in the background hands down that SIGINT is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        deadline = time.monotonic() + 60
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > done):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(moment.uniform(0, 0.01))
+        process.send_signal(ending)
+        _, printed = process.communicate(timeout=60)
+        assert process.returncode == (130 if ending == signal.SIGINT else -ending), printed
+        assert not out.exists()
+        done = journal.read_bytes().count(b"\n")
+        assert done < count, "ended before the signal came"
+        if ending == signal.SIGINT:
+            assert f"{journal} keeps what is done: the same command with --resume goes on" in printed
+            assert "Traceback" not in printed
+    assert run(tmp_path / "images", "--out", out, "--resume", "--batch-size", 7) == 3
+    assert out.read_bytes() == whole.read_bytes()
+    assert out.with_name("features.errors.csv").read_bytes() == whole.with_name("whole.errors.csv").read_bytes()
+    assert len(table_of(out)) == len(images) - 1
+    assert_no_leftovers(out)
+
+
+def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch):
+    folder_of(tmp_path / "images", 2)
+    out = tmp_path / "features.parquet"
+    assert run(tmp_path / "images", "--out", out) == 0
+    before = out.read_bytes()
+
+    def full(self, file, **_):
+        file.write(b"half of a table")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "images", "--out", out)
+    assert out.read_bytes() == before
+    monkeypatch.undo()
+    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(0))
+    assert run(tmp_path / "images", "--out", out, "--resume") == 0  # nothing is computed again
+    pd.testing.assert_frame_equal(table_of(out), pd.read_parquet(out))
+    assert_no_leftovers(out)
+
+
+# --- real X-rays -----------------------------------------------------------------------------------------------------
+
+
+def real_data():
+    folder = os.environ.get("KACL_GPU_DATA")
+    if not folder:
+        pytest.skip("KACL_GPU_DATA does not name a folder of real X-rays")
+    return Path(folder)
+
+
+@pytest.mark.parametrize(("folder", "with_boxes"), [("nih_boxed_1024", True), ("nih_mini", True), ("nih_mini", False)])
+def test_real_xrays(tmp_path, folder, with_boxes):
+    data = real_data() / folder
+    with (data / "BBox_List_2017.csv").open() as file:
+        listed = list(csv.reader(file))[1:]
+    out = tmp_path / "features.parquet"
+    assert run(data, "--out", out, *(["--boxes", data / "BBox_List_2017.csv"] if with_boxes else [])) == 0
+    table = table_of(out)
+    if with_boxes:
+        assert list(table["image"]) == [line[0] for line in listed]
+        assert list(table["label"]) == [line[1].replace("Infiltrate", "Infiltration") for line in listed]
+    else:
+        assert list(table["image"]) == sorted(path.name for path in (data / "images").iterdir())
+    assert not (tmp_path / "features.errors.csv").exists()
+    for place in np.linspace(0, len(table) - 1, 5).astype(int):
+        line = table.loc[place]
+        with Image.open(data / "images" / line["image"]) as file:
+            array = np.asarray(file.convert("RGBA"))[..., 0]
+        box = None
+        if with_boxes:
+            x, y, w, h = map(float, listed[place][2:6])
+            scale = array.shape[1] / 1024
+            box = (x * scale, y * scale, (x + w) * scale, (y + h) * scale)
+            assert tuple(line[WHERE[2:]]) == box
+        assert_row(line, row(array, box))
+
+
+def test_a_line_too_short_to_name_its_image_is_listed(tmp_path):
+    folder_of(tmp_path / "images", 1)
+    boxes = write_csv(tmp_path / "b.csv", "label,x1,y1,x2,y2,image", ("q", 1, 1), ("r", 4, 4, 20, 20, "i000.png"))
+    assert run(tmp_path / "images", "--boxes", boxes, "--out", tmp_path / "features.csv") == 3
+    assert table_of(tmp_path / "features.csv")["label"].tolist() == ["r"]
+    assert errors_of(tmp_path / "features.csv")["label"].tolist() == ["q"]

@@ -1,0 +1,483 @@
+"""``kacl-gpu fit`` on phantoms: the step, what is written, runs that are killed, repeated, shared out, or refused."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+pytest.importorskip("lightning")
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+import kacl_gpu.cli.demo
+from kacl_gpu.cli.main import main
+from kacl_gpu.errors import InputError
+from kacl_gpu.kacl.data.dataset import NIHChestXray14
+from kacl_gpu.kacl.data.phantom import make_phantoms
+from kacl_gpu.kacl.data.split import split_patients, write_split
+from kacl_gpu.kacl.encoders import ImageEncoder
+from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
+from kacl_gpu.kacl.training.fit import Command, WholeFiles, command, fit, processes, progress_bar
+
+ROOT = Path(__file__).parents[2]
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    make_phantoms(folder, images=160, size=64, seed=3, boxed=0.4, workers=1)
+    return folder
+
+
+def arguments(phantoms: Path, out: Path, **options: object) -> list[str]:
+    """Two epochs of small images: one of the warm-up, one with the contrastive loss and another rate."""
+    given = {
+        "data.root": phantoms, "data.size": 64, "data.batch_size": 16, "data.workers": 0,
+        "model.weights": "null", "model.warmup_epochs": 1, "model.decay_epochs": 1, "trainer.max_epochs": 2,
+        "panels_every": 0, "out": out,
+    }  # fmt: skip
+    given |= {name.replace("__", "."): value for name, value in options.items()}
+    return [*(f"--{name}={value}" for name, value in given.items()), *QUIET]
+
+
+@pytest.fixture(scope="module")
+def run(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return fit(arguments(phantoms, tmp_path_factory.mktemp("run") / "out", trainer__max_epochs=3, panels_every=2))
+
+
+def out_of(run: Command) -> Path:
+    return Path(run.config.out)
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+# --- what a run leaves
+
+
+def test_the_figures_of_each_epoch(run: Command) -> None:
+    rows = rows_of(out_of(run))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    always = {"train/loss", "train/classification", "val/loss", "val/auc", "seconds/data", "seconds/forward"}
+    contrastive = {"train/contrastive", "train/anchors", "train/fallback", "train/whole", "seconds/radiomics"}
+    assert all(row[name] for row in rows for name in always), rows[0]
+    assert [float(row["rate"]) for row in rows] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert not any(rows[0][name] for name in contrastive) and all(rows[2][name] for name in contrastive)
+    assert [row["val/box_drift"] == "" for row in rows] == [True, False, False]
+    assert {f"seconds/{part}" for part in PARTS} <= rows[2].keys()
+    weight = run.model.settings.contrastive_weight
+    for row in rows[1:]:
+        sum_ = weight * float(row["train/contrastive"]) + (1 - weight) * float(row["train/classification"])
+        assert float(row["train/loss"]) == pytest.approx(sum_, rel=1e-4)
+    assert float(rows[0]["train/loss"]) == pytest.approx(float(rows[0]["train/classification"]))
+
+
+def test_files_of_a_run(run: Command) -> None:
+    out = out_of(run)
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert [path.name for path in (out / "panels").iterdir()] == ["epoch_002.png"]
+    assert list(out.glob("events.*"))
+    with Image.open(out / "curves.png") as picture:
+        assert len(picture.convert("RGB").getcolors(2**24)) > 100
+    again = command(["--config", str(out / "config.yaml")])
+    for part in ("model", "data", "trainer"):
+        read, given = (json.dumps(made.config[part].as_dict(), default=str) for made in (again, run))
+        assert json.loads(read) == json.loads(given)
+
+
+def test_checkpoints_carry_their_settings_and_load_without_code(run: Command) -> None:
+    last = out_of(run) / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["hyper_parameters"]["warmup_epochs"] == 1
+    assert checkpoint["datamodule_hyper_parameters"]["batch_size"] == 16
+    model = KACL.load_from_checkpoint(last, map_location="cpu", weights_only=True).eval()
+    images = torch.stack([run.datamodule.test[row]["image"] for row in range(4)])
+    with torch.no_grad():
+        assert torch.equal(model(images), run.model.cpu().eval()(images))
+
+
+def test_measures_of_the_test_images(run: Command) -> None:
+    """The AUC against scikit-learn, image by image; boxes against a loop."""
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (logged,) = trainer.test(run.model, run.datamodule, verbose=False)
+    test, found = run.datamodule.test, run.model.predictions
+    assert found["index"].tolist() == list(range(len(test)))
+    with torch.no_grad():
+        single = torch.cat([run.model.eval()(test[row]["image"][None]) for row in range(len(test))])
+    torch.testing.assert_close(found["logits"], single, rtol=1e-4, atol=1e-4)
+    aucs = []
+    for d, name in enumerate(run.model.diseases):
+        truth = test.table[name].to_numpy()
+        assert (f"test/auc_{name}" in logged) == (0 < truth.sum() < len(truth))
+        if 0 < truth.sum() < len(truth):
+            aucs.append(roc_auc_score(truth, found["logits"][:, d].numpy()))
+            assert logged[f"test/auc_{name}"] == pytest.approx(aucs[-1], abs=1e-6)
+    assert logged["test/auc"] == pytest.approx(sum(aucs) / len(aucs), abs=1e-6)
+    overlaps = []
+    for row in range(len(test)):
+        for d, true in enumerate(test[row]["boxes"].tolist()):
+            if not math.isnan(true[0]):
+                box = found["boxes"][row, d].tolist()
+                width = min(true[2], box[2]) - max(true[0], box[0])
+                height = min(true[3], box[3]) - max(true[1], box[1])
+                common = max(width, 0) * max(height, 0)
+                areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (true, box)]
+                overlaps.append(common / (sum(areas) - common))
+    assert len(overlaps) > 5
+    for t in IOU_THRESHOLDS:
+        share = sum(overlap > t for overlap in overlaps) / len(overlaps)
+        assert logged[f"test/localisation_{t}"] == pytest.approx(share, abs=1e-6)
+
+
+# --- the same again
+
+
+def test_the_same_command_gives_the_same_weights(run: Command, phantoms: Path, tmp_path: Path) -> None:
+    fit(arguments(phantoms, tmp_path / "out", trainer__max_epochs=3, panels_every=2))
+    for (name, a), b in zip(weights(out_of(run)).items(), weights(tmp_path / "out").values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on(run: Command, phantoms: Path, tmp_path: Path, how: signal.Signals) -> None:
+    """In its second or third epoch, and moved; what goes on ends where the run that nothing happened to does."""
+    out = tmp_path / "out"
+    given = arguments(phantoms, out, trainer__max_epochs=3, panels_every=2)
+    last = out / "checkpoints" / "last.ckpt"
+    words = [sys.executable, "-m", "kacl_gpu", "fit", *given]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while not last.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, printed = process.communicate()
+    assert process.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    assert ("--resume goes on" in printed) == (how == signal.SIGINT)
+    assert torch.load(last, weights_only=True)["epoch"] < 2
+    with pytest.raises(InputError, match="--resume"):
+        fit(given)
+    moved = out.rename(tmp_path / "moved")
+    fit([*given, f"--out={moved}", "--resume"])
+    for (name, a), b in zip(weights(out_of(run)).items(), weights(moved).values(), strict=True):
+        assert torch.equal(a, b), name
+    timeless = [
+        [{name: value for name, value in row.items() if not name.startswith("seconds/")} for row in rows_of(folder)]
+        for folder in (moved, out_of(run))
+    ]
+    assert timeless[0] == timeless[1]
+    assert best_score(moved) == best_score(out_of(run))
+
+
+def best_score(out: Path) -> float:
+    """What the last checkpoint takes for the best AUC so far."""
+    callbacks = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    (state,) = [state for state in callbacks.values() if state.get("monitor") == "val/auc"]
+    assert Path(state["best_model_path"]) == out / "checkpoints" / "best.ckpt"
+    return float(state["best_model_score"])
+
+
+def test_the_last_checkpoint_knows_the_best(run: Command) -> None:
+    """Else a resumed run would take a worse epoch for the best."""
+    assert best_score(out_of(run)) == pytest.approx(max(float(row["val/auc"]) for row in rows_of(out_of(run))))
+
+
+def test_what_a_run_began_with_is_not_needed_again(phantoms: Path, tmp_path: Path) -> None:
+    """The initial weights, here from a file that is gone, neither to load the checkpoint nor to go on."""
+    file, out = tmp_path / "initial.pt", tmp_path / "out"
+    torch.save(ImageEncoder("resnet18").state_dict(), file)
+    given = arguments(phantoms, out, model__weights=file, trainer__limit_train_batches=2)
+    fit([*given, "--trainer.max_epochs=1"])
+    file.unlink()
+    model = KACL.load_from_checkpoint(out / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights(out)[name]), name
+    with pytest.raises(InputError, match="no such file of weights"):
+        fit([*given, f"--out={tmp_path / 'another'}"])
+    fit([*given, "--resume"])
+    assert [row["epoch"] for row in rows_of(out)] == ["0", "1"]
+    assert str(file) in (out / "config.yaml").read_text()
+    with pytest.raises(InputError, match=f"initial_weights: '{file}', now None"):
+        fit([*given, "--resume", "--model.weights=null"])
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    WholeFiles().save_checkpoint({"a": 1}, path)
+
+    def half(checkpoint: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        WholeFiles().save_checkpoint({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+
+
+def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
+    """In float64, where what is left of another order of sums stays small."""
+    options = {"trainer__precision": "64-true", "model__hidden": 32, "model__projection": 16, "panels_every": 2}
+    fit(arguments(phantoms, tmp_path / "one", **options))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    half = arguments(phantoms, tmp_path / "two", **options, data__batch_size=8)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, "kacl_gpu", "fit", *half], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    for (name, a), b in zip(weights(tmp_path / "one").items(), weights(tmp_path / "two").values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
+    for one, two in zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True):
+        for name in ("train/loss", "train/contrastive", "val/loss", "val/auc"):
+            assert one[name] == two[name] == "" or float(one[name]) == pytest.approx(float(two[name]), rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_half_precision(phantoms: Path, tmp_path: Path, precision: str) -> None:
+    """Both losses in a step whose matrices are multiplied in half precision."""
+    options = {"trainer__precision": precision, "trainer__limit_train_batches": 2, "model__warmup_epochs": 0}
+    fit(arguments(phantoms, tmp_path / "out", **options, trainer__max_epochs=1))
+    (row,) = rows_of(tmp_path / "out")
+    assert all(math.isfinite(float(row[f"train/{name}"])) for name in ("loss", "contrastive", "classification"))
+    assert all(value.isfinite().all() for value in weights(tmp_path / "out").values())
+    assert weights(tmp_path / "out")["normaliser.mean"].dtype == torch.float64
+
+
+# --- settings
+
+
+def test_variants() -> None:
+    """The configurations that are shipped can be read, one after the other, and say what they are named for."""
+    wanted = {
+        "base": ("cross_entropy", False, "resnet18"),
+        "focal": ("focal", False, "resnet18"),
+        "byop": ("cross_entropy", True, "resnet18"),
+        "full": ("focal", True, "resnet18"),
+        "chexnet": ("cross_entropy", False, "densenet121"),
+    }
+    assert {path.stem for path in (ROOT / "configs" / "variants").iterdir()} == set(wanted)
+    for config in (ROOT / "configs").glob("*.yaml"):
+        for name, expected in wanted.items():
+            variant = ROOT / "configs" / "variants" / f"{name}.yaml"
+            words = ["--config", config, "--config", variant, "--data.root=x", "--model.weights=null", *QUIET]
+            made = command([str(word) for word in words])
+            model = made.config.model
+            assert (model.loss, model.byop, model.encoder) == expected
+            assert hasattr(made.model, "byop") == model.byop
+
+
+@pytest.mark.parametrize(
+    "schedule, at",
+    [
+        ("literal", {0: 1e-4, 4: 5e-4, 5: 6e-5, 9: 1e-4, 10: 1e-5, 15: 1e-6, 29: 1e-8}),
+        ("decay_after_warmup", {0: 1e-4, 4: 5e-4, 9: 1e-3, 10: 1e-3, 14: 1e-3, 15: 1e-4, 29: 1e-6}),
+    ],
+)
+def test_schedules(schedule: str, at: dict[int, float]) -> None:
+    model = KACL(weights=None, byop=False, schedule=schedule)
+    assert {epoch: 0.001 * model.rate(epoch) for epoch in at} == pytest.approx(at)
+    made = model.configure_optimizers()
+    assert isinstance(made, dict) and made["optimizer"].param_groups[0]["lr"] == pytest.approx(at[0])
+
+
+def test_the_progress_bar_reads_losses_as_often_as_they_are_logged() -> None:
+    given: dict[str, Any] = {"callbacks": None, "enable_progress_bar": None, "log_every_n_steps": 7}
+    (bar,) = progress_bar(SimpleNamespace(**given))
+    assert isinstance(bar, TQDMProgressBar) and bar.refresh_rate == 7
+    for change in ({"enable_progress_bar": False}, {"callbacks": [TQDMProgressBar()]}):
+        assert progress_bar(SimpleNamespace(**given | change)) == []
+
+
+@pytest.mark.parametrize(
+    "accelerator, devices, gpus, expected",
+    [
+        ("auto", "auto", 0, 1),
+        ("auto", "auto", 1, 1),
+        ("auto", "auto", 4, 4),
+        ("gpu", -1, 4, 4),
+        ("cpu", "auto", 4, 1),
+        ("cpu", 2, 0, 2),
+        ("gpu", "2", 4, 2),
+        ("gpu", "0,3", 4, 2),
+        ("gpu", "3,", 4, 1),
+        ("gpu", [3], 4, 1),
+        ("gpu", [0, 1], 4, 2),
+    ],
+)
+def test_processes(
+    monkeypatch: pytest.MonkeyPatch, accelerator: str, devices: object, gpus: int, expected: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert processes(accelerator, devices) == expected
+
+
+@pytest.mark.parametrize(
+    "option, strategy",
+    [("devices=1", "SingleDevice"), ("devices=2", "DDP"), ("num_nodes=2", "DDP"), ("strategy=fsdp", "must be a GPU")],
+)
+def test_strategy(phantoms: Path, tmp_path: Path, option: str, strategy: str) -> None:
+    given = [*arguments(phantoms, tmp_path / "out"), f"--trainer.{option}"]
+    try:
+        found: Any = command(given).trainer.strategy
+    except (ValueError, MisconfigurationException) as error:  # what was asked for is not replaced
+        assert option == "strategy=fsdp" and "FSDP" in str(error)
+    else:
+        assert strategy in type(found).__name__
+        assert getattr(found, "_ddp_kwargs", {}).get("find_unused_parameters", False) == (strategy == "DDP")
+
+
+def test_loggers_and_callbacks_of_the_trainer(phantoms: Path, tmp_path: Path) -> None:
+    """They stand beside ours."""
+    given = arguments(phantoms, tmp_path / "out")
+    logger = '{class_path: CSVLogger, init_args: {save_dir: "' + str(tmp_path) + '"}}'
+    callback = "{class_path: EarlyStopping, init_args: {monitor: val/auc}}"
+    trainer: Any = command([*given, f"--trainer.logger={logger}", f"--trainer.callbacks={callback}"]).trainer
+    assert [type(logger).__name__ for logger in trainer.loggers] == ["TensorBoardLogger", "CSVLogger"]
+    assert "EarlyStopping" in {type(callback).__name__ for callback in trainer.callbacks}
+    assert command([*given, "--trainer.logger=false"]).trainer.loggers == []
+    assert command([*given, f"--trainer.default_root_dir={tmp_path}"]).trainer.default_root_dir == str(tmp_path)
+    with pytest.raises(SystemExit):
+        command([*given, "--optimizer=SGD"])
+
+
+def test_a_trial_of_the_command(phantoms: Path, tmp_path: Path) -> None:
+    """Lightning's fast_dev_run: one batch of each kind, and no checkpoint."""
+    assert main(["fit", *arguments(phantoms, tmp_path / "out"), "--trainer.fast_dev_run=true"]) == 0
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"data__root": "/nowhere"}, "no such folder: /nowhere"),
+        ({"model__contrastive_weight": 1}, "contrastive_weight"),
+        ({"model__temperature": 0}, "temperature"),
+        ({"model__warmup_epochs": -1}, "warmup_epochs"),
+        ({"data__batch_size": 4000}, "do not fill a batch"),
+        ({"data__batch_size": 0}, "batch_size must be at least 1"),
+        ({"data__diseases": "[Cold]"}, "unknown diseases: Cold"),
+        ({"data__diseases": "[Mass,Mass]"}, "once each: Mass, Mass"),
+        ({"model__alpha": 1.5}, "alpha must be from 0 to 1"),
+        ({"model__gamma": ".inf"}, "gamma at least 0 and finite"),
+        ({"model__threshold": 1}, "threshold"),
+        ({"model__projection": 0}, "projection must be at least 1"),
+        ({"model__hidden": 0}, "hidden must be at least 1"),
+        ({"trainer__enable_checkpointing": "false"}, "enable_checkpointing"),
+        ({"trainer__devices": 0}, "devices"),
+        ({"model__weights": "/nowhere.pt"}, "no such file of weights: /nowhere.pt"),
+    ],
+)
+def test_settings_that_cannot_be(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object], words: str
+) -> None:
+    assert main(["fit", *arguments(phantoms, tmp_path / "out", **options)]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_wrong_use_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--no.such.setting=1"]) == 2
+    assert main(["fit", "--data.root=x", "--model.encoder=vgg"]) == 2
+    assert "encoder" in capsys.readouterr().err
+    assert main(["fit", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("temperature", "alpha", "gamma", "contrastive_weight", "warmup_epochs", "schedule", "threshold"):
+        assert f"--model.{name}" in shown
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"model__gamma": 1.5}, r"gamma: 2\.0, now 1\.5"),
+        ({"data__batch_size": 8}, "trained with 16 images a step over all processes, now it would be 8"),
+        ({"data__split_file": "other.csv"}, "trained on another split"),
+    ],
+)
+def test_another_run_is_not_resumed(
+    run: Command, phantoms: Path, tmp_path: Path, options: dict[str, object], words: str
+) -> None:
+    if "data__split_file" in options:
+        table = NIHChestXray14(phantoms).table
+        write_split(tmp_path / "other.csv", table, split_patients(table, seed=1))
+        options = {"data__split_file": tmp_path / "other.csv"}
+    given = arguments(phantoms, out_of(run), trainer__max_epochs=4, panels_every=2, **options)
+    with pytest.raises(InputError, match=words):
+        fit([*given, "--resume"])
+
+
+# --- the demo
+
+
+def test_the_demo_trains_as_configured() -> None:
+    config = yaml.safe_load((ROOT / "configs" / "phantom.yaml").read_text())
+    flat = {f"{part}.{name}": value for part, values in config.items() for name, value in values.items()}
+    assert {name: yaml.safe_load(value) for name, value in kacl_gpu.cli.demo.SETTINGS.items()} == flat
+
+
+def test_the_demo_keeps_what_is_there_without_its_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    assert main(["demo", "--out", str(tmp_path), "--device", "cuda:77"]) == 2
+    assert "no device cuda:77" in capsys.readouterr().err and (tmp_path / "run").exists()
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(kacl_gpu.cli.demo, "IMAGES", 100)
+    small = {"data.size": "64", "data.batch_size": "16", "model.warmup_epochs": "1", "trainer.max_epochs": "2"}
+    monkeypatch.setattr(kacl_gpu.cli.demo, "SETTINGS", kacl_gpu.cli.demo.SETTINGS | small)
+    out = tmp_path / "demo"
+    for _ in range(2):  # it replaces what an earlier one left
+        assert main(["demo", "--out", str(out), "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("Effusion", "mean", "accuracy of localisation", str(out / "demo.png")))
+    with Image.open(out / "demo.png") as picture:
+        drawn = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for colour in ((255, 212, 0), (229, 38, 43)):
+        assert (drawn == colour).all(1).sum() > 300
+    (out / "mine.txt").touch()
+    assert main(["demo", "--out", str(out), "--device", "cpu"]) == 2
+    assert "mine.txt" in capsys.readouterr().err and (out / "run" / "metrics.csv").exists()
+
+
+# --- pieces
+
+
+def test_iou() -> None:
+    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 4, 4]])
+    b = torch.tensor([[1.0, 1, 3, 3], [2, 2, 3, 3], [0, 0, 4, 4]])
+    assert iou(a, b).tolist() == pytest.approx([1 / 7, 0, 1])
+
+
+def test_the_clock_adds_up() -> None:
+    clock = StepClock(torch.device("cpu"))
+    for _ in range(2):
+        with clock.part("slow"):
+            time.sleep(0.02)
+        clock.begin("quick")
+        clock.end("quick")
+    clock.end("never begun")
+    seconds = clock.read()
+    assert seconds.keys() == {"slow", "quick"} and 0.02 <= seconds["slow"] < 1 and seconds["quick"] < 0.02
+    assert clock.read() == {}

@@ -1,0 +1,573 @@
+"""The losses against the formula in plain loops, torch's and torchvision's own; the draw against SplitMix64 itself."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.multiprocessing.spawn import spawn
+
+from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
+from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, draw_disease, focal_loss
+
+C = len(DISEASES)
+PARTS = body_parts(DISEASES)
+ATELECTASIS, CARDIOMEGALY, EFFUSION, INFILTRATION = range(4)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Focal loss
+
+
+def focal_case(seed: int = 0) -> tuple[Tensor, Tensor]:
+    logits = 4 * torch.randn(16, C, generator=generator(seed), dtype=torch.float64)
+    return logits.requires_grad_(), torch.rand(16, C, generator=generator(seed + 1)) < 0.3
+
+
+def test_focal_loss_with_gamma_0_and_alpha_half_is_half_the_cross_entropy() -> None:
+    logits, labels = focal_case()
+    expected = F.binary_cross_entropy_with_logits(logits, labels.double()) / 2
+    ours = focal_loss(logits, labels, alpha=0.5, gamma=0.0)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=0)
+    for mine, theirs in zip(torch.autograd.grad(ours, logits), torch.autograd.grad(expected, logits)):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.75, 1.0), (0.1, 0.0), (1.0, 5.0), (0.0, 2.0), (0.3, 0.5)])
+def test_focal_loss_is_torchvisions_and_the_formula(alpha: float, gamma: float) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="the extra train is not installed")
+    logits, labels = focal_case()
+    theirs = torchvision.ops.sigmoid_focal_loss(logits, labels.double(), alpha=alpha, gamma=gamma, reduction="mean")
+    ours = focal_loss(logits, labels, alpha=alpha, gamma=gamma)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=0)
+    terms = []
+    for x, y in zip(logits.flatten().tolist(), labels.flatten().tolist()):
+        p = 1 / (1 + math.exp(-x))
+        terms.append(-alpha * (1 - p) ** gamma * math.log(p) if y else -(1 - alpha) * p**gamma * math.log(1 - p))
+    assert ours.item() == pytest.approx(sum(terms) / len(terms), rel=1e-10)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+def test_focal_loss_of_extreme_logits(gamma: float) -> None:
+    """A certain error costs its logit, a certain hit nothing; no gradient is lost or NaN."""
+    logits = torch.tensor([[1e4, -1e4, 1e4, -1e4, 200.0, 0.0]], requires_grad=True)
+    labels = torch.tensor([[1, 0, 0, 1, 0, 1]])
+    alpha = 0.25
+    loss = focal_loss(logits, labels, alpha=alpha, gamma=gamma)
+    wrong = (1 - alpha) * 1e4 + alpha * 1e4 + (1 - alpha) * 200
+    assert loss.item() == pytest.approx((wrong + alpha * 0.5**gamma * math.log(2)) / 6, rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(6 * gradient[0, :5], torch.tensor([0, 0, 1 - alpha, -alpha, 1 - alpha]))
+
+
+def test_focal_loss_gradient() -> None:
+    logits, labels = focal_case()
+    for gamma in (0.5, 2.0):
+        assert torch.autograd.gradcheck(partial(focal_loss, labels=labels, gamma=gamma), logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_focal_loss_of_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    logits, labels = focal_case()
+    half = logits.detach().to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = focal_loss(half, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, focal_loss(half.float(), labels), rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(loss, half)
+    assert gradient.dtype == dtype
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"logits": torch.zeros(2, 3, dtype=torch.int64)}, TypeError, "logits must be floating point"),
+        ({"logits": torch.zeros(2)}, ValueError, r"logits must have the shape \(any, any\), got \(2,\)"),
+        ({"labels": torch.zeros(2, 1)}, ValueError, r"labels must have the shape \(2, 3\), got \(2, 1\)"),
+        ({"labels": torch.zeros(2, 3, dtype=torch.complex64)}, TypeError, "labels must be real"),
+        ({"labels": torch.zeros(2, 3, device="meta")}, ValueError, "labels must be on cpu, got meta"),
+        ({"logits": torch.zeros(0, 3), "labels": torch.zeros(0, 3)}, ValueError, "no entry"),
+        ({"alpha": 1.5}, ValueError, "alpha must be from 0 to 1, got 1.5"),
+        ({"gamma": -1.0}, ValueError, "gamma must be finite and at least 0, got -1.0"),
+        ({"gamma": math.nan}, ValueError, "gamma"),
+    ],
+)
+def test_focal_loss_of_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {"logits": torch.zeros(2, 3), "labels": torch.zeros(2, 3), **change}
+    with pytest.raises(error, match=message):
+        focal_loss(arguments.pop("logits"), arguments.pop("labels"), **arguments)
+
+
+# Contrastive loss
+
+
+def loop(
+    z_image: Tensor,
+    z_radiomic: Tensor,
+    labels: Tensor,
+    disease: Tensor,
+    normal: Tensor,
+    parts: Tensor,
+    *,
+    temperature: float,
+    include_positive: bool = False,
+    valid: Tensor | None = None,
+) -> tuple[float, int, int]:
+    """The formula, image by image: loss, anchors, without negatives."""
+    zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), labels.tolist(), parts.tolist()
+
+    def similarity(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b)) / (math.hypot(*a) * math.hypot(*b))
+
+    terms, without = [], 0
+    for v, d in enumerate(disease.tolist()):
+        if d == -1 or (valid is not None and not valid[v]):
+            continue
+        negatives = []
+        for n in range(len(zi)):
+            if n == v or has[n][d]:
+                continue
+            if normal[n] or any(has[n][k] and part[k] == part[d] and k != d for k in range(len(part))):
+                negatives.append(math.exp(similarity(zi[v], zi[n]) / temperature))
+        positive = math.exp(similarity(zi[v], zr[v]) / temperature)
+        if negatives:
+            terms.append(-math.log(positive / (sum(negatives) + include_positive * positive)))
+        else:
+            without += 1
+    return (sum(terms) / len(terms) if terms else 0.0), len(terms), without
+
+
+def batch(seed: int, b: int, prevalence: float, p: int = 4, diseases: tuple[str, ...] = DISEASES) -> dict[str, Any]:
+    """Random embeddings and labels; half of the images without a disease are normal, the others something else."""
+    rng = generator(seed)
+    labels = torch.rand(b, len(diseases), generator=rng) < prevalence
+    return {
+        "z_image": torch.randn(b, p, generator=rng, dtype=torch.float64),
+        "z_radiomic": torch.randn(b, p, generator=rng, dtype=torch.float64),
+        "labels": labels,
+        "disease": draw_disease(labels, torch.arange(b), 0, seed),
+        "normal": ~labels.any(1) & (torch.rand(b, generator=rng) < 0.5),
+        "parts": body_parts(diseases),
+    }
+
+
+def assert_is_loop(ours: ContrastiveLoss, arguments: dict[str, Any]) -> None:
+    loss, anchors, without = loop(**arguments)
+    assert ours.loss.shape == ours.anchors.shape == ours.without_negatives.shape == ()
+    assert (ours.anchors.item(), ours.without_negatives.item()) == (anchors, without)
+    assert ours.loss.item() == pytest.approx(loss, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    b=st.integers(1, 12),
+    prevalence=st.sampled_from([0.0, 0.05, 0.15, 0.4, 1.0]),
+    diseases=st.sampled_from([DISEASES, ALL_DISEASES, ("Hernia",)]),
+    temperature=st.sampled_from([0.05, 0.5, 2.0]),
+    include_positive=st.booleans(),
+    invalid=st.sampled_from([None, 0.0, 0.3, 1.0]),
+)
+def test_contrastive_loss_is_the_formula(
+    seed: int,
+    b: int,
+    prevalence: float,
+    diseases: tuple[str, ...],
+    temperature: float,
+    include_positive: bool,
+    invalid: float | None,
+) -> None:
+    arguments = batch(seed, b, prevalence, diseases=diseases)
+    arguments |= {"temperature": temperature, "include_positive": include_positive}
+    if invalid is not None:
+        arguments["valid"] = torch.rand(b, generator=generator(seed)) >= invalid
+    assert_is_loop(contrastive_loss(**arguments), arguments)
+
+
+@pytest.mark.parametrize("include_positive", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "normal"),
+    [
+        ([[], [], []], [1, 1, 1]),  # all normal
+        ([[ATELECTASIS], [INFILTRATION], [EFFUSION], [ATELECTASIS, EFFUSION]], [0, 0, 0, 0]),  # none normal
+        ([[CARDIOMEGALY]], [0]),  # one image
+        ([[EFFUSION], [EFFUSION], [EFFUSION]], [0, 0, 0]),  # all the same disease
+        ([[EFFUSION], [EFFUSION], []], [0, 0, 1]),
+        ([[EFFUSION], [CARDIOMEGALY], []], [0, 0, 0]),  # neither a disease of the part nor normal
+    ],
+)
+def test_contrastive_loss_of_special_batches(rows: list[list[int]], normal: list[int], include_positive: bool) -> None:
+    arguments = batch(0, len(rows), 0.0)
+    for image, diseases in enumerate(rows):
+        arguments["labels"][image, diseases] = True
+        arguments["disease"][image] = diseases[0] if diseases else -1
+    arguments["normal"] = torch.tensor(normal, dtype=torch.bool)
+    arguments |= {"temperature": 0.2, "include_positive": include_positive}
+    assert_is_loop(contrastive_loss(**arguments), arguments)
+
+
+def test_contrastive_loss_by_hand() -> None:
+    """One anchor at 0 degrees with its radiomic row at 60, a negative at 90, and images at 0 that are no negatives."""
+    x, y = [1.0, 0.0], [0.0, 5.0]
+    arguments: dict[str, Any] = {
+        "z_image": torch.tensor([x, y, x, x, x], dtype=torch.float64),
+        "z_radiomic": torch.tensor([[0.5, math.sqrt(0.75)]] * 5, dtype=torch.float64),
+        "labels": torch.zeros(5, C),
+        "disease": torch.tensor([ATELECTASIS, -1, -1, -1, -1]),
+        "normal": torch.zeros(5, dtype=torch.bool),
+        "parts": PARTS,
+    }
+    arguments["labels"][[0, 1, 2, 2, 3], [ATELECTASIS, INFILTRATION, ATELECTASIS, INFILTRATION, EFFUSION]] = 1
+    ours = contrastive_loss(**arguments, temperature=0.5)
+    assert ours.loss.item() == pytest.approx(-math.log(math.exp(1) / math.exp(0)))
+    assert ours.loss.item() < 0
+    ours = contrastive_loss(**arguments, temperature=0.5, include_positive=True)
+    assert ours.loss.item() == pytest.approx(-math.log(math.exp(1) / (math.exp(0) + math.exp(1))))
+
+
+def test_an_image_is_never_its_own_negative() -> None:
+    """Not even where the disease that it stands for is missing in its labels."""
+    arguments = batch(0, 1, 0.0) | {"disease": torch.tensor([ATELECTASIS]), "normal": torch.tensor([True])}
+    ours = contrastive_loss(**arguments, temperature=1.0)
+    assert (ours.anchors.item(), ours.without_negatives.item()) == (0, 1)
+
+
+@pytest.mark.parametrize("include_positive", [False, True])
+def test_contrastive_loss_gradient(include_positive: bool) -> None:
+    arguments = batch(3, 6, 0.15)
+    z = [arguments.pop(name).requires_grad_() for name in ("z_image", "z_radiomic")]
+
+    def loss(z_image: Tensor, z_radiomic: Tensor) -> Tensor:
+        ours = contrastive_loss(z_image, z_radiomic, **arguments, temperature=0.3, include_positive=include_positive)
+        assert ours.anchors > 1
+        return ours.loss
+
+    assert torch.autograd.gradcheck(loss, z)
+
+
+def test_contrastive_loss_does_not_depend_on_the_order() -> None:
+    arguments = batch(5, 24, 0.15)
+    order = torch.randperm(24, generator=generator(0))
+    shuffled = {name: value if name == "parts" else value[order] for name, value in arguments.items()}
+    ours, again = contrastive_loss(**arguments, temperature=0.1), contrastive_loss(**shuffled, temperature=0.1)
+    assert ours.anchors > 5
+    torch.testing.assert_close(tuple(again), tuple(ours), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_contrastive_loss_of_half_precision_is_computed_in_float32(dtype: torch.dtype, scale: float) -> None:
+    arguments = batch(7, 16, 0.15)
+    for name in ("z_image", "z_radiomic"):
+        arguments[name] = (scale * arguments[name]).to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = contrastive_loss(**arguments, temperature=0.01)
+    z = [arguments["z_image"], arguments["z_radiomic"]]
+    gradients = torch.autograd.grad(half.loss, z)
+    assert all(gradient.isfinite().all() and gradient.dtype == dtype for gradient in gradients)
+    full = contrastive_loss(**arguments | {"z_image": z[0].double(), "z_radiomic": z[1].double()}, temperature=0.01)
+    assert half.loss.dtype == torch.float32
+    assert half.anchors > 5
+    torch.testing.assert_close(half.loss, full.loss.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_embeddings_of_zeros_have_similarity_and_gradient_0(dtype: torch.dtype) -> None:
+    arguments = batch(7, 16, 0.15)
+    image, radiomic = (arguments["disease"] >= 0).nonzero()[:2, 0].tolist()  # of an anchor each
+    z = [arguments[name].to(dtype) for name in ("z_image", "z_radiomic")]
+    z[0][image], z[1][radiomic] = 0, 0
+    arguments |= {"z_image": z[0].requires_grad_(), "z_radiomic": z[1].requires_grad_()}
+    ours = contrastive_loss(**arguments, temperature=0.01)
+    gradients = torch.autograd.grad(ours.loss, z)
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert (gradients[0][image] == 0).all()
+    assert (gradients[1][radiomic] == 0).all()
+    # a direction of its own, at a right angle to all the others
+    arguments |= {name: F.pad(arguments[name].detach().double(), (0, 2)) for name in ("z_image", "z_radiomic")}
+    arguments["z_image"][image, -2], arguments["z_radiomic"][radiomic, -1] = 1, 1
+    expected, anchors, _ = loop(**arguments, temperature=0.01)
+    assert ours.anchors == anchors
+    assert ours.loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("b", [0, 1, 4])
+@pytest.mark.parametrize("kind", ["normal", "without negatives", "invalid"])
+def test_contrastive_loss_without_an_anchor_is_zero_with_zero_gradients(kind: str, b: int) -> None:
+    arguments = batch(0, b, 0.0)
+    arguments["valid"] = torch.full((b,), kind != "invalid")
+    arguments["normal"][:] = kind == "normal"
+    if kind != "normal":
+        arguments["labels"][:, EFFUSION] = True
+        arguments["disease"][:] = EFFUSION
+    z = [arguments[name].requires_grad_() for name in ("z_image", "z_radiomic")]
+    for include_positive in (False, True):
+        ours = contrastive_loss(**arguments, temperature=0.1, include_positive=include_positive)
+        assert ours.loss.item() == 0
+        assert ours.anchors.item() == 0
+        assert ours.without_negatives.item() == (b if kind == "without negatives" else 0)
+        with torch.autograd.set_detect_anomaly(True):  # no NaN on the way either
+            gradients = torch.autograd.grad(ours.loss, z)  # which raises where a tensor is not in the graph
+        assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float) -> None:
+    arguments = batch(9, 16, 0.15)
+    arguments["valid"] = torch.arange(16) % 3 != 0
+    used = arguments["valid"] & (arguments["disease"] >= 0)
+    z = [arguments[name].requires_grad_() for name in ("z_image", "z_radiomic")]
+    clean = contrastive_loss(**arguments, temperature=0.1)
+    assert clean.anchors > 3
+    gradients = torch.autograd.grad(clean.loss, z)
+    z[1] = torch.where(used[:, None], z[1].detach(), bad).requires_grad_()
+    ours = contrastive_loss(**arguments | {"z_radiomic": z[1]}, temperature=0.1)
+    torch.testing.assert_close(ours.loss, clean.loss, rtol=0, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(ours.loss, z), gradients, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"z_image": torch.zeros(4)}, ValueError, r"z_image must have the shape \(any, any\), got \(4,\)"),
+        ({"z_image": torch.zeros(4, 2, dtype=torch.int32)}, TypeError, "z_image must be floating point"),
+        ({"z_radiomic": torch.zeros(4, 3)}, ValueError, r"z_radiomic must have the shape \(4, 4\), got \(4, 3\)"),
+        ({"z_radiomic": torch.zeros(4, 4, device="meta")}, ValueError, "z_radiomic must be on cpu, got meta"),
+        ({"labels": torch.zeros(3, C)}, ValueError, r"labels must have the shape \(4, any\)"),
+        ({"labels": torch.zeros(4, C, dtype=torch.complex64)}, TypeError, "labels must be real"),
+        ({"disease": torch.zeros(4)}, TypeError, "disease must be integer, got torch.float32"),
+        ({"disease": torch.zeros(4, dtype=torch.bool)}, TypeError, "disease must be integer"),
+        ({"disease": torch.zeros(4, 1, dtype=torch.int64)}, ValueError, r"disease must have the shape \(4\)"),
+        ({"disease": torch.full((4,), C)}, IndexError, "out of bounds"),
+        ({"normal": torch.zeros(4)}, TypeError, "normal must be bool"),
+        ({"parts": PARTS[1:]}, ValueError, r"parts must have the shape \(8\), got \(7,\)"),
+        ({"valid": torch.ones(4)}, TypeError, "valid must be bool"),
+        ({"valid": torch.ones(3, dtype=torch.bool)}, ValueError, "valid must have the shape"),
+        ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0.0"),
+        ({"temperature": -0.1}, ValueError, "temperature"),
+        ({"temperature": math.inf}, ValueError, "temperature"),
+        ({"temperature": math.nan}, ValueError, "temperature"),
+    ],
+)
+def test_contrastive_loss_of_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        contrastive_loss(**batch(0, 4, 0.2) | {"temperature": 0.1} | change)
+
+
+def test_no_value_goes_to_the_host() -> None:
+    """Fake CUDA tensors have no values: whatever asks for one fails."""
+    with FakeTensorMode():
+        labels = torch.empty(8, C, device="cuda")
+        index = torch.empty(8, dtype=torch.int64, device="cuda")
+        normal, z = index == 0, torch.empty(8, 4, device="cuda")
+        disease = draw_disease(labels, index, torch.empty((), dtype=torch.int64, device="cuda"), 0)
+        parts = torch.empty(C, dtype=torch.int64, device="cuda")
+        for include_positive in (False, True):
+            ours = contrastive_loss(
+                z,
+                z,
+                labels,
+                disease,
+                normal,
+                parts,
+                temperature=0.1,
+                include_positive=include_positive,
+                valid=normal,
+            )
+            assert all(value.shape == () and value.device.type == "cuda" for value in ours)
+        assert focal_loss(z.repeat(1, 2), labels).shape == ()
+        with pytest.raises(DataDependentOutputException):  # the check can fail
+            ours.anchors.item()
+
+
+# Contrastive loss in several processes
+
+PROCESSES = 2
+CASES = ["random", "anchors in one process", "no anchor"]
+
+
+class Embeddings(nn.Module):
+    """Linear in both branches, of known weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.radiomic = (nn.Linear(5, 4, dtype=torch.float64) for _ in range(2))
+        for n, parameter in enumerate(self.parameters()):
+            parameter.data = torch.randn(parameter.shape, generator=generator(n), dtype=torch.float64)
+
+    def forward(self, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.image(x), self.radiomic(features)
+
+
+def global_batch(case: str, include_positive: bool) -> dict[str, Any]:
+    b = 20
+    arguments = batch(11, b, 0.15, p=5) | {"temperature": 0.2, "include_positive": include_positive}
+    arguments["valid"] = torch.arange(b) % 5 != 0
+    if case != "random":
+        arguments["disease"][b // 2 if case == "anchors in one process" else 0 :] = -1
+    return arguments
+
+
+def training_step(model: nn.Module, arguments: dict[str, Any], gather: bool) -> ContrastiveLoss:
+    x, features = arguments["z_image"], arguments["z_radiomic"]
+    z_image, z_radiomic = model(x, features)
+    ours = contrastive_loss(**arguments | {"z_image": z_image, "z_radiomic": z_radiomic}, gather=gather)
+    ours.loss.backward()
+    return ours
+
+
+def process(rank: int, folder: Path) -> None:
+    """Both halves of each case under DistributedDataParallel; leaves loss, counts and gradients."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=PROCESSES)
+    results = {}
+    for case in CASES:
+        for include_positive in (False, True):
+            arguments = global_batch(case, include_positive)
+            half = len(arguments["labels"]) // PROCESSES
+            mine = {
+                name: value[rank * half : rank * half + half]
+                if isinstance(value, Tensor) and name != "parts"
+                else value
+                for name, value in arguments.items()
+            }
+            model = nn.parallel.DistributedDataParallel(Embeddings())
+            ours = training_step(model, mine, gather=True)
+            gradients = [parameter.grad for parameter in model.parameters()]
+            results[case, include_positive] = [value.detach() for value in ours], gradients
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_together_are_one(tmp_path: Path) -> None:
+    spawn(process, (tmp_path,), nprocs=PROCESSES)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+    for case in CASES:
+        for include_positive in (False, True):
+            model = Embeddings()
+            expected = training_step(model, global_batch(case, include_positive), gather=True)  # no group: all there is
+            parts = [results[case, include_positive] for results in ranks]
+            counts = torch.stack([torch.stack(values[1:]) for values, _ in parts])
+            assert counts.sum(0).tolist() == [int(expected.anchors), int(expected.without_negatives)]
+            if case != "no anchor":
+                assert counts[0, 0] > 2
+                assert counts[1, 0] > 2 or case != "random"
+            mean = torch.stack([values[0] for values, _ in parts]).mean()
+            torch.testing.assert_close(mean, expected.loss.detach(), rtol=1e-10, atol=1e-12)
+            for _, gradients in parts:
+                for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+                    torch.testing.assert_close(gradient, parameter.grad, rtol=1e-10, atol=1e-12)
+                assert case == "no anchor" or any(gradient.abs().max() > 0.01 for gradient in gradients)
+
+
+# The draw
+
+
+def splitmix64(state: int) -> int:
+    """Steele et al., OOPSLA 2014, in Python's integers."""
+    z = (state + 0x9E3779B97F4A7C15) % 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def test_splitmix64_is_the_published_one() -> None:
+    """The first numbers of the generator of seed 1234567, published with it."""
+    state, golden = 1234567, 0x9E3779B97F4A7C15
+    assert [splitmix64(state + n * golden) for n in range(3)] == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+    ]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(-(2**63), 2**63 - 1),
+    epoch=st.integers(-(2**63), 2**63 - 1),
+    first=st.integers(-(2**63), 2**63 - 9),
+    labels=st.lists(st.lists(st.booleans(), min_size=14, max_size=14), min_size=1, max_size=8),
+)
+def test_draw_is_that_of_the_hash(seed: int, epoch: int, first: int, labels: list[list[bool]]) -> None:
+    index = [first + n for n in range(len(labels))]
+    expected = []
+    for n, row in zip(index, labels):
+        diseases = [disease for disease, has in enumerate(row) if has]
+        bits = splitmix64((splitmix64((splitmix64(seed % 2**64) + epoch) % 2**64) + n) % 2**64)
+        expected.append(diseases[(bits >> 32) * len(diseases) >> 32] if diseases else -1)
+    for e in (epoch, torch.tensor(epoch)):
+        drawn = draw_disease(torch.tensor(labels), torch.tensor(index), e, seed)
+        assert drawn.dtype == torch.int64
+        assert drawn.tolist() == expected
+
+
+def test_draw_is_uniform_over_images_epochs_and_seeds() -> None:
+    """Also of two draws together, of neighbouring images, epochs and seeds."""
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+    images, diseases = 3000, 5
+    labels = torch.zeros(images, C)
+    columns = torch.tensor([0, 2, 3, 5, 7])
+    labels[:, columns] = 1
+    index = torch.arange(images)
+    draws = torch.stack(
+        [torch.stack([draw_disease(labels, index, epoch, seed) for epoch in range(20)]) for seed in range(3)]
+    )
+    number = torch.searchsorted(columns, draws)
+    assert torch.equal(columns[number], draws)
+    for view in (number, number[:, :, :7], number[:, 3], number[1]):
+        assert stats.chisquare(np.bincount(view.flatten(), minlength=diseases)).pvalue > 1e-3
+    for one, other in (
+        (number[:, :, 1:], number[:, :, :-1]),
+        (number[:, 1:], number[:, :-1]),
+        (number[1:], number[:-1]),
+    ):
+        pairs = np.bincount((diseases * one + other).flatten(), minlength=diseases**2)
+        assert stats.chisquare(pairs).pvalue > 1e-3
+
+
+def test_draw_does_not_depend_on_the_batch() -> None:
+    labels = torch.rand(200, C, generator=generator(0)) < 0.3
+    index = torch.randperm(1000, generator=generator(1))[:200]
+    drawn = draw_disease(labels, index, 3, 7)
+    order = torch.randperm(200, generator=generator(2))
+    assert torch.equal(draw_disease(labels[order], index[order], 3, 7), drawn[order])
+    assert torch.equal(draw_disease(labels[::2].float(), index[::2], 3, 7), drawn[::2])  # one of two processes
+    assert torch.equal(drawn == -1, ~labels.any(1))
+    assert (drawn == -1).any()
+    assert not torch.equal(draw_disease(labels, index, 4, 7), drawn)
+    assert not torch.equal(draw_disease(labels, index, 3, 8), drawn)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"labels": torch.zeros(4)}, ValueError, r"labels must have the shape \(any, any\)"),
+        ({"index": torch.zeros(3, dtype=torch.int64)}, ValueError, r"index must have the shape \(4\), got \(3,\)"),
+        ({"index": torch.zeros(4)}, TypeError, "index must be integer"),
+        ({"epoch": torch.zeros(())}, TypeError, "epoch must be integer"),
+        ({"epoch": torch.zeros(1, dtype=torch.int64)}, ValueError, r"epoch must have the shape \(\)"),
+        ({"epoch": 1.5}, TypeError, "epoch must be an integer, got 1.5"),
+        ({"seed": 2**63}, ValueError, "seed must fit into 64 bits"),
+        ({"seed": None}, TypeError, "seed must be an integer"),
+    ],
+)
+def test_draw_of_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments = {"labels": torch.zeros(4, C), "index": torch.arange(4), "epoch": 0, "seed": 0, **change}
+    with pytest.raises(error, match=message):
+        draw_disease(**arguments)

@@ -1,0 +1,242 @@
+"""How KACL's pieces are put together: a step's loss, and what is logged of it, computed once more from the pieces."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+pytest.importorskip("lightning")
+
+import lightning
+
+from kacl_gpu.kacl.byop import SETTINGS, look
+from kacl_gpu.kacl.data.datamodule import ChestXrays
+from kacl_gpu.kacl.data.dataset import NIHChestXray14
+from kacl_gpu.kacl.data.diseases import BODY_PART
+from kacl_gpu.kacl.data.phantom import make_phantoms
+from kacl_gpu.kacl.losses import draw_disease
+from kacl_gpu.kacl.model import KACL
+from kacl_gpu.radiomics.api import gpu_radiomics
+
+EPOCH = 3
+# nothing at its default
+GIVEN: dict[str, Any] = {
+    "alpha": 0.4, "gamma": 1.5, "contrastive_weight": 0.3, "temperature": 0.2, "include_positive": True,
+    "threshold": 0.3, "shrink_whole_image": True, "projection": 16, "hidden": 24, "warmup_epochs": EPOCH, "seed": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    make_phantoms(folder, images=160, size=64, seed=3, boxed=0.4, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def batch(phantoms: Path) -> dict[str, Tensor]:
+    """Annotated images, ill ones without boxes, normal ones; one box beside its image, whose features are invalid."""
+    data = NIHChestXray14(phantoms)
+    ill = data.table[list(data.diseases)].sum(axis=1)
+    annotated, normal = data.table["annotated"], data.table["normal"]
+    kinds = (annotated, ~annotated & (ill > 1), ~annotated & (ill == 1), normal)
+    rows = [row for kind in kinds for row in data.table.index[kind][:8]]
+    batch = {name: torch.stack([data[row][name] for row in rows]) for name in data[0]}
+    one = batch["labels"][:8].sum(1).argmin()  # with a single disease, which is drawn for sure
+    batch["boxes"][one, batch["labels"][one].argmax()] = torch.tensor([-9.0, -9, -2, -2])
+    return batch
+
+
+def logged_by(model: KACL, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(KACL, "current_epoch", EPOCH)
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    return logged
+
+
+@pytest.mark.parametrize("hard_negatives", [True, False])
+@pytest.mark.parametrize("loss", ["focal", "cross_entropy"])
+def test_a_step(batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, hard_negatives: bool, loss: str) -> None:
+    torch.manual_seed(0)
+    model = KACL(weights=None, loss=loss, hard_negatives=hard_negatives, **GIVEN)
+    other = copy.deepcopy(model)
+    logged = logged_by(model, monkeypatch)
+    total = model.training_step(batch, 0)
+
+    images, labels = batch["image"], batch["labels"]
+    activations, pooled = other.encoder((images / 255 - 0.449) / 0.226)
+    p = other.classifier(pooled).sigmoid().double()
+    if loss == "focal":
+        each = torch.where(labels > 0, 0.4 * (1 - p) ** 1.5 * p.log(), 0.6 * p**1.5 * (1 - p).log())
+    else:
+        each = torch.where(labels > 0, p.log(), (1 - p).log())
+    classification = -each.mean()
+
+    disease = draw_disease(labels, batch["index"], EPOCH, 5)
+    assert any((disease != draw_disease(labels, batch["index"], *another)).any() for another in ((EPOCH, 0), (0, 5)))
+    _, (boxes, fallback, whole) = look(
+        activations, other.classifier.weight, disease.clamp(min=0), (64, 64), threshold=0.3, shrink_whole_image=True
+    )
+    ill = disease >= 0
+    true = batch["boxes"][torch.arange(len(disease)), disease]
+    annotated = ill & ~true.isnan().any(1)
+    features = torch.full((len(images), len(model.byop.feature_names)), torch.nan)
+    asked = torch.where(annotated[:, None], true, boxes)[ill]
+    features[ill] = gpu_radiomics(images[ill], asked, settings=SETTINGS, invalid="nan")
+    valid = ~features.isnan().any(1)
+    assert annotated.sum() == 8 and valid.sum() == ill.sum() - 1 and (~annotated & ill).sum() == 16
+
+    z_image = other.image_projector(pooled)
+    z_radiomic = other.radiomic_projector(other.radiomic_encoder(other.normaliser(features)))
+
+    def similar(a: Tensor, b: Tensor) -> Tensor:
+        return (torch.nn.functional.cosine_similarity(a, b, dim=0) / 0.2).double().exp()
+
+    terms = []
+    part = [BODY_PART[name] for name in model.diseases]
+    for v in valid.nonzero()[:, 0].tolist():
+        d = int(disease[v])
+        negatives = []
+        for n in range(len(images)):
+            others = [k for k in range(len(part)) if labels[n, k] > 0]
+            alike = any(part[k] == part[d] or not hard_negatives for k in others)
+            if d not in others and (alike or batch["normal"][n]):
+                negatives.append(similar(z_image[v], z_image[n]))
+        positive = similar(z_image[v], z_radiomic[v])
+        terms.append(-(positive / (positive + torch.stack(negatives).sum())).log())
+    contrastive = torch.stack(terms).mean()
+
+    expected = 0.3 * contrastive + 0.7 * classification
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    total.backward()
+    expected.backward()
+    for (name, ours), theirs in zip(model.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6, msg=name)
+    shares = {
+        "annotated": annotated.sum() / ill.sum(),
+        "fallback": (fallback & ill & ~annotated).sum() / ill.sum(),
+        "whole": (whole & ill & ~annotated).sum() / ill.sum(),
+        "invalid": 1 / ill.sum(),
+        "anchors": valid.sum(),
+        "without_negatives": 0,
+        "classification": classification,
+        "contrastive": contrastive,
+        "loss": total,
+    }
+    for name, value in shares.items():
+        assert logged[f"train/{name}"] == pytest.approx(torch.as_tensor(value).item(), rel=1e-5), name
+
+
+def test_a_step_of_the_warmup(batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The classification's loss alone, and no feature is looked at."""
+    torch.manual_seed(0)
+    model = KACL(weights=None, **{**GIVEN, "warmup_epochs": EPOCH + 1})
+    logged = logged_by(model, monkeypatch)
+    assert model.training_step(batch, 0).item() == logged["train/classification"]
+    assert "train/contrastive" not in logged and model.normaliser.count.sum() == 0
+
+
+def test_how_boxes_drift(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against boxes looked up image by image, before and after the classifier was changed."""
+    torch.manual_seed(0)
+    model, data = KACL(weights=None, threshold=0.3), ChestXrays(phantoms, size=64, batch_size=16, workers=0)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(accelerator="cpu", enable_checkpointing=False, **quiet)
+    (first,) = trainer.validate(model, data, verbose=False)
+    assert "val/box_drift" not in first
+
+    def boxes() -> list[list[float]]:
+        model.eval()
+        found = []
+        for sample in (data.validation[row] for row in range(len(data.validation))):
+            if sample["labels"].any():
+                activations, _ = model.encoder((sample["image"][None] / 255 - 0.449) / 0.226)
+                disease = sample["labels"].argmax()[None]
+                _, (box, _, _) = look(activations, model.classifier.weight, disease, (64, 64), 0.3, False)
+                found.append(box[0].tolist())
+        return found
+
+    before = boxes()
+    with torch.no_grad():
+        model.classifier.weight.normal_()
+    after = boxes()
+    overlaps = []
+    for a, b in zip(before, after, strict=True):
+        common = math.prod(max(min(a[k + 2], b[k + 2]) - max(a[k], b[k]), 0) for k in (0, 1))
+        areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+        overlaps.append(common / (sum(areas) - common))
+    (second,) = trainer.validate(model, data, verbose=False)
+    assert second["val/box_drift"] == pytest.approx(1 - sum(overlaps) / len(overlaps), abs=1e-6)
+    assert 0.05 < second["val/box_drift"] < 1
+
+
+def test_training_learns(phantoms: Path) -> None:
+    """Its own training images by heart, with both losses."""
+    lightning.seed_everything(0, verbose=False)
+    data = ChestXrays(phantoms, size=64, batch_size=16, workers=0)
+    model = KACL(weights=None, warmup_epochs=1, schedule="decay_after_warmup", decay_epochs=9)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=6, enable_checkpointing=False, limit_val_batches=0, **quiet
+    )
+    trainer.fit(model, data)
+    (known,) = trainer.test(model, DataLoader(data.train, 16), verbose=False)
+    assert known["test/auc"] > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_step_on_a_gpu_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward, boxes, radiomics, both losses and backward, in half precision, and the loss that the CPU finds."""
+    torch.manual_seed(0)
+    model = KACL(weights=None, **GIVEN)
+    labels = (torch.rand(32, 8) < 0.2).float()
+    batch = {
+        "image": torch.randint(0, 256, (32, 1, 96, 96), dtype=torch.uint8),
+        "labels": labels,
+        "normal": labels.sum(1) == 0,
+        "boxes": torch.full((32, 8, 4), torch.nan),
+        "index": torch.arange(32),
+    }
+    batch["boxes"][:6] = torch.tensor([10.0, 20, 40, 50])
+    monkeypatch.setattr(KACL, "current_epoch", EPOCH)
+    monkeypatch.setattr(KACL, "log", lambda *_, **__: None)
+    expected = copy.deepcopy(model).training_step(batch, 0).item()
+
+    there = {name: value.cuda() for name, value in batch.items()}
+    on_gpu = copy.deepcopy(model).cuda()
+    assert on_gpu.training_step(there, 0).item() == pytest.approx(expected, rel=1e-2)  # TF32, other orders of sums
+    half = copy.deepcopy(model).cuda()
+    half.clock.device = torch.device("cuda")
+    for waits in ("default", "error"):  # what is compiled in the first step may wait
+        torch.cuda.set_sync_debug_mode(waits)
+        try:
+            with torch.autocast("cuda", torch.float16):
+                loss = half.training_step(there, 0)
+            loss.backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_in_half_precision_on_a_gpu(phantoms: Path) -> None:
+    """With a scaler of gradients, the weights stay finite, and the network learns."""
+    lightning.seed_everything(0, verbose=False)
+    data = ChestXrays(phantoms, size=64, batch_size=16, workers=0)
+    model = KACL(weights=None, warmup_epochs=1, schedule="decay_after_warmup", decay_epochs=9)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(
+        accelerator="gpu", devices=1, precision="16-mixed", max_epochs=6, enable_checkpointing=False,
+        limit_val_batches=0, **quiet,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    (known,) = trainer.test(model, DataLoader(data.train, 16), verbose=False)
+    assert known["test/auc"] > 0.9

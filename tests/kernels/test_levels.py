@@ -1,0 +1,235 @@
+"""From intensities to levels, under Triton's interpreter against the CPU implementation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kacl_gpu.kernels.common import launch
+from kacl_gpu.kernels.intensity import bits_of, float_of
+from kacl_gpu.kernels.levels import add_tiles, discretise, end_moments, image_moments, level_histogram, remainder
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.status import Status
+from tests.kernels.interpreting import LAYOUTS, awkward, pack, same
+
+pytestmark = pytest.mark.interpreted
+
+OK = int(Status.OK)
+# y0, x0, y1, x1; the fourth region is one that came in invalid
+BOXES = [(0, 0, 36, 40), (2, 3, 3, 20), (5, 5, 30, 6), (0, 0, 0, 0), (7, 7, 8, 8), (1, 2, 33, 34), (4, 4, 24, 25)]
+
+
+def images_of(dtype: torch.dtype) -> Tensor:
+    """Noise, few values, flat, and for floating point one image with NaN in it and one with an infinity."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 120, (5, 36, 40)) * 1.0)
+    if dtype.is_floating_point:
+        images = images * 1.7 - 60.3
+    images[1] = torch.from_numpy(rng.integers(0, 3, (36, 40)))
+    images[2] = 7
+    images = images.to(dtype)
+    if dtype.is_floating_point:
+        images[3, 10, 10], images[4, 10, 10] = torch.nan, -torch.inf
+    return images
+
+
+def masks_of(dtype: torch.dtype) -> Tensor:
+    rng = np.random.default_rng(1)
+    masks = torch.from_numpy(rng.integers(0, 3, (5, 36, 40)))
+    masks[1] = 0
+    masks[1, 20, 20] = 1  # a single pixel
+    masks[2] = 2  # no pixel of the label
+    return masks.to(dtype)
+
+
+def regions(images: Tensor, slots: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]:
+    """image_index, box, status, start, total of every box in every image."""
+    box = torch.tensor(BOXES * len(images))
+    index = torch.arange(len(images)).repeat_interleave(len(BOXES))
+    status = torch.where(box[:, 2] > 0, 0, int(Status.BOX_OUTSIDE)).to(torch.int32)
+    pixels = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    blocks = torch.full_like(pixels, 3072) if slots else (pixels + 1023) // 1024 * 1024
+    start = torch.cumsum(blocks, 0) - blocks
+    size = torch.stack([torch.ones_like(start), box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]], 1)
+    return index, box, status, start, size, int(blocks.sum())
+
+
+def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: bool = False, **changes: Any) -> Tensor:
+    """Compares all that discretise returns, and returns the status."""
+    options: dict[str, Any] = {
+        "narrow": False, "bin_width": 25.0, "bin_count": 0, "max_levels": 300, "label": 1, "normalize_scale": 1.0,
+        "remove_outliers": 0.0, "resegment_range": [], "resegment_mode": "absolute", "resegment_shape": False,
+        "minimum_roi_dimensions": 2, "minimum_roi_size": 0, "distances": [1], **changes,
+    }  # fmt: skip
+    where = regions(images, slots)
+    ours = discretise(images, masks, moments, *where, *options.values())
+    twin = ops.discretise(images, masks, moments, *where, *options.values())
+    status = twin[4]
+    assert torch.equal(ours[4], status)
+    for n in (0, 2, 3):
+        same(ours[n], twin[n])
+    for k in (status == OK).nonzero().flatten().tolist() if len(twin[1]) else []:
+        _, box, _, start, *_ = where
+        first, (y0, x0, y1, x1) = int(start[k]), box[k].tolist()
+        block = slice(first, first + (y1 - y0) * (x1 - x0))
+        assert torch.equal(ours[1][block], twin[1][block])
+    return status
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.float32, torch.float64, torch.bool])
+@pytest.mark.parametrize("bins", [{"bin_width": 25.0}, {"bin_width": 0.7}, {"bin_count": 32}, {"bin_count": 1}])
+def test_discretise(dtype: torch.dtype, bins: dict[str, Any]) -> None:
+    images = images_of(torch.uint8).to(torch.bool) if dtype == torch.bool else images_of(dtype)
+    statuses = agree(images, None, None, **bins)
+    assert bool((statuses == OK).any())
+    assert (int(Status.NOT_FINITE) in statuses.tolist()) == dtype.is_floating_point
+    assert int(Status.SINGLE_PIXEL) in statuses.tolist()
+
+
+@pytest.mark.parametrize("slots", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.uint64])
+def test_discretise_in_masks(dtype: torch.dtype, slots: bool) -> None:
+    images, masks = images_of(torch.float32)[:3], masks_of(dtype)[:3]
+    statuses = agree(images, masks, None, slots, narrow=True).tolist()
+    assert {int(Status.EMPTY), int(Status.SINGLE_PIXEL)} <= set(statuses)
+    agree(images, masks, None, slots, label=2, minimum_roi_size=100, minimum_roi_dimensions=1, distances=[])
+
+
+@pytest.mark.parametrize("mode", ["absolute", "relative", "sigma"])
+@pytest.mark.parametrize("limits", [[0.5], [0.9, 0.2], [-1.0, 1.5], [30.0, 90.0]])
+@pytest.mark.parametrize("masked", [False, True])
+def test_resegment(mode: str, limits: list[float], masked: bool) -> None:
+    images = images_of(torch.int16)[:3]
+    images[2, 3:, 3:] = -4
+    masks = masks_of(torch.uint8)[:3] if masked else None
+    where, changes = (images, masks, None), {"resegment_range": limits, "resegment_mode": mode}
+    for shape in (False, True):
+        statuses = agree(*where, resegment_shape=shape, **changes).tolist()
+        if mode == "absolute" and not masked:
+            assert (OK in statuses) == (limits != [0.9, 0.2])
+            assert int(Status.RESEGMENTED_AWAY) in statuses or limits[0] < 0.6
+    agree(images_of(torch.float32)[[0, 3, 4]], masks, None, **{**changes, "resegment_mode": "absolute"})
+
+
+def test_discretise_normalised() -> None:
+    images = images_of(torch.uint8)[:2]
+    moments = ops.image_moments(images)
+    for outliers in (0.0, 1.2):
+        agree(images, None, moments, bin_width=0.3, remove_outliers=outliers)
+        agree(images, None, moments, bin_count=16, normalize_scale=100.0, remove_outliers=outliers)
+        for masks in (None, masks_of(torch.uint8)[:2]):
+            agree(images, masks, moments, bin_width=0.3, resegment_range=[-1.0, 1.3], resegment_mode="sigma")
+
+
+@pytest.mark.parametrize(
+    "values, bins, expected",
+    [
+        ([0, 1e-300], {"bin_count": 8}, Status.OK),
+        ([1.0, np.nextafter(1.0, 2)], {"bin_count": 8}, Status.TOO_NARROW),
+        ([1e17, 1e17 + 16], {"bin_width": 3.0}, Status.TOO_NARROW),
+        ([0.0, 1e6], {"bin_width": 1.0}, Status.TOO_MANY_LEVELS),
+        ([0.0, 450.0], {"bin_width": 1.0}, Status.TOO_MANY_LEVELS),
+        ([-0.1, -0.1], {"bin_count": 8}, Status.OK),
+        ([-100.0, 199.0], {"bin_width": 33.3}, Status.OK),
+        ([-1e307, 1e307], {"bin_width": 1.0}, Status.TOO_MANY_LEVELS),
+        ([12345.678, 12400.1], {"bin_width": 0.1}, Status.TOO_MANY_LEVELS),
+        ([12345.678, 12370.1], {"bin_width": 0.1}, Status.OK),
+    ],
+)
+def test_edges_at_their_limits(values: list[float], bins: dict[str, Any], expected: Status) -> None:
+    image = torch.tensor(np.linspace(values[0], values[1], 36 * 40).reshape(1, 36, 40))
+    image.view(-1)[-1] = values[1]
+    assert int(agree(image, None, None, **bins)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    "bins, narrow",
+    [
+        ({"bin_width": 1.0}, False),
+        ({"bin_count": 2000}, False),
+        ({"bin_count": 255}, True),
+        ({"bin_width": 12.0}, True),
+    ],
+)
+def test_many_edges(bins: dict[str, Any], narrow: bool) -> None:
+    """More than are looked at at once; and as many levels as 8 bits hold."""
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 3000, (1, 36, 40)).astype(np.int16))
+    image[0, 0, 0], image[0, 30, 30] = 0, 3049
+    statuses = agree(image, None, None, narrow=narrow, max_levels=255 if narrow else 5000, **bins)
+    assert statuses[0] == OK
+
+
+@triton.jit
+def add_some(partial, out, begin, count):
+    tl.store(out, add_tiles(partial, begin, count))
+
+
+def test_sums_of_many_tiles() -> None:
+    """More than are added at once."""
+    out = torch.empty((1, 2), dtype=torch.float64)
+    numbers = torch.arange(400, dtype=torch.float64)
+    launch(add_some, (1,), numbers, out, 60, 300)
+    assert out[0, 0] == numbers[60:360].sum()
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(-99, 99, 300 * 4).astype(np.float64))
+    of_tile = image.reshape(300, 4)
+    partial = torch.stack([of_tile.sum(1), (of_tile**2).sum(1), of_tile.amin(1), of_tile.amax(1)])
+    launch(end_moments, (1,), partial[None], out, image.numel(), 300)
+    torch.testing.assert_close(out[0], torch.stack([image.mean(), image.std()]), rtol=1e-13, atol=0)
+    # flat but for the last tile
+    partial = torch.tensor([7.0, 49, 7, 7], dtype=torch.float64)[:, None].repeat(1, 300)
+    launch(end_moments, (1,), partial[None], out, 300, 300)
+    assert out.tolist() == [[7.0, 0.0]]
+    partial[:, -1] = torch.tensor([8, 64, 8, 8])
+    launch(end_moments, (1,), partial[None], out, 300, 300)
+    assert out[0, 1] > 0
+
+
+@triton.jit
+def remainders(values, divisors, out):
+    n = tl.program_id(0)
+    tl.store(out + n, remainder(tl.load(values + n), tl.load(divisors + n)))
+
+
+def test_remainder_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(0, 1, 300) * 10.0 ** rng.integers(-12, 13, 300), [0, 50, -50, 1e300, -7]])
+    divisors = np.concatenate([10.0 ** rng.uniform(-6, 6, 300), [25, 25, 25, 0.7, 1e300]])
+    out = torch.empty(len(values), dtype=torch.float64)
+    launch(remainders, (len(values),), torch.from_numpy(values), torch.from_numpy(divisors), out)
+    assert np.array_equal(out.numpy(), values % divisors)
+
+
+@triton.jit
+def same_bits(bits, out):
+    tl.store(out + tl.arange(0, 1), float_of(bits))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -2.5, 1e300, float("inf")])
+def test_float_arguments_are_exact(value: float) -> None:
+    out = torch.empty(1, dtype=torch.float64)
+    launch(same_bits, (1,), bits_of(value), out)
+    assert out.item() == value
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float64])
+def test_image_moments(dtype: torch.dtype) -> None:
+    images = images_of(dtype)
+    ours, twin = image_moments(images.transpose(1, 2)), ops.image_moments(images)
+    exact = 0 if not dtype.is_floating_point else 1e-13
+    torch.testing.assert_close(ours, twin, rtol=exact, atol=0, equal_nan=True)
+    assert torch.equal(ours[2], torch.tensor([7.0, 0.0], dtype=torch.float64))
+    same(image_moments(images[1:2].transpose(1, 2)), ours[1:2])
+    assert image_moments(images[:0]).shape == (0, 2)
+    same(image_moments(images[:1, :1, :1]), ops.image_moments(images[:1, :1, :1]))
+
+
+@pytest.mark.parametrize("ng, dtype", [(1, torch.uint8), (40, torch.uint8), (255, torch.uint8), (300, torch.int16)])
+def test_level_histogram(ng: int, dtype: torch.dtype) -> None:
+    for slots in LAYOUTS:
+        where = pack(awkward(ng), slots, dtype)
+        assert torch.equal(level_histogram(*where, ng), ops.level_histogram(*where, ng))

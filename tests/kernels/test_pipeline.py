@@ -1,0 +1,85 @@
+"""The whole call with every operator served by its kernel, under Triton's interpreter."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kacl_gpu import RadiomicsSettings, gpu_radiomics
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.volumes import LevelVolumes
+from tests.kernels.interpreting import check_overflow, same, serve_by_kernels, without_synchronisation
+
+pytestmark = pytest.mark.interpreted
+
+SETTINGS = {
+    "count": RadiomicsSettings(bin_count=8),
+    "width": RadiomicsSettings(bin_width=20.0, max_levels=40, weighting_norm="manhattan", distances=(1, 3), gldm_a=1),
+    "resegmented": RadiomicsSettings(
+        bin_count=8, normalize=True, resegment_range=(-1.0, 1.5), resegment_mode="sigma", symmetrical_glcm=False
+    ),
+}
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Operators of CPU tensors go to the kernels' launchers."""
+    serve_by_kernels(monkeypatch)
+    return monkeypatch
+
+
+def regions() -> tuple[Tensor, Tensor, Tensor]:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 255, (2, 36, 30)).astype(np.uint8))
+    images[1] //= 40
+    boxes = torch.tensor([[0, 0, 0, 30, 36], [1, 2, 3, 20, 24.5], [0, 4, 4, 5, 5], [1, 0, 0, 9, 1], [1, 40, 0, 50, 9]])
+    return images, boxes, torch.from_numpy((rng.random((2, 36, 30)) < 0.8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_whole_call(settings: RadiomicsSettings, kernels: pytest.MonkeyPatch) -> None:
+    images, boxes, masks = regions()
+    options: dict[str, Any] = {"masks": masks, "settings": settings, "dtype": torch.float64, "invalid": "nan"}
+    ours = gpu_radiomics(images, boxes, **options)
+    static = without_synchronisation(images, boxes, masks, settings)
+    with pytest.raises(ValueError, match=r"row 2 .* it is a single pixel"):
+        gpu_radiomics(images, boxes, **{**options, "invalid": "raise"})
+    kernels.undo()
+    twin = gpu_radiomics(images, boxes, **options)
+    assert bool(twin[:2].isfinite().all()) and bool(twin[[2, 4]].isnan().all())
+    torch.testing.assert_close(ours, twin, rtol=1e-9, atol=1e-11, equal_nan=True)
+    same(static, ours)
+
+
+def test_parts_of_a_buffer(kernels: pytest.MonkeyPatch) -> None:
+    """Where a memory limit splits a buffer of levels, a region has the bits it has otherwise; and nothing overflows."""
+    images, boxes, masks = regions()
+    options: dict[str, Any] = {"masks": masks, "dtype": torch.float64}
+    rows = boxes[[0, 1, 1]]
+    settings = RadiomicsSettings(bin_count=8, feature_class=["firstorder", "glrlm", "glszm"])
+    expected = gpu_radiomics(images, rows, settings=settings, **options)
+    begins, original = [], LevelVolumes.part
+
+    def part(volumes: LevelVolumes, k: slice) -> LevelVolumes:
+        begins.append(volumes.begin[k.start])
+        return original(volumes, k)
+
+    kernels.setattr(LevelVolumes, "part", part)
+    with check_overflow(True):
+        same(gpu_radiomics(images, rows, settings=replace(settings, memory_limit=2**16), **options), expected)
+    assert max(begins) > 0
+
+
+def test_the_static_layout_changes_no_bit() -> None:
+    """The same on the CPU's own operators, where it is not used: what it leaves roomy changes nothing."""
+    for settings in SETTINGS.values():
+        images, boxes, masks = regions()
+        expected = gpu_radiomics(images, boxes, masks=masks, settings=settings, dtype=torch.float64, invalid="nan")
+        same(without_synchronisation(images, boxes, masks, settings), expected)
+
+
+def test_every_operator_has_a_kernel() -> None:
+    assert set(ops.KERNELS) == {n for n in vars(ops) if not n.startswith("_") and hasattr(torch.ops.kacl_gpu, n)}
