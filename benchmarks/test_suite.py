@@ -32,7 +32,7 @@ from benchmarks.peers import ALL, PEERS, Peer, PeerError, available
 from benchmarks.workloads import Workload
 from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
 from kacl_gpu.devices import count_processors
-from kacl_gpu.radiomics.settings import FEATURES
+from kacl_gpu.radiomics.names import FEATURES
 from reference.tolerance import deviations
 
 CLOSE = 1e-3  # relative: a peer's value that agrees with PyRadiomics'

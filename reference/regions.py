@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kacl_gpu.radiomics.settings import CLASSES, RadiomicsSettings
+from kacl_gpu.radiomics.names import CLASSES
+from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

@@ -21,7 +21,7 @@ _warned_under: object = None  # the warning filters in force at the last warning
 
 def feature_names(settings: RadiomicsSettings = RadiomicsSettings()) -> tuple[str, ...]:
     """The names of the F columns of :func:`gpu_radiomics` under these settings, as PyRadiomics spells them."""
-    return tuple(f"original_{name}_{feature}" for name, feature in settings.selected())
+    return tuple(f"original_{name}_{feature}" for name, feature in settings.selected)
 
 
 def gpu_radiomics(
@@ -86,7 +86,7 @@ def features_of(
     dtype: torch.dtype,
 ) -> Tensor:
     """Features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
-    wanted = settings.by_class()
+    wanted = settings.by_class
     near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm

@@ -54,7 +54,7 @@ def zone_bound(pixels: int, ng: int) -> int:
 def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
     """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
     directions = 4 * sum(fitting(settings.distances, max_run))
-    selected = settings.by_class()
+    selected = settings.by_class
     cells = 0
     if "glcm" in selected:
         present = min(ng, pixels)  # levels, of which the CPU takes one direction at a time to float64
@@ -126,7 +126,7 @@ def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
     Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits; the
     diameter of a mask, the outermost vertices of its half lines.
     """
-    selected, block = settings.by_class(), aligned(pixels)
+    selected, block = settings.by_class, aligned(pixels)
     of_class = {"glszm": 9 * block, "firstorder": 2**14 + block // 16, "shape2D": block // 2 + 256}
     return 0 if on_cpu else sum(bytes_ for name, bytes_ in of_class.items() if name in selected)
 

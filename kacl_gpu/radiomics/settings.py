@@ -6,236 +6,19 @@ The defaults and meanings are those of PyRadiomics 3.0.1 (``radiomics/featureext
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import numbers
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-# The order of the output, frozen: classes in this order, and inside a class PyRadiomics' own order. That one is ASCII
-# order of its method names (getMeanAbsoluteDeviationFeatureValue before getMeanFeatureValue), hence
-# MeanAbsoluteDeviation before Mean and MCC before MaximumProbability.
-CLASSES = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+from .names import CLASSES, DEPRECATED, FEATURES, SPELLING, nearest, unknown
+from .pyradiomics import read, translate
 
-FEATURES: Mapping[str, tuple[str, ...]] = {
-    "firstorder": (
-        "10Percentile",
-        "90Percentile",
-        "Energy",
-        "Entropy",
-        "InterquartileRange",
-        "Kurtosis",
-        "Maximum",
-        "MeanAbsoluteDeviation",
-        "Mean",
-        "Median",
-        "Minimum",
-        "Range",
-        "RobustMeanAbsoluteDeviation",
-        "RootMeanSquared",
-        "Skewness",
-        "TotalEnergy",
-        "Uniformity",
-        "Variance",
-    ),
-    "shape2D": (
-        "Elongation",
-        "MajorAxisLength",
-        "MaximumDiameter",
-        "MeshSurface",
-        "MinorAxisLength",
-        "Perimeter",
-        "PerimeterSurfaceRatio",
-        "PixelSurface",
-        "Sphericity",
-    ),
-    "glcm": (
-        "Autocorrelation",
-        "ClusterProminence",
-        "ClusterShade",
-        "ClusterTendency",
-        "Contrast",
-        "Correlation",
-        "DifferenceAverage",
-        "DifferenceEntropy",
-        "DifferenceVariance",
-        "Id",
-        "Idm",
-        "Idmn",
-        "Idn",
-        "Imc1",
-        "Imc2",
-        "InverseVariance",
-        "JointAverage",
-        "JointEnergy",
-        "JointEntropy",
-        "MCC",
-        "MaximumProbability",
-        "SumAverage",
-        "SumEntropy",
-        "SumSquares",
-    ),
-    "glrlm": (
-        "GrayLevelNonUniformity",
-        "GrayLevelNonUniformityNormalized",
-        "GrayLevelVariance",
-        "HighGrayLevelRunEmphasis",
-        "LongRunEmphasis",
-        "LongRunHighGrayLevelEmphasis",
-        "LongRunLowGrayLevelEmphasis",
-        "LowGrayLevelRunEmphasis",
-        "RunEntropy",
-        "RunLengthNonUniformity",
-        "RunLengthNonUniformityNormalized",
-        "RunPercentage",
-        "RunVariance",
-        "ShortRunEmphasis",
-        "ShortRunHighGrayLevelEmphasis",
-        "ShortRunLowGrayLevelEmphasis",
-    ),
-    "glszm": (
-        "GrayLevelNonUniformity",
-        "GrayLevelNonUniformityNormalized",
-        "GrayLevelVariance",
-        "HighGrayLevelZoneEmphasis",
-        "LargeAreaEmphasis",
-        "LargeAreaHighGrayLevelEmphasis",
-        "LargeAreaLowGrayLevelEmphasis",
-        "LowGrayLevelZoneEmphasis",
-        "SizeZoneNonUniformity",
-        "SizeZoneNonUniformityNormalized",
-        "SmallAreaEmphasis",
-        "SmallAreaHighGrayLevelEmphasis",
-        "SmallAreaLowGrayLevelEmphasis",
-        "ZoneEntropy",
-        "ZonePercentage",
-        "ZoneVariance",
-    ),
-    "ngtdm": (
-        "Busyness",
-        "Coarseness",
-        "Complexity",
-        "Contrast",
-        "Strength",
-    ),
-    "gldm": (
-        "DependenceEntropy",
-        "DependenceNonUniformity",
-        "DependenceNonUniformityNormalized",
-        "DependenceVariance",
-        "GrayLevelNonUniformity",
-        "GrayLevelVariance",
-        "HighGrayLevelEmphasis",
-        "LargeDependenceEmphasis",
-        "LargeDependenceHighGrayLevelEmphasis",
-        "LargeDependenceLowGrayLevelEmphasis",
-        "LowGrayLevelEmphasis",
-        "SmallDependenceEmphasis",
-        "SmallDependenceHighGrayLevelEmphasis",
-        "SmallDependenceLowGrayLevelEmphasis",
-    ),
-}
-
-# Deprecated in PyRadiomics 3.0.1 and not computed here: what to use instead.
-DEPRECATED: Mapping[str, Mapping[str, str]] = {
-    "firstorder": {"StandardDeviation": "take the square root of firstorder Variance"},
-    "shape2D": {"SphericalDisproportion": "take the reciprocal of shape2D Sphericity"},
-    "glcm": {
-        "Dissimilarity": "use glcm DifferenceAverage, which equals it",
-        "Homogeneity1": "use glcm Id, which equals it",
-        "Homogeneity2": "use glcm Idm, which equals it",
-        "SumVariance": "use glcm ClusterTendency, which equals it",
-    },
-    "gldm": {
-        "DependencePercentage": "leave it out, it is 1 on every region",
-        "GrayLevelNonUniformityNormalized": "use firstorder Uniformity, which equals it",
-    },
-}
-
-# PyRadiomics' spelling of each setting that is honoured, and ours.
-SPELLING: Mapping[str, str] = {
-    "binWidth": "bin_width",
-    "binCount": "bin_count",
-    "distances": "distances",
-    "symmetricalGLCM": "symmetrical_glcm",
-    "weightingNorm": "weighting_norm",
-    "gldm_a": "gldm_a",
-    "voxelArrayShift": "voxel_array_shift",
-    "label": "label",
-    "resegmentRange": "resegment_range",
-    "resegmentMode": "resegment_mode",
-    "resegmentShape": "resegment_shape",
-    "normalize": "normalize",
-    "normalizeScale": "normalize_scale",
-    "removeOutliers": "remove_outliers",
-    "minimumROIDimensions": "minimum_roi_dimensions",
-    "minimumROISize": "minimum_roi_size",
-}
-# Those that feature classes read, so that an image type can override them; the others act before the image types part.
-_FEATURE_CLASS_SETTINGS = (
-    "binWidth",
-    "binCount",
-    "distances",
-    "symmetricalGLCM",
-    "weightingNorm",
-    "gldm_a",
-    "voxelArrayShift",
-)
-# Known to PyRadiomics, and without effect on the 2D features of an unfiltered image whose mask fits it.
-_WITHOUT_EFFECT = (
-    "geometryTolerance",
-    "correctMask",
-    "additionalInfo",
-    "preCrop",
-    "padDistance",
-    "interpolator",
-    # Restricts textures to one plane of a volume: an image here is that plane, whichever axis it was cut along.
-    "force2D",
-    "force2Ddimension",
-    "sigma",
-    "wavelet",
-    "level",
-    "start_level",
-    "gradientUseSpacing",
-    "lbp2DRadius",
-    "lbp2DSamples",
-    "lbp2DMethod",
-    "lbp3DLevels",
-    "lbp3DIcosphereRadius",
-    "lbp3DIcosphereSubdivision",
-)
-_VOXEL_SETTINGS = ("kernelRadius", "maskedKernel", "initValue", "voxelBatch", "voxelBased")
-_CONDITIONAL = ("resampledPixelSpacing", "label_channel")
-_KNOWN_SETTINGS = (*SPELLING, *_WITHOUT_EFFECT, *_VOXEL_SETTINGS, *_CONDITIONAL)
-_SECTIONS = ("setting", "featureClass", "imageType", "voxelSetting")
-_IMAGE_TYPES = (
-    "Original",
-    "Exponential",
-    "Gradient",
-    "LBP2D",
-    "LBP3D",
-    "LoG",
-    "Logarithm",
-    "Square",
-    "SquareRoot",
-    "Wavelet",
-)
-# What PyRadiomics makes of a null: its truth tests read False, its tests for None leave the default alone.
-_NULL_IS_FALSE = ("symmetricalGLCM", "resegmentShape", "normalize")
-_NULL_IS_DEFAULT = (
-    "binWidth",
-    "binCount",
-    "weightingNorm",
-    "resegmentRange",
-    "removeOutliers",
-    "minimumROISize",
-)
 _LARGEST_LEVEL = 2**15 - 1  # grey levels are stored in 16 bits, signed
 
 FeatureSelection: TypeAlias = (
@@ -346,21 +129,18 @@ class RadiomicsSettings:
         check("feature_class", _feature_class)
         check("max_levels", _optional(_integer), 1, _LARGEST_LEVEL)
         check("memory_limit", _integer, 1)
+
+    @cached_property
+    def by_class(self) -> Mapping[str, tuple[str, ...]]:
+        """The features to compute of each class that has any, in the frozen order of the output."""
         stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
         chosen = FEATURES.items() if stored is None else stored
-        by_class = {name: tuple(features or FEATURES[name]) for name, features in chosen}
-        # kept, since every call asks several times
-        object.__setattr__(self, "_by_class", by_class)
-        pairs = tuple((name, feature) for name, features in by_class.items() for feature in features)
-        object.__setattr__(self, "_selected", pairs)
+        return {name: tuple(features or FEATURES[name]) for name, features in chosen}
 
+    @cached_property
     def selected(self) -> tuple[tuple[str, str], ...]:
         """The (class, feature) pairs to compute, in the frozen order of the output; 102 by default."""
-        return cast("tuple[tuple[str, str], ...]", self._selected)  # type: ignore[attr-defined]
-
-    def by_class(self) -> dict[str, tuple[str, ...]]:
-        """The features to compute of each class that has any, in the same order."""
-        return cast("dict[str, tuple[str, ...]]", self._by_class)  # type: ignore[attr-defined]
+        return tuple((name, feature) for name, features in self.by_class.items() for feature in features)
 
     @classmethod
     def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:
@@ -384,15 +164,15 @@ class RadiomicsSettings:
             ModuleNotFoundError: a YAML file where PyYAML is not installed: ``pip install "kacl-gpu[io]"``.
         """
         if isinstance(params, Mapping):
-            return cls(**_translate(params))
+            return cls(**translate(params))
         if not isinstance(params, (str, os.PathLike)):
             raise TypeError(
                 f"params: expected a mapping or the path of a YAML or JSON file, got {type(params).__name__} {params!r}"
             )
         path = os.fsdecode(params)
-        content = _read(path)
+        content = read(path)
         try:
-            return cls(**_translate(content))
+            return cls(**translate(content))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{path}: {error}") from error
 
@@ -452,7 +232,7 @@ def _choice(name: str, value: object, *choices: str) -> str:
     if not isinstance(value, str):
         raise _wrong(TypeError, name, expected, value)
     if value not in choices:
-        raise ValueError(f"{_wrong(ValueError, name, expected, value)}; the nearest is {_nearest(value, choices)!r}")
+        raise ValueError(f"{_wrong(ValueError, name, expected, value)}; the nearest is {nearest(value, choices)!r}")
     return str(value)
 
 
@@ -517,7 +297,7 @@ def _features_of(name: str, class_name: str, features: object) -> tuple[str, ...
         remedy = DEPRECATED.get(class_name, {}).get(feature)
         if remedy is not None:
             raise ValueError(f"feature {feature!r} of {class_name} is known to PyRadiomics, but deprecated: {remedy}")
-        raise _unknown(f"{class_name} feature", feature, FEATURES[class_name])
+        raise unknown(f"{class_name} feature", feature, FEATURES[class_name])
     kept = tuple(feature for feature in FEATURES[class_name] if feature in features)
     return None if len(kept) in (0, len(FEATURES[class_name])) else kept
 
@@ -528,163 +308,4 @@ def _known_class(class_name: str) -> None:
             "feature class 'shape' is known to PyRadiomics, but it describes 3D regions: use 'shape2D' for images"
         )
     if class_name not in CLASSES:
-        raise _unknown("feature class", class_name, CLASSES)
-
-
-# PyRadiomics' own parameters
-
-
-def _translate(params: object) -> dict[str, Any]:
-    """PyRadiomics' parameters, flat or nested, as keyword arguments of RadiomicsSettings."""
-    if not isinstance(params, Mapping):
-        raise TypeError(f"expected a mapping of PyRadiomics' settings, got {type(params).__name__} {params!r}")
-    nested = any(section in params for section in _SECTIONS)
-    if nested:
-        for key in params:
-            if key in _KNOWN_SETTINGS:
-                raise ValueError(f"setting {key!r} stands beside {', '.join(_SECTIONS)}: expected inside 'setting'")
-            if key not in _SECTIONS:
-                raise _unknown("section", key, _SECTIONS)
-
-    settings = dict(_section(params, "setting") if nested else params)
-    for key in settings:
-        if key not in _KNOWN_SETTINGS:
-            raise _unknown("setting", key, _KNOWN_SETTINGS if nested else (*_KNOWN_SETTINGS, *_SECTIONS))
-    voxel_settings = _section(params, "voxelSetting") if nested else {}
-    for key in voxel_settings:
-        if key not in _VOXEL_SETTINGS:
-            raise _unknown("setting of voxelSetting", key, _VOXEL_SETTINGS)
-    for key in (*settings, *voxel_settings):
-        if key in _VOXEL_SETTINGS:
-            raise ValueError(
-                f"setting {key!r} is known to PyRadiomics, but it belongs to voxel-based extraction, which is not done "
-                "here: leave it out to compute features of whole regions"
-            )
-    if settings.get("label_channel") not in (None, 0):
-        raise ValueError(
-            f"setting label_channel={settings['label_channel']!r} is known to PyRadiomics, but masks here have one "
-            "channel: pass that channel as the mask"
-        )
-    # An interpolator of None switches resampling off in PyRadiomics
-    if settings.get("resampledPixelSpacing") is not None and settings.get("interpolator", "default") is not None:
-        raise ValueError(
-            f"setting resampledPixelSpacing={settings['resampledPixelSpacing']!r} is known to PyRadiomics, but images "
-            "are not resampled here: resample images and masks first, pass their new spacing, and leave it out"
-        )
-    settings.update(_original_image_settings(_section(params, "imageType") if nested else {}))
-
-    arguments: dict[str, Any] = {}
-    for theirs, ours in SPELLING.items():
-        if theirs not in settings:
-            continue
-        value = settings[theirs]
-        if value is None and theirs in _NULL_IS_FALSE:
-            value = False
-        if value is not None or theirs not in _NULL_IS_DEFAULT:
-            arguments[ours] = value
-    if nested:
-        arguments["feature_class"] = _section(params, "featureClass")
-    return arguments
-
-
-def _original_image_settings(image_types: Mapping[Any, Any]) -> dict[str, Any]:
-    """The settings of the unfiltered image; every other image type is refused."""
-    for image_type in image_types:
-        if image_type not in _IMAGE_TYPES:
-            raise _unknown("image type", image_type, _IMAGE_TYPES)
-        if image_type != "Original":
-            raise ValueError(
-                f"image type {image_type!r} is known to PyRadiomics, but filters are not applied here: filter the "
-                "images first, and leave it out"
-            )
-    overrides = _section(image_types, "Original")
-    for key in overrides:
-        if key not in _KNOWN_SETTINGS:
-            raise _unknown("setting of image type 'Original'", key, _KNOWN_SETTINGS)
-        if key not in (*_FEATURE_CLASS_SETTINGS, *_WITHOUT_EFFECT):
-            raise ValueError(
-                f"setting {key!r} of image type 'Original' is known to PyRadiomics, but it acts before the image types "
-                "part, so that it cannot be honoured there: put it into 'setting'"
-            )
-    return dict(overrides)
-
-
-def _section(params: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
-    section = params.get(name)
-    if section is None:
-        return {}
-    if not isinstance(section, Mapping):
-        raise TypeError(f"{name}: expected a mapping, got {type(section).__name__} {section!r}")
-    return section
-
-
-def _unknown(what: str, name: object, known: Sequence[str]) -> ValueError:
-    return ValueError(f"unknown {what} {name!r}; the nearest known one is {_nearest(name, known)!r}")
-
-
-def _nearest(name: object, known: Sequence[str]) -> str:
-    """The known name most like this one, whatever the case and the underscores."""
-    word = str(name).lower().replace("_", "")
-
-    def likeness(candidate: str) -> tuple[float, int]:
-        plain = candidate.lower().replace("_", "")
-        # Shared letters break ties: "gclm" is "glcm" with two letters swapped, not "gldm"
-        return difflib.SequenceMatcher(None, word, plain).ratio(), len(set(word) & set(plain))
-
-    return max(known, key=likeness)
-
-
-def _read(path: str) -> object:
-    """The content of a YAML or JSON file; a key that stands twice is refused, as PyRadiomics does in YAML."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            text = stream.read()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null character in the path
-        raise ValueError(f"{path}: expected a readable YAML or JSON file of PyRadiomics' settings: {error}") from error
-    if not text.strip():
-        raise ValueError(f"{path}: expected PyRadiomics' settings, got an empty file")
-    return _read_json(path, text) if path.lower().endswith(".json") else _read_yaml(path, text)
-
-
-def _read_json(path: str, text: str) -> object:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            raise ValueError(f"a key stands twice among {[key for key, _ in pairs]}")
-        return content
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: malformed JSON: {error}") from error
-
-
-def _read_yaml(path: str, text: str) -> object:
-    try:
-        import yaml
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'{path}: reading YAML needs PyYAML, which is not installed: pip install "kacl-gpu[io]", or use JSON',
-            name="yaml",
-        ) from error
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"the key {key.value!r} stands twice", key.start_mark
-                        )
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    # YAML 1.2, which PyRadiomics reads, knows 1e-3 as a number; PyYAML's YAML 1.1 wants 1.0e-3.
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
-    try:
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2020-99-99
-        raise ValueError(f"{path}: malformed YAML: {error}") from error
+        raise unknown("feature class", class_name, CLASSES)

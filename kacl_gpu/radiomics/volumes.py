@@ -54,7 +54,7 @@ def discretise(
         end = torch.cumsum(aligned(regions.size.prod(1)), 0)
         begin = [0, *end.tolist()]
         start = torch.cat([end.new_zeros(1), end])[:-1]
-    neighbours = {"glcm", "ngtdm", "gldm"} & settings.by_class().keys()
+    neighbours = {"glcm", "ngtdm", "gldm"} & settings.by_class.keys()
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
         regions.masks,

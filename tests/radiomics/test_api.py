@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kacl_gpu import GpuRadiomics, RadiomicsSettings, feature_names, gpu_radiomics
 from kacl_gpu.radiomics import api, memory, ops
+from kacl_gpu.radiomics.names import FEATURES
 from kacl_gpu.radiomics.regions import WORDS, describe, make_regions
-from kacl_gpu.radiomics.settings import FEATURES
 from kacl_gpu.radiomics.status import Status
 from kacl_gpu.radiomics.volumes import aligned, discretise, half_offsets
 

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kacl_gpu.radiomics.settings import CLASSES, DEPRECATED, FEATURES, SPELLING, RadiomicsSettings
+from kacl_gpu.radiomics.names import CLASSES, DEPRECATED, FEATURES, SPELLING
+from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from_pyradiomics = RadiomicsSettings.from_pyradiomics
 PAIRS = [(name, feature) for name in CLASSES for feature in FEATURES[name]]
@@ -86,7 +87,7 @@ def test_defaults() -> None:
     assert (defaults.normalize, defaults.normalize_scale, defaults.remove_outliers) == (False, 1, None)
     assert (defaults.minimum_roi_dimensions, defaults.minimum_roi_size) == (2, None)
     assert (defaults.feature_class, defaults.max_levels, defaults.memory_limit) == (None, None, 2**31)
-    assert defaults.selected() == tuple(PAIRS)
+    assert defaults.selected == tuple(PAIRS)
 
 
 def test_a_bin_count_takes_the_place_of_the_bin_width() -> None:
@@ -235,7 +236,7 @@ def test_any_selection_comes_out_in_the_frozen_order(data: st.DataObject, classe
         for name, feature in PAIRS
         if name in chosen and (not chosen[name] or feature in (chosen[name] or ()))
     )
-    assert selection.selected() == expected
+    assert selection.selected == expected
     assert dataclasses.replace(selection) == selection
     in_another_order = {name: (chosen[name] or [])[::-1] for name in reversed(classes)}
     assert RadiomicsSettings(feature_class=in_another_order) == selection
@@ -570,7 +571,7 @@ def test_parameters_that_pyradiomics_accepts_mean_the_same_here(
             expected = tuple(sorted(expected))
         assert getattr(ours, name) == expected, theirs
     enabled = {name: features for name, features in reference.enabledFeatures.items() if name != "shape"}
-    assert ours.selected() == tuple(
+    assert ours.selected == tuple(
         (name, feature)
         for name, feature in PAIRS
         if name in enabled and (not enabled[name] or feature in enabled[name])
