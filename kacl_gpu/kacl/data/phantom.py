@@ -278,10 +278,10 @@ def _draw_all(
     """Draw and save; the lesions of each image, in order."""
     draw = partial(_draw_one, size)
     if workers == 1:
-        yield from progress("images", len(files), over=map(draw, files, plans))
+        yield from progress("images", len(files), items=map(draw, files, plans))
         return
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:  # a fork of a process with threads may hang
-        yield from progress("images", len(files), over=pool.map(draw, files, plans, chunksize=8))
+        yield from progress("images", len(files), items=pool.map(draw, files, plans, chunksize=8))
 
 
 def _draw_one(size: int, file: Path, plan: _Plan) -> list[tuple[str, PixelBox]]:

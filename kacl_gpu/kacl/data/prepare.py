@@ -33,7 +33,7 @@ import PIL
 from kacl_gpu.devices import count_processors
 from kacl_gpu.errors import ImageError, InputError
 from kacl_gpu.io.pictures import find_images
-from kacl_gpu.io.tables import progress, whole, write_table
+from kacl_gpu.io.tables import atomic_file, progress, write_table
 from kacl_gpu.kacl.data.dataset import ARRAY, ERRORS, INDEX, NIHChestXray14, read_pixels, resize
 from kacl_gpu.kacl.data.nih import Report, read_csv
 
@@ -166,7 +166,7 @@ def _begin(work: Path, run: dict[str, Any]) -> None:
     work.mkdir(parents=True)
     shape = (run["images"], run["size"], run["size"])
     np.lib.format.open_memmap(work / ARRAY, mode="w+", dtype=np.uint8, shape=shape).flush()
-    with whole(work / RUN) as file:
+    with atomic_file(work / RUN) as file:
         file.write((json.dumps(run, indent=2) + "\n").encode())
 
 

@@ -137,7 +137,7 @@ def predict(
     wanted = images.table["image"].isin([*localised]).to_numpy(bool)
     loader = DataLoader(images, batch_size, num_workers=workers)
     with torch.inference_mode():
-        for batch in progress("batches", len(loader), over=loader):
+        for batch in progress("batches", len(loader), items=loader):
             pixels, index = batch["image"].to(model.device), batch["index"].numpy()
             activations, pooled = model.encoder(normalise(pixels))
             rows.append(index)

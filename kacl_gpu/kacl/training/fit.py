@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from kacl_gpu.errors import InputError
-from kacl_gpu.io.tables import whole, write_table
+from kacl_gpu.io.tables import atomic_file, write_table
 
 from ..boxes import has_box
 from ..data.datamodule import ChestXrays
@@ -45,7 +45,7 @@ class WholeFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with whole(Path(path)) as file:
+        with atomic_file(Path(path)) as file:
             torch.save(checkpoint, file)
 
 
