@@ -41,7 +41,7 @@ WIDE = (
 # multiple of 16 bytes, and the others. Nothing is read from them in larger pieces than an element.
 ANYWHERE = (
     *("images", "masks", "maps", "boxes", "spacing"),
-    *("image_index", "box", "size", "status", "given", "n_levels"),
+    *("image_index", "box", "size", "first_status", "status", "n_levels"),
 )
 
 

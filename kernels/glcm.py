@@ -55,6 +55,7 @@ def set_weights(counts, n_levels, log_weights, weights, directions, ng):
     tl.debug_barrier()
     for a in range(directions):
         weight = tl.load(weights + k * directions + a)
+        tl.debug_barrier()  # a slower warp must not load what is stored below
         filled = weight > -float("inf")
         tl.store(weights + k * directions + a, tl.where(filled, tl.exp(tl.where(filled, weight - heaviest, 0.0)), 0.0))
 

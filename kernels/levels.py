@@ -205,7 +205,9 @@ def set_thresholds(
 ):  # fmt: skip
     """Per region: whether it can be resegmented, and its thresholds; the first time in sigma, ``MEAN``, the mean."""
     k = tl.program_id(0).to(tl.int64)
-    if tl.load(status + k) != 0:
+    earlier = tl.load(status + k)
+    tl.debug_barrier()  # a slower warp must not load what is stored below
+    if earlier != 0:
         return
     n = number_of(measures, k)
     code = extent_status(measures, k, n, least_dimensions, least_pixels, 0)
@@ -260,12 +262,12 @@ def edge(k, first, step, last, number, BY_COUNT: tl.constexpr):
 
 @kernel
 def set_edges(
-    given, status, measures, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
+    first_status, status, measures, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
     least_dimensions, least_pixels, distance, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
-    """Per region: its status, from that ``given``, edges, highest level and span."""
+    """Per region: its status, the first problem that is met, its edges, highest level and span."""
     k = tl.program_id(0).to(tl.int64)
-    code = tl.load(given + k)
+    code = tl.load(first_status + k)
     n = number_of(measures, k)
     levels = code * 0
     if code == 0:
@@ -394,8 +396,8 @@ def discretise(
     """See :func:`kacl_gpu.radiomics.ops.discretise`."""
     images, device, regions = readable(images), images.device, len(start)
     resegmented = len(resegment_range) > 0
-    given = status.clone() if resegmented else status
-    status = given if resegmented else torch.empty_like(status)
+    first_status = status.clone() if resegmented else status  # which set_thresholds adds to
+    status = torch.empty_like(status)
     levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
     shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
     n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)
@@ -407,7 +409,7 @@ def discretise(
     labels = None if masks is None else readable(masks)
     of_labels = (0, 0, 0) if labels is None else labels.stride()
     seen = images, *images.stride(), labels, *of_labels, moments, bits_of(normalize_scale), bits_of(remove_outliers)
-    where = *seen, label, image_index, box, given, start, size, regions, parameters
+    where = *seen, label, image_index, box, first_status, start, size, regions, parameters
     kind = {"MASKED": masks is not None, "TILE": TILE, **normalisation(moments, remove_outliers)}
     checks = minimum_roi_dimensions, minimum_roi_size
 
@@ -415,7 +417,7 @@ def discretise(
     launch(measure, grid, *where, measures[0], partial, SUM=int(in_sigma), RESEGMENTED=False, **kind)
     if resegmented:
         limits = sorted(resegment_range)
-        of_region = status, start, size, measures[0], partial, parameters
+        of_region = first_status, start, size, measures[0], partial, parameters
         thresholds = *of_region, bits_of(limits[0]), bits_of(limits[-1]), len(limits) - 1, *checks
         mode = {"MODE": MODES[resegment_mode], "TILE": TILE}
         if in_sigma:
@@ -427,7 +429,7 @@ def discretise(
     launch(
         set_edges,
         (regions,),
-        *(given, status, measures[phase], parameters, edges, n_levels, span),
+        *(first_status, status, measures[phase], parameters, edges, n_levels, span),
         *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0,
