@@ -43,7 +43,7 @@ def zones_of_a_volume(device: str) -> Tensor:
 
 def components_of_maps(device: str) -> tuple[Tensor, Tensor]:
     """Of noise, in a map of several tiles."""
-    return ops.largest_components(torch.rand(3, 90, 61).to(device), 0.5, 4)
+    return ops.largest_components(torch.rand(3, 90, 61).to(device), threshold=0.5, max_components=4)
 
 
 def main() -> None:

@@ -174,8 +174,8 @@ def pick_components(totals, extents, number, roots, boxes, out, height, width, b
         before = best
 
 
-def largest_components(maps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.largest_components`: takes ``most`` passes over the components of each map."""
+def largest_components(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
+    """See :func:`kacl_gpu.radiomics.ops.largest_components`: one pass over the components of each map for each."""
     maps, device = maps.contiguous(), maps.device
     count, height, width = maps.shape
     tiles, parts = cdiv(height * width, TILE), cdiv(height * width, BLOCK)
@@ -187,12 +187,14 @@ def largest_components(maps: Tensor, threshold: float, most: int) -> tuple[Tenso
     parent, roots = torch.empty((2, pixels), dtype=torch.int32, device=device)
     totals = torch.empty(pixels, dtype=torch.int64, device=device)
     extents = torch.empty((pixels, 3), dtype=torch.int32, device=device)
-    boxes, out = (torch.empty((count, most, *four), dtype=torch.float32, device=device) for four in ((4,), ()))
+    boxes, out = (
+        torch.empty((count, max_components, *four), dtype=torch.float32, device=device) for four in ((4,), ())
+    )
 
     launch(measure_maps, (count * parts,), maps, ranges, start, size, number, *of_map, parts, BLOCK=BLOCK, num_warps=8)
     grid, values, sums = (count * tiles,), (maps, ranges), (totals, extents)
     launch(begin_components, grid, *values, bits_of(threshold), levels, parent, *sums, *of_map, parts, TILE=TILE)
     launch(join_nearest, grid, levels, start, size, count, parent, TILE=TILE, num_warps=8)
     launch(sum_components, grid, *values, levels, parent, *sums, number, roots, *of_map, parts, TILE=TILE)
-    launch(pick_components, (count,), *sums, number, roots, boxes, out, *of_map, most, ROOTS=ROOTS)
+    launch(pick_components, (count,), *sums, number, roots, boxes, out, *of_map, max_components, ROOTS=ROOTS)
     return boxes, out

@@ -15,6 +15,8 @@ import triton
 import triton.language as tl  # noqa: F401 - the kernels are compiled with this module's names
 from torch import Tensor, fx
 
+from kacl_gpu.radiomics.features import CLASSES, group_by_class
+
 from .common import ANYWHERE, cdiv, launch
 
 BLOCK = 32  # regions
@@ -65,8 +67,6 @@ def _lines(formula: Any, kind: Any, suffix: str) -> tuple[list[str], str]:
 
 def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str], int]:
     """What a program does for one class, whose sums are ``sums<number>``; and how many columns it fills."""
-    from kacl_gpu.radiomics.features import CLASSES
-
     features, kind = CLASSES[class_name]
     by_name = {feature.name: feature for feature in features}
     of_spacing = ("spacing_y", "spacing_x") if "spacing_y" in kind._fields else ()
@@ -98,12 +98,11 @@ def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str],
     return lines, len(wanted)
 
 
-def source_of(names: str) -> str:
+def source_of(names: tuple[str, ...]) -> str:
     """The source of the kernel ``evaluate`` of these features: a program takes some regions and one of the classes."""
-    parts = [part.split(":") for part in names.split(";")]
-    branches = [_branch(n, class_name, wanted.split(",")) for n, (class_name, wanted) in enumerate(parts)]
+    branches = [_branch(n, *selected) for n, selected in enumerate(group_by_class(names))]
     total = sum(count for _, count in branches)
-    arguments = ", ".join(f"sums{n}, directions{n}" for n in range(len(parts)))
+    arguments = ", ".join(f"sums{n}, directions{n}" for n in range(len(branches)))
     body = [
         "k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
         "there = k < regions",
@@ -120,22 +119,24 @@ def source_of(names: str) -> str:
 
 
 @cache
-def kernel_of(names: str) -> Any:
+def kernel_of(names: tuple[str, ...]) -> Any:
     """The kernel of these features; made once."""
     source = source_of(names)
     file = f"<features {hash(names)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # triton.jit reads it there
     scope = dict(globals())
     exec(compile(source, file, "exec"), scope)
-    numbers = "regions", *(f"directions{n}" for n in range(names.count(";") + 1))
+    numbers = "regions", *(f"directions{n}" for n in range(len(group_by_class(names))))
     return triton.jit(scope["evaluate"], do_not_specialize=numbers, do_not_specialize_on_alignment=ANYWHERE)
 
 
-def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
+def features(
+    sums: Sequence[Tensor], spacing: Tensor, status: Tensor, *, names: Sequence[str], dtype: torch.dtype
+) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.features`."""
-    regions, width = len(spacing), names.replace(";", ",").count(",") + 1
-    out = torch.empty((regions, width), dtype=dtype, device=spacing.device)
+    regions = len(spacing)
+    out = torch.empty((regions, len(names)), dtype=dtype, device=spacing.device)
     grid = cdiv(regions, BLOCK), len(sums)
     given = [n for s in sums for n in (s, s.shape[1] if s.ndim == 3 else 1)]
-    launch(kernel_of(names), grid, *given, spacing, status, out, regions, BLOCK=BLOCK, num_warps=1)
+    launch(kernel_of(tuple(names)), grid, *given, spacing, status, out, regions, BLOCK=BLOCK, num_warps=1)
     return out

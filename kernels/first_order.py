@@ -366,6 +366,7 @@ def first_order(
     start: Tensor,
     size: Tensor,
     histogram: Tensor,
+    *,
     normalize_scale: float,
     remove_outliers: float,
     shift: float,

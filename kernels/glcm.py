@@ -140,12 +140,12 @@ def moments_of(rows, count, total, first_value):
 
 @kernel
 def sum_pairs(
-    counts, histogram, n_levels, marginals, scaled, out, directions, ng, SYMMETRIC: tl.constexpr
+    counts, histogram, n_levels, marginals, scaled, out, directions, ng, SYMMETRIC: tl.constexpr, MCC: tl.constexpr
 ):  # fmt: skip
-    """All columns of one direction but the maximal correlation coefficient.
+    """All columns of one direction but the maximal correlation coefficient, which is NaN unless ``MCC``.
 
-    ``marginals`` (K, A, 5 ng) is space; ``scaled`` becomes p / sqrt(px py + eps). What is done is stored at once, so
-    that no register holds it.
+    ``marginals`` (K, A, 5 ng) is scratch; with ``MCC`` ``scaled`` becomes p / sqrt(px py + eps). What is done is stored
+    at once, so that no register holds it.
     """
     matrix = tl.program_id(0).to(tl.int64)
     k = matrix // directions
@@ -239,8 +239,9 @@ def sum_pairs(
             hxy2 -= independent * log_independent
             largest = tl.maximum(largest, p)
             covariance += p * ((x + 1).to(tl.float64) - mean_x)[:, None] * ((y + 1).to(tl.float64) - mean_y)[None, :]
-            cell = scaled + matrix * ng * ng + (x.to(tl.int64)[:, None] * ng + y[None, :])
-            tl.store(cell, p / tl.sqrt(independent + EPS), mask=(x < top)[:, None] & (y < top)[None, :])
+            if MCC:
+                cell = scaled + matrix * ng * ng + (x.to(tl.int64)[:, None] * ng + y[None, :])
+                tl.store(cell, p / tl.sqrt(independent + EPS), mask=(x < top)[:, None] & (y < top)[None, :])
     tl.store(row, total)
     tl.store(row + 1, tl.sum(tl.sum(energy, 1)))
     tl.store(row + 2, tl.sum(tl.sum(hxy, 1)))
@@ -248,6 +249,8 @@ def sum_pairs(
     tl.store(row + 4, tl.sum(tl.sum(hxy2, 1)))
     tl.store(row + 5, tl.max(tl.max(largest, 1)))
     tl.store(row + 6, tl.sum(tl.sum(covariance, 1)))
+    if not MCC:
+        tl.store(row + 7, float("nan"))
 
 
 @kernel
@@ -459,10 +462,12 @@ def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.conste
     tl.store(row + 7, second)
 
 
-def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> Tensor:
+def glcm_sums(
+    counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, *, symmetric: bool, mcc: bool
+) -> Tensor:
     """See :func:`kacl_gpu.radiomics.ops.glcm_sums`.
 
-    Takes 8 bytes a cell of ``counts`` as space, twice that if not ``symmetric``.
+    Takes 8 bytes a cell of ``counts`` as scratch, twice that if not ``symmetric``, none without ``mcc``.
     """
     regions, directions, ng = counts.shape[:3]
     space = torch.empty(0, dtype=torch.float64, device=counts.device)  # for its type and device
@@ -476,14 +481,17 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
     matrices = regions * directions
     out = space.new_empty((regions, directions, 29))
     marginals = space.new_empty((matrices, 5 * ng))
-    scaled = space.new_empty((matrices, ng, ng))
-    tridiagonal = space.new_empty((matrices, 4, ng + 1))
+    scaled = space.new_empty((matrices, ng, ng)) if mcc else None
     launch(
         sum_pairs,
         (matrices,),
         *(counts, histogram, n_levels, marginals, scaled, out, directions, ng),
         SYMMETRIC=symmetric,
+        MCC=mcc,
     )
+    if scaled is None:
+        return out
+    tridiagonal = space.new_empty((matrices, 4, ng + 1))
     if not symmetric:
         squares = torch.empty_like(scaled)
         launch(square_rows, (matrices, blocks), scaled, n_levels, squares, directions, ng)

@@ -378,6 +378,7 @@ def discretise(
     status: Tensor,
     start: Tensor,
     size: Tensor,
+    *,
     total: int,
     narrow: bool,
     bin_width: float,

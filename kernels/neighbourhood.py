@@ -178,6 +178,7 @@ def neighbourhood(
     size: Tensor,
     offsets: Sequence[int],
     ng: int,
+    *,
     gldm_a: int,
     pairs: bool,
     differences: bool,

@@ -86,7 +86,7 @@ def clip_boxes(
 
 
 def locate(
-    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, pair: Sequence[float]
+    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """See :func:`kacl_gpu.radiomics.ops.locate`."""
     count, height, width = images.shape

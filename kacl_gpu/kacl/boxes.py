@@ -77,4 +77,4 @@ def _largest(heatmaps: Tensor, threshold: float, most: int) -> tuple[Tensor, Ten
     if most < 1:
         raise ValueError(f"most must be at least 1, got {most}")
     pixels = heatmaps.shape[1] * heatmaps.shape[2]
-    return ops.largest_components(heatmaps.detach().float(), threshold, min(most, pixels))
+    return ops.largest_components(heatmaps.detach().float(), threshold=threshold, max_components=min(most, pixels))

@@ -94,17 +94,24 @@ def features_of(
     histogram = ops.level_histogram(*where, ng)
     pairs, differences = "glcm" in wanted, "ngtdm" in wanted or "gldm" in wanted
     if pairs or differences:
-        glcm, gldm, ngtdm = ops.neighbourhood(*where, far, ng, settings.gldm_a, pairs, differences)
+        glcm, gldm, ngtdm = ops.neighbourhood(
+            *where, far, ng, gldm_a=settings.gldm_a, pairs=pairs, differences=differences
+        )
     sums = {}
     if "firstorder" in wanted:
         of_image = regions.images, moments, regions.image_index, regions.box
-        intensities = settings.normalize_scale, settings.remove_outliers or 0.0, settings.voxel_array_shift
-        sums["firstorder"] = ops.first_order(*of_image, *where, histogram, *intensities)
+        sums["firstorder"] = ops.first_order(
+            *(*of_image, *where, histogram),
+            normalize_scale=settings.normalize_scale,
+            remove_outliers=settings.remove_outliers or 0.0,
+            shift=settings.voxel_array_shift,
+        )
     if "shape2D" in wanted:
         sums["shape2D"] = ops.shape2d(volumes.shape_mask, *where[1:], spacing)
     if "glcm" in wanted:
         weights = log_weights(far, spacing, norm)
-        sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, settings.symmetrical_glcm)
+        symmetric = settings.symmetrical_glcm
+        sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, symmetric=symmetric, mcc=True)
     if "glrlm" in wanted:
         runs = ops.glrlm(*where, near, ng, longest)
         sums["glrlm"] = ops.size_sums(runs, n_levels, lengths(near, spacing, norm))
@@ -114,8 +121,8 @@ def features_of(
         sums["ngtdm"] = ops.ngtdm_sums(histogram, ngtdm)
     if "gldm" in wanted:
         sums["gldm"] = ops.size_sums(gldm[:, None], n_levels, lengths(far, spacing, None))
-    names = ";".join(f"{name}:{','.join(wanted[name])}" for name in sums)
-    return ops.features([*sums.values()], spacing, volumes.status, names, dtype)
+    names = [f"{name}/{feature}" for name in sums for feature in wanted[name]]
+    return ops.features([*sums.values()], spacing, volumes.status, names=names, dtype=dtype)
 
 
 class GpuRadiomics(nn.Module):

@@ -27,12 +27,15 @@ from .status import Status
 I64, F64 = torch.int64, torch.float64
 P = ParamSpec("P")
 R = TypeVar("R")
+# Written out where torch.library.infer_schema does not know a type: lists of strings
+SCHEMAS = {"features": "(Tensor[] sums, Tensor spacing, Tensor status, *, str[] names, ScalarType dtype) -> Tensor"}
 
 
 def _operator(body: Callable[P, R]) -> Callable[P, R]:
     """Defines ``kacl_gpu::<name>`` with this signature and body, and returns a function that calls it."""
     name = f"kacl_gpu::{body.__name__}"
-    torch.library.define(name, torch.library.infer_schema(body, mutates_args=()))
+    schema = SCHEMAS.get(body.__name__) or torch.library.infer_schema(body, mutates_args=())
+    torch.library.define(name, schema)
     torch.library.impl(name, "default", body)
     overload = getattr(torch.ops.kacl_gpu, body.__name__).default
 
@@ -50,12 +53,12 @@ def _fake(operator: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P
     return register
 
 
-def _on_host(name: str, *arguments: Any) -> Any:
-    """Calls ``cpu.<name>`` on NumPy views of the tensors (host copies if they lie elsewhere)."""
+def _on_host(name: str, *arguments: Any, **settings: Any) -> Any:
+    """Call ``cpu.<name>`` with NumPy views of the tensors, or of host copies if they lie elsewhere."""
     from . import cpu
 
     device = next(a.device for a in arguments if isinstance(a, Tensor))
-    result = getattr(cpu, name)(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in arguments))
+    result = getattr(cpu, name)(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in arguments), **settings)
     if isinstance(result, tuple):
         return tuple(torch.from_numpy(r).to(device) for r in result)
     return torch.from_numpy(result).to(device)
@@ -78,7 +81,7 @@ def _(images: Tensor) -> Tensor:
 
 @_operator
 def locate(
-    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, pair: Sequence[float]
+    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Where each region lies: boxes (K, 5) of image index, x1, y1, x2, y2, (B, 4) of one box an image, or none: whole
     images; and the size of its pixels: ``spacing`` (B, 2) float64 y, x of each image, or one ``pair`` for all.
@@ -121,7 +124,7 @@ def locate(
 
 
 @_fake(locate)
-def _(images: Tensor, boxes: Any, spacing: Any, pair: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(images: Tensor, boxes: Any, spacing: Any, *, pair: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     k = images.shape[0] if boxes is None else boxes.shape[0]
     index, status = images.new_empty(k, dtype=I64), images.new_empty(k, dtype=torch.int32)
     return index, index.new_empty((k, 4)), index.new_empty((k, 3)), index.new_empty((k, 2), dtype=F64), status
@@ -137,6 +140,7 @@ def discretise(
     status: Tensor,
     start: Tensor,
     size: Tensor,
+    *,
     total: int,
     narrow: bool,
     bin_width: float,
@@ -164,18 +168,31 @@ def discretise(
     level present (K,) int64, 0 for a region that cannot be computed; largest less smallest intensity (K,) float64;
     status (K,) int32.
     """
-    lists = list(resegment_range), resegment_mode, resegment_shape, minimum_roi_dimensions, minimum_roi_size
     return _on_host(
-        "discretise", images, masks, moments, image_index, box, status, start, size, total, narrow, bin_width,
-        bin_count, max_levels, label, normalize_scale, remove_outliers, *lists, list(distances),
-    )  # fmt: skip
+        "discretise",
+        *(images, masks, moments, image_index, box, status, start, size),
+        total=total,
+        narrow=narrow,
+        bin_width=bin_width,
+        bin_count=bin_count,
+        max_levels=max_levels,
+        label=label,
+        normalize_scale=normalize_scale,
+        remove_outliers=remove_outliers,
+        resegment_range=resegment_range,
+        resegment_mode=resegment_mode,
+        resegment_shape=resegment_shape,
+        minimum_roi_dimensions=minimum_roi_dimensions,
+        minimum_roi_size=minimum_roi_size,
+        distances=distances,
+    )
 
 
 @_fake(discretise)
 def _(images: Tensor, masks: Any, moments: Any, image_index: Tensor, box: Tensor, status: Tensor, start: Tensor,
-      size: Tensor, total: int, narrow: bool, *settings: Any) -> Any:  # fmt: skip
+      size: Tensor, *, total: int, narrow: bool, resegment_range: Sequence[float], **_: Any) -> Any:  # fmt: skip
     levels = images.new_empty(total, dtype=torch.uint8 if narrow else torch.int16)
-    shape_mask = images.new_empty(total if len(settings[6]) else 0, dtype=torch.uint8)
+    shape_mask = images.new_empty(total if len(resegment_range) else 0, dtype=torch.uint8)
     return levels, shape_mask, torch.empty_like(start), torch.empty_like(start, dtype=F64), torch.empty_like(status)
 
 
@@ -200,6 +217,7 @@ def first_order(
     start: Tensor,
     size: Tensor,
     histogram: Tensor,
+    *,
     normalize_scale: float,
     remove_outliers: float,
     shift: float,
@@ -211,13 +229,16 @@ def first_order(
     ``histogram`` is (K, ng): entropy, sum of squares.
     """
     return _on_host(
-        "first_order", images, moments, image_index, box, levels, start, size, histogram, normalize_scale,
-        remove_outliers, shift,
-    )  # fmt: skip
+        "first_order",
+        *(images, moments, image_index, box, levels, start, size, histogram),
+        normalize_scale=normalize_scale,
+        remove_outliers=remove_outliers,
+        shift=shift,
+    )
 
 
 @_fake(first_order)
-def _(images: Tensor, moments: Any, image_index: Tensor, *rest: Any) -> Tensor:
+def _(images: Tensor, moments: Any, image_index: Tensor, *_: Any, **__: Any) -> Tensor:
     return images.new_empty((image_index.shape[0], 17), dtype=F64)
 
 
@@ -246,6 +267,7 @@ def neighbourhood(
     size: Tensor,
     offsets: Sequence[int],
     ng: int,
+    *,
     gldm_a: int,
     pairs: bool,
     differences: bool,
@@ -257,11 +279,17 @@ def neighbourhood(
     (K, ng, 1 + 2 A) int64, the sum of |c * i - S| over the pixels of level i with c neighbours inside whose levels add
     up to S. What is not asked for has no rows.
     """
-    return _on_host("neighbourhood", levels, start, size, _triples(offsets), ng, gldm_a, pairs, differences)
+    return _on_host(
+        "neighbourhood",
+        *(levels, start, size, _triples(offsets), ng),
+        gldm_a=gldm_a,
+        pairs=pairs,
+        differences=differences,
+    )
 
 
 @_fake(neighbourhood)
-def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, gldm_a: int, pairs: bool,
+def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, *, gldm_a: int, pairs: bool,
       differences: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     k, directions = start.shape[0], len(offsets) // 3
     dependence = levels.new_empty((k if differences else 0, ng, 1 + 2 * directions), dtype=torch.int32)
@@ -270,12 +298,14 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> Tensor:
+def glcm_sums(
+    counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, *, symmetric: bool, mcc: bool
+) -> Tensor:
     """What the GLCM features need of ``counts`` (K, A, ng, ng), per direction, as probabilities p: (K, A, 29) float64.
 
     ``histogram`` (K, ng) and ``n_levels`` (K,): pixels per grey level, and the highest one. ``log_weights`` (K, A):
     directions are summed under these weights before anything else, so that A becomes 1; empty: each stands for itself.
-    ``symmetric`` adds the transpose first.
+    ``symmetric`` adds the transpose first. Without ``mcc`` column 7, which takes most of the time, is NaN.
 
     Columns: 0 total count; sum of p^2, HXY, HXY1, HXY2, largest p, covariance, square of the maximal correlation
     coefficient; 8 entropies of p_x, p_y, p_{x+y}, p_{x-y}; 12 means and variances of x and of y (mean, mean, variance,
@@ -284,11 +314,11 @@ def glcm_sums(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: 
     highest level; 28 whether the region has a single grey level (1 or 0). A direction without pairs has total 0, its
     column 28, and NaN between.
     """
-    return _on_host("glcm_sums", counts, histogram, n_levels, log_weights, symmetric)
+    return _on_host("glcm_sums", counts, histogram, n_levels, log_weights, symmetric=symmetric, mcc=mcc)
 
 
 @_fake(glcm_sums)
-def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, symmetric: bool) -> Tensor:
+def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, **_: Any) -> Tensor:
     regions, directions = counts.shape[:2]
     return counts.new_empty((regions, 1 if log_weights.shape[0] else directions, 29), dtype=F64)
 
@@ -319,22 +349,22 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 
 @_operator
-def largest_components(maps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
+def largest_components(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
     """What lies above a threshold and hangs together, also by corners, in maps (B, H, W) float32; the largest first.
 
     Of at most 2^21 pixels, so that totals can be ordered in 64 bits. Each map counts from its smallest finite value, 0,
     to its largest, 1, of which ``threshold`` is a part; what is not finite is below. Values are added up in whole parts
     of 2^-20. Of equal totals the one that begins further up, then further left, comes first.
 
-    Returns: boxes (B, most, 4) float32 x1, y1, x2, y2, the far edge exclusive; totals (B, most) float32. A place
-    without a component has the box of the whole map and the total -1.
+    Returns, with M = ``max_components``: boxes (B, M, 4) float32 x1, y1, x2, y2, the far edge exclusive; totals (B, M)
+    float32. A place without a component has the box of the whole map and the total -1.
     """
-    return _on_host("largest_components", maps, threshold, most)
+    return _on_host("largest_components", maps, threshold=threshold, max_components=max_components)
 
 
 @_fake(largest_components)
-def _(maps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
-    return maps.new_empty((maps.shape[0], most, 4)), maps.new_empty((maps.shape[0], most))
+def _(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
+    return maps.new_empty((maps.shape[0], max_components, 4)), maps.new_empty((maps.shape[0], max_components))
 
 
 @_operator
@@ -383,26 +413,27 @@ def _(zones: Tensor, ng: int) -> Tensor:
 
 
 @_operator
-def features(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
-    """The formulas of the features: (K, F) of ``dtype``, NaN in the rows whose ``status`` (K,) is not 0.
+def features(
+    sums: Sequence[Tensor], spacing: Tensor, status: Tensor, *, names: Sequence[str], dtype: torch.dtype
+) -> Tensor:
+    """Evaluate the formulas of the features: (K, F) of ``dtype``, NaN in the rows whose ``status`` (K,) is not 0.
 
-    ``names``: "<class>:<feature>,<feature>;<class>: ..."; ``sums``, for each class in turn, the columns (K, A, C) or
-    (K, C) of its ``Sums`` but for the spacing, which is (K, 2) y, x. A feature is the mean over the directions whose
-    first column is above 0; NaN if there is none, unless its formula says else.
+    ``names``: "<class>/<feature>", those of one class side by side; ``sums``: for each class in turn the columns
+    (K, A, C) or (K, C) of its ``Sums`` but for the spacing, which is (K, 2) y, x. A feature is the mean over the
+    directions whose first column is above 0; NaN if there is none, unless its formula says else.
     """
-    from .features import CLASSES, evaluate
+    from .features import CLASSES, evaluate, group_by_class
 
     columns = []
-    for of_class, part in zip(sums, names.split(";")):
-        class_name, wanted = part.split(":")
-        rows = of_class if of_class.ndim == 3 else of_class[:, None]
-        columns.append(evaluate(*CLASSES[class_name], rows, spacing, wanted.split(",")))
+    for table, (class_name, wanted) in zip(sums, group_by_class(names)):
+        rows = table if table.ndim == 3 else table[:, None]
+        columns.append(evaluate(*CLASSES[class_name], rows, spacing, wanted))
     return torch.cat(columns, 1).masked_fill((status != 0)[:, None], torch.nan).to(dtype)
 
 
 @_fake(features)
-def _(sums: Sequence[Tensor], spacing: Tensor, status: Tensor, names: str, dtype: torch.dtype) -> Tensor:
-    return spacing.new_empty((spacing.shape[0], names.replace(";", ",").count(",") + 1), dtype=dtype)
+def _(sums: Any, spacing: Tensor, status: Tensor, *, names: Sequence[str], dtype: torch.dtype) -> Tensor:
+    return spacing.new_empty((spacing.shape[0], len(names)), dtype=dtype)
 
 
 # operator -> the file of kacl_gpu.kernels whose launcher of the same name serves CUDA tensors
@@ -430,12 +461,12 @@ def _on_cuda(name: str, file: str) -> None:
     def launcher() -> Callable[..., Any]:
         return getattr(import_module(f"kacl_gpu.kernels.{file}"), name)  # imports Triton: not before the first call
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **settings: Any) -> Any:
         device = next(a.device for a in reversed(arguments) if isinstance(a, Tensor))
         if device.index == torch.cuda.current_device():
-            return launcher()(*arguments)
+            return launcher()(*arguments, **settings)
         with torch.cuda.device(device):  # Triton launches on the current one
-            return launcher()(*arguments)
+            return launcher()(*arguments, **settings)
 
     torch.library.impl(f"kacl_gpu::{name}", "cuda", call)
 

@@ -82,7 +82,7 @@ def make_regions(
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
     rows = None if boxes is None else _checked_rows(boxes, images)
     of_image, pair = _checked_spacing(spacing, images, check_values)
-    return Regions(images, masks, *ops.locate(images, rows, of_image, pair))
+    return Regions(images, masks, *ops.locate(images, rows, of_image, pair=pair))
 
 
 def describe(

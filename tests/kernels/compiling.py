@@ -26,6 +26,7 @@ from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels import common
 from kacl_gpu.kernels.components import largest_components
 from kacl_gpu.kernels.first_order import PASSES
+from kacl_gpu.kernels.glcm import glcm_sums
 from kacl_gpu.kernels.glrlm import glrlm
 from kacl_gpu.kernels.glszm import glszm
 from kacl_gpu.kernels.levels import level_histogram
@@ -137,11 +138,16 @@ def calls() -> Iterator[Callable[[], Any]]:
             yield partial(level_histogram, *where, ng)
         for offsets in (NEAR, FAR, SPACE):
             for pairs, differences in ((True, True), (True, False), (False, True)):
-                yield partial(neighbourhood, *where, offsets, 32, 0, pairs, differences)
+                tables = {"gldm_a": 0, "pairs": pairs, "differences": differences}
+                yield partial(neighbourhood, *where, offsets, 32, **tables)
         for offsets in (NEAR, SPACE):
             yield partial(glrlm, *where, offsets, 32, 64)
             yield partial(glszm, *where, offsets, 32, 80)
-    yield partial(largest_components, meta(4, 65, 66, dtype=torch.float32)[1:], 0.5, 3)
+    yield partial(largest_components, meta(4, 65, 66, dtype=torch.float32)[1:], threshold=0.5, max_components=3)
+    counts = meta(3, 4, 70, 70, dtype=torch.int32), meta(3, 70, dtype=torch.int32), meta(3)
+    for symmetric in (True, False):
+        none = meta(0, 0, dtype=torch.float64)
+        yield partial(glcm_sums, *counts, none, symmetric=symmetric, mcc=False)
     for rows in (0, 3):
         yield partial(
             size_sums, meta(3, 4, 32, 64, dtype=torch.int32), meta(3), meta(rows, 4 if rows else 0, dtype=torch.float64)

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.interpreted
 
 
 def compare(maps: Tensor, threshold: float, most: int) -> None:
-    expected = ops.largest_components(maps, threshold, most)
-    for ours, twin in zip(largest_components(maps, threshold, most), expected, strict=True):
+    expected = ops.largest_components(maps, threshold=threshold, max_components=most)
+    results = largest_components(maps, threshold=threshold, max_components=most)
+    for ours, twin in zip(results, expected, strict=True):
         same(ours, twin)
 
 

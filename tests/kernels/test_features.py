@@ -30,13 +30,13 @@ def test_features(class_name: str, directions: int) -> None:
     status[11] = 3
     all_names = [spec.name for spec in specs]
     for names in (all_names, all_names[::-2]):
-        arguments = spacing, status, f"{class_name}:{','.join(names)}", torch.float64
-        twin = ops.features([sums], *arguments)
+        options = {"names": [f"{class_name}/{name}" for name in names], "dtype": torch.float64}
+        twin = ops.features([sums], spacing, status, **options)
         assert bool(twin.isfinite().any(0).all()) and bool(twin[11].isnan().all())
-        close(features([sums], *arguments), twin, relative=1e-14, absolute=0)
-        assert features([sums[:0]], spacing[:0], status[:0], *arguments[2:]).shape == (0, len(names))
+        close(features([sums], spacing, status, **options), twin, relative=1e-14, absolute=0)
+        assert features([sums[:0]], spacing[:0], status[:0], **options).shape == (0, len(names))
     if directions == 1:
-        same(features([sums[:, 0]], *arguments), features([sums], *arguments))
+        same(*(features([table], spacing, status, **options) for table in (sums[:, 0], sums)))
 
 
 def test_features_of_several_classes() -> None:
@@ -44,9 +44,11 @@ def test_features_of_several_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     sums = [torch.rand((40, *shape), dtype=torch.float64, generator=generator) for shape in ((4, 15), (8,), (9,))]
     spacing, status = torch.ones((40, 2), dtype=torch.float64), torch.zeros(40, dtype=torch.int32)
-    names = "glrlm:RunEntropy,RunVariance;ngtdm:Busyness;shape2D:Elongation,Perimeter,MeshSurface"
+    names = ["glrlm/RunEntropy", "glrlm/RunVariance", "ngtdm/Busyness"]
+    names += ["shape2D/Elongation", "shape2D/Perimeter", "shape2D/MeshSurface"]
     for dtype in (torch.float32, torch.float64):
-        ours, twin = (f(sums, spacing, status, names, dtype) for f in (features, ops.features))
+        ours, twin = (f(sums, spacing, status, names=names, dtype=dtype) for f in (features, ops.features))
         assert ours.dtype == dtype
         torch.testing.assert_close(ours, twin, rtol=1e-6 if dtype == torch.float32 else 1e-14, atol=0)
-        same(features([s[33:34] for s in sums], spacing[:1], status[:1], names, dtype), ours[33:34])
+        alone = features([s[33:34] for s in sums], spacing[:1], status[:1], names=names, dtype=dtype)
+        same(alone, ours[33:34])

@@ -14,6 +14,8 @@ from tests.kernels.interpreting import LAYOUTS, close, pack, same
 
 pytestmark = pytest.mark.interpreted
 
+PLAIN = {"normalize_scale": 1.0, "remove_outliers": 0.0, "shift": 0.0}
+
 BOXES = [(0, 0, 1, 1), (2, 3, 3, 20), (5, 5, 30, 6), (0, 0, 36, 40), (1, 2, 33, 34), (4, 4, 24, 25), (0, 0, 5, 5)]
 EXACT = [0, 2, 3, *range(10, 15)]  # n, minimum, maximum, percentiles
 
@@ -71,8 +73,8 @@ def check(ours: Tensor, twin: Tensor) -> None:
 def test_first_order(dtype: torch.dtype) -> None:
     images = images_of(torch.uint8).to(torch.bool) if dtype == torch.bool else images_of(dtype)
     where = arguments(images)
-    twin = ops.first_order(images, None, *where, 1.0, 0.0, 3.7)
-    check(first_order(images, None, *where, 1.0, 0.0, 3.7), twin)
+    ours, twin = (f(images, None, *where, **{**PLAIN, "shift": 3.7}) for f in (first_order, ops.first_order))
+    check(ours, twin)
 
 
 @pytest.mark.parametrize("outliers", [0.0, 1.1])
@@ -80,24 +82,23 @@ def test_first_order(dtype: torch.dtype) -> None:
 def test_first_order_normalised(dtype: torch.dtype, outliers: float) -> None:
     images = images_of(dtype)[:2]
     where, moments = arguments(images), ops.image_moments(images)
-    twin = ops.first_order(images, moments, *where, 100.0, outliers, 0.0)
-    check(first_order(images, moments, *where, 100.0, outliers, 0.0), twin)
+    options = {"normalize_scale": 100.0, "remove_outliers": outliers, "shift": 0.0}
+    twin = ops.first_order(images, moments, *where, **options)
+    check(first_order(images, moments, *where, **options), twin)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_first_order_alone_and_among_others(dtype: torch.dtype) -> None:
     images = images_of(dtype)[:1]
     turned = images.transpose(1, 2).contiguous().transpose(1, 2)  # other strides
-    rows = [
-        first_order(i, None, *arguments(images, slots), 1.0, 0.0, 0.0) for i in (images, turned) for slots in LAYOUTS
-    ]
+    rows = [first_order(i, None, *arguments(images, slots), **PLAIN) for i in (images, turned) for slots in LAYOUTS]
     for other in rows[1:]:
         same(other, rows[0])
     for k in (3, 5):
-        alone = first_order(images, None, *arguments(images, which=slice(k, k + 1)), 1.0, 0.0, 0.0)
+        alone = first_order(images, None, *arguments(images, which=slice(k, k + 1)), **PLAIN)
         same(alone, rows[0][k : k + 1])
     nothing = arguments(images, which=slice(0))
-    assert first_order(images, None, *nothing, 1.0, 0.0, 0.0).shape == (0, 17)
+    assert first_order(images, None, *nothing, **PLAIN).shape == (0, 17)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -109,7 +110,8 @@ def test_first_order_of_many_levels(dtype: torch.dtype) -> None:
     histogram = ops.level_histogram(levels, start, size, 300)
     assert bool(histogram[0, 256:].any())
     where = torch.tensor([0]), torch.tensor([[2, 0, 20, 24]]), levels, start, size, histogram
-    check(first_order(images, None, *where, 1.0, 0.0, 0.5), ops.first_order(images, None, *where, 1.0, 0.0, 0.5))
+    ours, twin = (f(images, None, *where, **{**PLAIN, "shift": 0.5}) for f in (first_order, ops.first_order))
+    check(ours, twin)
 
 
 @triton.jit

@@ -15,12 +15,22 @@ from tests.kernels.interpreting import NEAR, awkward, close, pack, same
 pytestmark = pytest.mark.interpreted
 
 NONE = torch.empty((0, 0), dtype=torch.float64)
+MCC = 7
 
 
 def inputs(volumes: list[np.ndarray], ng: int) -> tuple[Tensor, Tensor, Tensor]:
     where = pack(volumes, dtype=torch.int16)
     n_levels = torch.tensor([int(v.max()) for v in volumes])
-    return ops.neighbourhood(*where, NEAR, ng, 0, True, False)[0], ops.level_histogram(*where, ng), n_levels
+    return (
+        ops.neighbourhood(*where, NEAR, ng, gldm_a=0, pairs=True, differences=False)[0],
+        ops.level_histogram(*where, ng),
+        n_levels,
+    )
+
+
+def both(*tensors: Tensor, symmetric: bool, mcc: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the sums of the kernels and of the CPU."""
+    return glcm_sums(*tensors, symmetric=symmetric, mcc=mcc), ops.glcm_sums(*tensors, symmetric=symmetric, mcc=mcc)
 
 
 def agree(ours: Tensor, twin: Tensor, ng: int) -> None:
@@ -40,14 +50,15 @@ def test_glcm_sums(ng: int, regions: slice, symmetric: bool) -> None:
     weights = torch.from_numpy(-rng.uniform(0, 3, (len(n_levels), 4)))
     weights[-1] -= 1e4  # the heaviest direction counts, not the figure
     for w in (NONE, weights):
-        ours, twin = (f(counts, histogram, n_levels, w, symmetric) for f in (glcm_sums, ops.glcm_sums))
+        ours, twin = both(counts, histogram, n_levels, w, symmetric=symmetric)
         agree(ours, twin, ng)
         assert bool((twin[..., 0] == 0).any()) or ng >= 32
     if ng == 6:
         roomy = torch.nn.functional.pad(counts, (0, 34, 0, 34)), torch.nn.functional.pad(histogram, (0, 34))
-        same(glcm_sums(*roomy, n_levels, NONE, symmetric), glcm_sums(counts, histogram, n_levels, NONE, symmetric))
-        alone = glcm_sums(counts[4:5], histogram[4:5], n_levels[4:5], weights[4:5], symmetric)
-        same(alone, glcm_sums(counts, histogram, n_levels, weights, symmetric)[4:5])
+        options = {"symmetric": symmetric, "mcc": True}
+        same(glcm_sums(*roomy, n_levels, NONE, **options), glcm_sums(counts, histogram, n_levels, NONE, **options))
+        alone = glcm_sums(counts[4:5], histogram[4:5], n_levels[4:5], weights[4:5], **options)
+        same(alone, glcm_sums(counts, histogram, n_levels, weights, **options)[4:5])
 
 
 def test_glcm_sums_of_many_levels() -> None:
@@ -55,9 +66,7 @@ def test_glcm_sums_of_many_levels() -> None:
     levels[0, :, 10:] = levels[0, :, :10]  # some structure
     counts, histogram, n_levels = inputs([levels], 70)
     for symmetric in (True, False):
-        ours, twin = (
-            f(counts[:, :1].contiguous(), histogram, n_levels, NONE, symmetric) for f in (glcm_sums, ops.glcm_sums)
-        )
+        ours, twin = both(counts[:, :1].contiguous(), histogram, n_levels, NONE, symmetric=symmetric)
         agree(ours, twin, 70)
 
 
@@ -65,7 +74,7 @@ def test_glcm_sums_of_255_levels() -> None:
     """As many as 8 bits hold; few of them occur, so that it does not take long."""
     levels = np.random.default_rng(0).choice([1, 2, 9, 31, 130, 250, 255], (1, 12, 12))
     counts, histogram, n_levels = inputs([levels], 255)
-    ours, twin = (f(counts[:, :1].contiguous(), histogram, n_levels, NONE, True) for f in (glcm_sums, ops.glcm_sums))
+    ours, twin = both(counts[:, :1].contiguous(), histogram, n_levels, NONE, symmetric=True)
     agree(ours, twin, 255)
 
 
@@ -100,7 +109,7 @@ def test_mcc_of_separate_parts(n: int) -> None:
     counts = torch.stack([apart, alike])[:, None]
     histogram, n_levels = torch.ones((2, n), dtype=torch.int32), torch.tensor([n, n])
     for symmetric in (True, False):
-        ours, twin = (f(counts, histogram, n_levels, NONE, symmetric) for f in (glcm_sums, ops.glcm_sums))
+        ours, twin = both(counts, histogram, n_levels, NONE, symmetric=symmetric)
         agree(ours, twin, n)
         torch.testing.assert_close(ours[:, 0, 7], torch.tensor([1.0, 0.0], dtype=torch.float64), rtol=0, atol=1e-12)
 
@@ -108,4 +117,15 @@ def test_mcc_of_separate_parts(n: int) -> None:
 def test_glcm_of_nothing() -> None:
     counts = torch.empty((0, 4, 3, 3), dtype=torch.int32)
     empty = torch.empty((0, 3), dtype=torch.int32), torch.empty(0, dtype=torch.int64)
-    assert glcm_sums(counts, *empty, NONE, True).shape == (0, 4, 29)
+    assert glcm_sums(counts, *empty, NONE, symmetric=True, mcc=True).shape == (0, 4, 29)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_glcm_sums_without_mcc(symmetric: bool) -> None:
+    """Only the column of MCC differs: it is NaN."""
+    tables = *inputs(awkward(33)[2:6], 33), NONE
+    complete, partial = both(*tables, symmetric=symmetric), both(*tables, symmetric=symmetric, mcc=False)
+    for ours, expected in zip(partial, complete):
+        assert bool(expected[..., MCC].isfinite().any())
+        expected[..., MCC] = torch.nan
+        same(ours, expected)

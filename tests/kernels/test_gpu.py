@@ -177,7 +177,7 @@ def test_gpu_matrices_of_large_regions() -> None:
         bounds = Bounds.of_values(volumes.size, volumes.n_levels)
         where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
         for offsets in (near, half_offsets((1, 2))):
-            results.append([*ops.neighbourhood(*where, offsets, 32, 0, True, True)])
+            results.append([*ops.neighbourhood(*where, offsets, 32, gldm_a=0, pairs=True, differences=True)])
         results[-1] += [
             ops.glrlm(*where, near, 32, bounds.longest),
             ops.glszm(*where, near, 32, zone_bound(bounds.pixels, 32)),
@@ -218,38 +218,51 @@ def test_gpu_bad_regions_are_named_and_isolated() -> None:
 def test_gpu_operators_pass_opcheck() -> None:
     images, boxes = batch(size=40)
     settings = RadiomicsSettings(bin_count=8)
-    index, box, size, spacing, status = located = ops.locate(images, boxes, None, [1.0, 1.0])
+    index, box, size, spacing, status = located = ops.locate(images, boxes, None, pair=[1.0, 1.0])
     regions = make_regions(images, boxes, None, None)
     volumes = discretise(regions, None, settings, 8)
     where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
     histogram = ops.level_histogram(*where, 8)
-    glcm, _, ngtdm = ops.neighbourhood(*where, near, 8, 0, True, True)
+    everything = {"gldm_a": 0, "pairs": True, "differences": True}
+    glcm, _, ngtdm = ops.neighbourhood(*where, near, 8, **everything)
     runs, zones = ops.glrlm(*where, near, 8, 40), ops.glszm(*where, near, 8, 160)
     none = torch.empty((0, 0), dtype=torch.float64, device="cuda")
-    fixed = len(volumes.levels), True, 0.0, 8, 8, 1, 1.0, 0.0, [], "absolute", False, 1, 0, [1]
+    options = {
+        "total": len(volumes.levels), "narrow": True, "bin_width": 0.0, "bin_count": 8, "max_levels": 8, "label": 1,
+        "normalize_scale": 1.0, "remove_outliers": 0.0, "resegment_range": [], "resegment_mode": "absolute",
+        "resegment_shape": False, "minimum_roi_dimensions": 1, "minimum_roi_size": 0, "distances": [1],
+    }  # fmt: skip
     assert len(located) == 5
-    calls: dict[str, tuple[Any, ...]] = {
-        "locate": (images, boxes, None, [1.0, 1.0]),
-        "image_moments": (images,),
-        "discretise": (images, None, None, index, box, status, volumes.start, size, *fixed),
-        "largest_components": (images.float(), 0.5, 3),
-        "level_histogram": (*where, 8),
-        "first_order": (images, None, index, box, *where, histogram, 1.0, 0.0, 0.0),
-        "shape2d": (volumes.levels, *where[1:], spacing),
-        "neighbourhood": (*where, near, 8, 0, True, True),
-        "glcm_sums": (glcm, histogram, volumes.n_levels, none, True),
-        "ngtdm_sums": (histogram, ngtdm),
-        "glrlm": (*where, near, 8, 40),
-        "size_sums": (runs, volumes.n_levels, none),
-        "glszm": (*where, near, 8, 160),
-        "zone_sums": (zones, 8),
-        "features": ([ops.ngtdm_sums(histogram, ngtdm)], spacing, status, "ngtdm:Coarseness,Strength", torch.float32),
+    names = ["ngtdm/Coarseness", "ngtdm/Strength"]
+    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "locate": ((images, boxes, None), {"pair": [1.0, 1.0]}),
+        "image_moments": ((images,), {}),
+        "discretise": ((images, None, None, index, box, status, volumes.start, size), options),
+        "largest_components": ((images.float(),), {"threshold": 0.5, "max_components": 3}),
+        "level_histogram": ((*where, 8), {}),
+        "first_order": (
+            (images, None, index, box, *where, histogram),
+            {"normalize_scale": 1.0, "remove_outliers": 0.0, "shift": 0.0},
+        ),
+        "shape2d": ((volumes.levels, *where[1:], spacing), {}),
+        "neighbourhood": ((*where, near, 8), everything),
+        "glcm_sums": ((glcm, histogram, volumes.n_levels, none), {"symmetric": True, "mcc": True}),
+        "ngtdm_sums": ((histogram, ngtdm), {}),
+        "glrlm": ((*where, near, 8, 40), {}),
+        "size_sums": ((runs, volumes.n_levels, none), {}),
+        "glszm": ((*where, near, 8, 160), {}),
+        "zone_sums": ((zones, 8), {}),
+        "features": (
+            ([ops.ngtdm_sums(histogram, ngtdm)], spacing, status),
+            {"names": names, "dtype": torch.float32},
+        ),
     }
     assert set(calls) == set(ops.KERNELS)
-    for name, arguments in calls.items():
+    for name, (arguments, keywords) in calls.items():
         # each value stands for itself: where it is NaN, comparing would need to know
         utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
-        torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments, test_utils=utilities)
+        operator = getattr(torch.ops.kacl_gpu, name).default
+        torch.library.opcheck(operator, arguments, keywords, test_utils=utilities)
 
 
 # --- the same every time

@@ -66,8 +66,8 @@ def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: b
         "minimum_roi_dimensions": 2, "minimum_roi_size": 0, "distances": [1], **changes,
     }  # fmt: skip
     where = regions(images, slots)
-    ours = discretise(images, masks, moments, *where, *options.values())
-    twin = ops.discretise(images, masks, moments, *where, *options.values())
+    ours = discretise(images, masks, moments, *where[:-1], total=where[-1], **options)
+    twin = ops.discretise(images, masks, moments, *where[:-1], total=where[-1], **options)
     status = twin[4]
     assert torch.equal(ours[4], status)
     for n in (0, 2, 3):

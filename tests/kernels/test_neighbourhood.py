@@ -1,5 +1,7 @@
 """``neighbourhood`` and ``ngtdm_sums`` under Triton's interpreter against the CPU implementation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,21 +15,29 @@ pytestmark = pytest.mark.interpreted
 TILES = [(15, 63), (16, 64), (17, 65), (16, 65), (17, 64)]  # around what is taken at once
 
 
+EVERYTHING: dict[str, Any] = {"gldm_a": 0, "pairs": True, "differences": True}
+
+
+def agree(*arguments: Any, **changes: Any) -> tuple[torch.Tensor, ...]:
+    """Compare all three matrices bit for bit, and return the CPU's."""
+    options = {**EVERYTHING, **changes}
+    twins = ops.neighbourhood(*arguments, **options)
+    for ours, twin in zip(neighbourhood(*arguments, **options), twins, strict=True):
+        assert torch.equal(ours, twin) and ours.dtype == twin.dtype
+    return twins
+
+
 @pytest.mark.parametrize(
     "ng, dtype, slots",
     [(1, torch.uint8, False), (6, torch.uint8, True), (255, torch.uint8, False), (300, torch.int16, True)],
 )
 def test_neighbourhood(ng: int, dtype: torch.dtype, slots: bool) -> None:
-    where = *pack(awkward(ng), slots, dtype), NEAR, ng, 0
-    for ours, twin in zip(neighbourhood(*where, True, True), ops.neighbourhood(*where, True, True)):
-        assert torch.equal(ours, twin)
+    agree(*pack(awkward(ng), slots, dtype), NEAR, ng)
 
 
 @pytest.mark.parametrize("gldm_a", [1, 40])
 def test_neighbourhood_of_several_distances(gldm_a: int) -> None:
-    where = *pack(awkward(60)[:8]), FAR, 60, gldm_a
-    for ours, twin in zip(neighbourhood(*where, True, True), ops.neighbourhood(*where, True, True)):
-        assert torch.equal(ours, twin)
+    agree(*pack(awkward(60)[:8]), FAR, 60, gldm_a=gldm_a)
 
 
 def test_neighbourhood_of_parts() -> None:
@@ -35,14 +45,11 @@ def test_neighbourhood_of_parts() -> None:
     rng = np.random.default_rng(2)
     stripes = np.repeat(rng.integers(0, 4, (1, 1, 70)), 40, 1)
     stripes[0, 20] = 0
-    where = *pack([*(rng.integers(0, 4, (1, *shape)) for shape in TILES), stripes]), NEAR, 3, 0
-    whole = ops.neighbourhood(*where, True, True)
-    for ours, twin in zip(neighbourhood(*where, True, True), whole):
-        assert torch.equal(ours, twin)
-    where = *pack([stripes]), NEAR, 3, 0
-    for flags in ((True, False), (False, True), (False, False)):
-        for ours, twin, full in zip(neighbourhood(*where, *flags), ops.neighbourhood(*where, *flags), whole):
-            assert torch.equal(ours, twin) and ours.dtype == twin.dtype
+    where = *pack([*(rng.integers(0, 4, (1, *shape)) for shape in TILES), stripes]), NEAR, 3
+    whole = agree(*where)
+    where = *pack([stripes]), NEAR, 3
+    for pairs, differences in ((True, False), (False, True), (False, False)):
+        for twin, full in zip(agree(*where, pairs=pairs, differences=differences), whole):
             assert len(twin) == 0 or torch.equal(twin, full[-1:])
 
 
@@ -50,26 +57,23 @@ def test_neighbourhood_of_volumes() -> None:
     rng = np.random.default_rng(1)
     where = pack([rng.integers(0, 5, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
     for offsets in (SPACE, NEAR):  # neighbours in all planes, in the pixel's own
-        arguments = *where, offsets, 4, 0, True, True
-        for ours, twin in zip(neighbourhood(*arguments), ops.neighbourhood(*arguments)):
-            assert torch.equal(ours, twin)
+        agree(*where, offsets, 4)
 
 
 @pytest.mark.parametrize("offsets", [FAR, SPACE], ids=["distances", "volumes"])
 def test_neighbourhood_of_any_offsets_in_parts(offsets: list[int]) -> None:
     """Pairs alone and differences alone, in rows wider than what is taken at once."""
     rng = np.random.default_rng(3)
-    where = *pack([rng.integers(0, 4, (2, 3, 66))]), offsets, 3, 0
-    for flags in ((True, False), (False, True)):
-        for ours, twin in zip(neighbourhood(*where, *flags), ops.neighbourhood(*where, *flags)):
-            assert torch.equal(ours, twin)
+    where = *pack([rng.integers(0, 4, (2, 3, 66))]), offsets, 3
+    for pairs in (True, False):
+        agree(*where, pairs=pairs, differences=not pairs)
 
 
 @pytest.mark.parametrize("ng, spare", [(1, 0), (1, 3), (6, 0), (40, 30), (255, 0), (300, 1)])
 def test_ngtdm_sums(ng: int, spare: int) -> None:
     where = pack(awkward(ng), dtype=torch.int16)
     histogram = ops.level_histogram(*where, ng + spare)
-    differences = ops.neighbourhood(*where, NEAR, ng + spare, 0, False, True)[2]
+    differences = ops.neighbourhood(*where, NEAR, ng + spare, gldm_a=0, pairs=False, differences=True)[2]
     ours = ngtdm_sums(histogram, differences)
     close(ours, ops.ngtdm_sums(histogram, differences))
     tight = ngtdm_sums(histogram[:, :ng].contiguous(), differences[:, :ng].contiguous())
@@ -80,6 +84,6 @@ def test_ngtdm_sums(ng: int, spare: int) -> None:
 
 def test_neighbourhood_of_nothing() -> None:
     where = pack([])
-    glcm, gldm, ngtdm = neighbourhood(*where, NEAR, 3, 0, True, True)
+    glcm, gldm, ngtdm = neighbourhood(*where, NEAR, 3, **EVERYTHING)
     assert glcm.shape == (0, 4, 3, 3) and gldm.shape == ngtdm.shape == (0, 3, 9)
     assert ngtdm_sums(ops.level_histogram(*where, 3), ngtdm).shape == (0, 8)

@@ -26,44 +26,44 @@ def odd_rows() -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def agree(*arguments: Any) -> tuple[torch.Tensor, ...]:
-    twin = ops.locate(*arguments)
-    for ours, expected in zip(locate(*arguments), twin):
+def agree(*tensors: Any, pair: list[float]) -> tuple[torch.Tensor, ...]:
+    twin = ops.locate(*tensors, pair=pair)
+    for ours, expected in zip(locate(*tensors, pair=pair), twin):
         assert torch.equal(ours, expected) and ours.dtype == expected.dtype
     return twin
 
 
 @pytest.mark.parametrize("spacing", [None, SPACINGS, SPACINGS[:1].expand(3, 2)], ids=["pair", "images", "expanded"])
 def test_locate(spacing: torch.Tensor | None) -> None:
-    status = agree(IMAGES, odd_rows(), spacing, [0.1, 0.7])[-1]
+    status = agree(IMAGES, odd_rows(), spacing, pair=[0.1, 0.7])[-1]
     assert len(set(status.tolist())) == 5  # fine, and each of the four problems
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32, torch.int64])
 def test_locate_boxes_of_each_type(dtype: torch.dtype) -> None:
     rows = torch.tensor([[1, 2, 3, 7, 8], [0, 0, 0, 12, 10], [5, 1, 1, 2, 2]]).to(dtype)
-    agree(IMAGES, rows, SPACINGS, [1.0, 1.0])
-    agree(IMAGES, rows[:, 1:], None, [1.0, 1.0])
-    agree(IMAGES, rows[:, [0, 3, 2, 1, 4]][:, 1:], None, [1.0, 1.0])
+    agree(IMAGES, rows, SPACINGS, pair=[1.0, 1.0])
+    agree(IMAGES, rows[:, 1:], None, pair=[1.0, 1.0])
+    agree(IMAGES, rows[:, [0, 3, 2, 1, 4]][:, 1:], None, pair=[1.0, 1.0])
 
 
 def test_locate_where_spacings_are_no_sizes() -> None:
     """A region of such an image is invalid, unless it has a worse problem."""
     images, spacing = torch.empty((6, 10, 12)), torch.tensor(BAD_SPACINGS, dtype=torch.float64)
     rows = torch.tensor([(index, 1, 2, 8, 9) for index in range(7)] + [(0, 8, 2, 1, 9), (5, 8, 2, 1, 9)]).double()
-    *_, of_region, status = agree(images, rows, spacing, [1.0, 1.0])
+    *_, of_region, status = agree(images, rows, spacing, pair=[1.0, 1.0])
     bad = Status.SPACING
     expected = [bad, bad, bad, bad, Status.OK, Status.OK, Status.IMAGE_INDEX, *[Status.BOX_INVERTED] * 2]
     assert status.tolist() == expected
     assert of_region[:6].tolist() == [[1.0, 1.0]] * 4 + [[1.0, 1e-310], [2.0, 3.0]]
     turned = spacing.T.contiguous().T
-    agree(images, None, turned, [1.0, 1.0])
+    agree(images, None, turned, pair=[1.0, 1.0])
 
 
 def test_locate_whole_images_and_nothing() -> None:
-    agree(IMAGES, None, SPACINGS, [1.0, 1.0])
-    agree(IMAGES[:, :0], None, None, [2.0, 1.0])
-    agree(IMAGES[:1, :1, :1], odd_rows()[:1], None, [1.0, 1.0])
-    agree(IMAGES[:0], odd_rows(), SPACINGS[:0], [1.0, 1.0])
-    agree(IMAGES, odd_rows()[:0], SPACINGS, [1.0, 1.0])
-    agree(IMAGES[:0], None, None, [1.0, 1.0])
+    agree(IMAGES, None, SPACINGS, pair=[1.0, 1.0])
+    agree(IMAGES[:, :0], None, None, pair=[2.0, 1.0])
+    agree(IMAGES[:1, :1, :1], odd_rows()[:1], None, pair=[1.0, 1.0])
+    agree(IMAGES[:0], odd_rows(), SPACINGS[:0], pair=[1.0, 1.0])
+    agree(IMAGES, odd_rows()[:0], SPACINGS, pair=[1.0, 1.0])
+    agree(IMAGES[:0], None, None, pair=[1.0, 1.0])

@@ -504,38 +504,48 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     where = levels, start, size
     images, spacing = noise(2, 9, 9), torch.ones((2, 2), dtype=F64)
     index, box = torch.tensor([0, 1]), torch.tensor([[0, 0, 7, 8], [1, 2, 6, 5]])
-    glcm, _, ngtdm = ops.neighbourhood(*where, near, ng, 0, True, True)
+    everything = {"gldm_a": 0, "pairs": True, "differences": True}
+    glcm, _, ngtdm = ops.neighbourhood(*where, near, ng, **everything)
     glrlm, zones = ops.glrlm(*where, near, ng, 8), ops.glszm(*where, near, ng, 24)
     histogram = ops.level_histogram(*where, ng)
     moments = ops.image_moments(images)
-    bins = (25.0, 0, 300, 1, 1.0, 0.0)
-    calls: dict[str, tuple[Any, ...]] = {
-        "image_moments": (images,),
+    status = torch.zeros(2, dtype=torch.int32)
+    rows = torch.tensor([[0, 1, 2, 5.5, 6], [7, 0, 0, 1, 1]], dtype=F64)
+    names = ["glrlm/RunEntropy", "glrlm/RunVariance", "shape2D/Perimeter"]
+    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "image_moments": ((images,), {}),
         "discretise": (
-            images, None, moments, index, box, torch.zeros(2, dtype=torch.int32), start, size,
-            71, dtype == torch.uint8,
-            *bins, [0.5], "absolute", False, 2, 0, [1],
+            (images, None, moments, index, box, status, start, size),
+            {
+                "total": 71, "narrow": dtype == torch.uint8, "bin_width": 25.0, "bin_count": 0, "max_levels": 300,
+                "label": 1, "normalize_scale": 1.0, "remove_outliers": 0.0, "resegment_range": [0.5],
+                "resegment_mode": "absolute", "resegment_shape": False, "minimum_roi_dimensions": 2,
+                "minimum_roi_size": 0, "distances": [1],
+            },
         ),
-        "largest_components": (torch.rand(2, 9, 8), 0.5, 3),
-        "level_histogram": (*where, ng),
-        "first_order": (images, None, index, box, *where, histogram, 1.0, 0.0, 0.0),
-        "shape2d": (*where, spacing),
-        "glcm_sums": (glcm, histogram, n_levels, torch.zeros((2, 4), dtype=F64), True),
-        "glrlm": (*where, near, ng, 8),
-        "glszm": (*where, near, ng, 24),
-        "neighbourhood": (*where, near, ng, 1, True, True),
-        "ngtdm_sums": (histogram, ngtdm),
-        "size_sums": (glrlm, n_levels, torch.empty((0, 0), dtype=F64)),
-        "zone_sums": (zones, ng),
+        "largest_components": ((torch.rand(2, 9, 8),), {"threshold": 0.5, "max_components": 3}),
+        "level_histogram": ((*where, ng), {}),
+        "first_order": (
+            (images, None, index, box, *where, histogram),
+            {"normalize_scale": 1.0, "remove_outliers": 0.0, "shift": 0.0},
+        ),
+        "shape2d": ((*where, spacing), {}),
+        "glcm_sums": ((glcm, histogram, n_levels, torch.zeros((2, 4), dtype=F64)), {"symmetric": True, "mcc": True}),
+        "glrlm": ((*where, near, ng, 8), {}),
+        "glszm": ((*where, near, ng, 24), {}),
+        "neighbourhood": ((*where, near, ng), {**everything, "gldm_a": 1}),
+        "ngtdm_sums": ((histogram, ngtdm), {}),
+        "size_sums": ((glrlm, n_levels, torch.empty((0, 0), dtype=F64)), {}),
+        "zone_sums": ((zones, ng), {}),
         "features": (
-            [torch.ones((2, 4, 15), dtype=F64), torch.ones((2, 9), dtype=F64)],
-            spacing, torch.zeros(2, dtype=torch.int32), "glrlm:RunEntropy,RunVariance;shape2D:Perimeter", torch.float32,
+            ([torch.ones((2, 4, 15), dtype=F64), torch.ones((2, 9), dtype=F64)], spacing, status),
+            {"names": names, "dtype": torch.float32},
         ),
-        "locate": (images, torch.tensor([[0, 1, 2, 5.5, 6], [7, 0, 0, 1, 1]], dtype=F64), None, [0.5, 2.0]),
+        "locate": ((images, rows, None), {"pair": [0.5, 2.0]}),
     }  # fmt: skip
     assert set(calls) == set(ops.KERNELS)
-    for name, arguments in calls.items():
-        torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments)
+    for name, (arguments, settings) in calls.items():
+        torch.library.opcheck(getattr(torch.ops.kacl_gpu, name).default, arguments, settings)
 
 
 def test_a_zone_of_many_pixels_at_a_high_level() -> None:
@@ -550,7 +560,9 @@ def test_three_dimensional_volumes_go_through_the_same_operators() -> None:
     volume = np.random.default_rng(3).integers(0, 4, (4, 5, 6))
     where = torch.from_numpy(volume.ravel()).to(torch.uint8), torch.tensor([0]), torch.tensor([[4, 5, 6]])
     near = half_offsets((1,), 3)
-    glcm, gldm, ngtdm = (m[0].numpy() for m in ops.neighbourhood(*where, near, 3, 1, True, True))
+    glcm, gldm, ngtdm = (
+        m[0].numpy() for m in ops.neighbourhood(*where, near, 3, gldm_a=1, pairs=True, differences=True)
+    )
     pairs, dependence, difference = np.zeros_like(glcm), np.zeros_like(gldm), np.zeros_like(ngtdm)
     padded = np.pad(volume, 1)
     offsets = np.array(near).reshape(-1, 3)
@@ -616,7 +628,12 @@ def test_what_kernels_take_beside_the_matrices_is_counted(
     monkeypatch.setattr(common, "recorder", lambda *_: None)
     with Allocating() as taken:
         if name == "firstorder":
-            first_order.first_order(images, None, where[1], box, *where, histogram, 1.0, 0.0, 0.0)
+            first_order.first_order(
+                *(images, None, where[1], box, *where, histogram),
+                normalize_scale=1.0,
+                remove_outliers=0.0,
+                shift=0.0,
+            )
         elif name == "shape2D":
             shape2d.shape2d(levels, *where[1:], spacing)
         else:

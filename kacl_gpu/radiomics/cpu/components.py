@@ -7,16 +7,16 @@ from ._regions import Array, for_each, jit
 FIXED = 2**20  # values are summed as integers, so that their sums do not depend on an order
 
 
-def largest_components(maps: Array, threshold: float, most: int) -> tuple[Array, Array]:
+def largest_components(maps: Array, *, threshold: float, max_components: int) -> tuple[Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.largest_components`."""
     number, height, width = maps.shape
-    boxes = np.empty((number, most, 4), np.float32)
+    boxes = np.empty((number, max_components, 4), np.float32)
     boxes[:] = 0, 0, width, height
-    total = np.full((number, most), -1, np.float32)
+    total = np.full((number, max_components), -1, np.float32)
 
     def task(k: int) -> None:
         found = components_of(maps[k], np.float32(threshold))
-        largest = found[np.argsort(-found[:, 0], kind="stable")[:most]]
+        largest = found[np.argsort(-found[:, 0], kind="stable")[:max_components]]
         boxes[k, : len(largest)] = largest[:, 1:]
         total[k, : len(largest)] = largest[:, 0].astype(np.float32) / np.float32(FIXED)
 

@@ -22,6 +22,7 @@ def first_order(
     start: Array,
     size: Array,
     histogram: Array,
+    *,
     normalize_scale: float,
     remove_outliers: float,
     shift: float,

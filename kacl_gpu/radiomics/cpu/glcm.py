@@ -20,9 +20,11 @@ def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array
                 out[a, at(i), at(levels[at(p + steps[a])])] += 1
 
 
-def glcm_sums(counts: Array, histogram: Array, n_levels: Array, log_weights: Array, symmetric: bool) -> Array:
+def glcm_sums(
+    counts: Array, histogram: Array, n_levels: Array, log_weights: Array, *, symmetric: bool, mcc: bool
+) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glcm_sums`."""
-    marginals, diagonals, joint = statistics_of_directions(counts, log_weights, symmetric)
+    marginals, diagonals, joint = statistics_of_directions(counts, log_weights, symmetric, mcc)
     ng = counts.shape[-1]
     (x, y), (added, subtracted) = marginals.transpose(2, 0, 1, 3), diagonals.transpose(2, 0, 1, 3)
     level, k, top = np.arange(1.0, ng + 1), np.arange(2.0 * ng), n_levels[:, None].astype(np.float64)
@@ -46,7 +48,9 @@ def glcm_sums(counts: Array, histogram: Array, n_levels: Array, log_weights: Arr
     return table
 
 
-def statistics_of_directions(counts: Array, log_weights: Array, symmetric: bool) -> tuple[Array, Array, Array]:
+def statistics_of_directions(
+    counts: Array, log_weights: Array, symmetric: bool, mcc: bool
+) -> tuple[Array, Array, Array]:
     """Marginals p_x, p_y (K, A, 2, ng); p_{x+y} from sum 2 and p_{x-y} from 0 (K, A, 2, 2 ng); columns 0 to 7."""
     regions, directions, ng = counts.shape[:3]
     rows = 1 if len(log_weights) else directions
@@ -64,6 +68,9 @@ def statistics_of_directions(counts: Array, log_weights: Array, symmetric: bool)
         present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
         scaled = np.empty((*matrices.shape[:2], levels.max(), levels.max()))
         sums_of_pairs(matrices, present, levels, symmetric, marginals[here], diagonals[here], joint[here], scaled)
+        if not mcc:
+            joint[here, :, 7] = np.nan
+            return
         if not symmetric:
             for matrix, n in zip(scaled, levels):
                 matrix[:, :n, :n] = np.einsum("aio,ajo->aij", matrix[:, :n, :n], matrix[:, :n, :n])

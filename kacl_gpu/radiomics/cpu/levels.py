@@ -1,6 +1,7 @@
 """Grey-level discretisation: from intensities to level volumes, edge by edge as PyRadiomics compares them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def discretise(
     status: Array,
     start: Array,
     size: Array,
+    *,
     total: int,
     narrow: bool,
     bin_width: float,
@@ -72,12 +74,12 @@ def discretise(
     label: int,
     normalize_scale: float,
     remove_outliers: float,
-    resegment_range: list[float],
+    resegment_range: Sequence[float],
     resegment_mode: str,
     resegment_shape: bool,
     minimum_roi_dimensions: int,
     minimum_roi_size: int,
-    distances: list[int],
+    distances: Sequence[int],
 ) -> tuple[Array, Array, Array, Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.discretise`."""
     levels = np.zeros(total, np.uint8 if narrow else np.int16)
@@ -155,7 +157,7 @@ def extent_status(
     return Status.DISTANCES if distance >= max(extent) else Status.OK
 
 
-def resegment(values: Array, inside: Array, thresholds: list[float], mode: str) -> Array:
+def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: str) -> Array:
     """The pixels of the region within one or two thresholds: absolute, times the maximum, or in sigma from the mean."""
     limits: list[Any] = sorted(thresholds)
     if mode == "relative":

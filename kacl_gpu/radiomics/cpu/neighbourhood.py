@@ -8,7 +8,7 @@ from .sums import central_moments, weighted_sums
 
 
 def neighbourhood(
-    levels: Array, start: Array, size: Array, offsets: Array, ng: int, gldm_a: int, pairs: bool, differences: bool
+    levels: Array, start: Array, size: Array, offsets: Array, ng: int, *, gldm_a: int, pairs: bool, differences: bool
 ) -> tuple[Array, Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
     columns = 1 + 2 * len(offsets)

@@ -1,5 +1,7 @@
 """The features: one file a class, each a literal tuple of names and formulas, one code for every device."""
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from . import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape2d
@@ -17,4 +19,14 @@ CLASSES: dict[str, tuple[tuple[FeatureSpec[Any], ...], Any]] = {
     "gldm": (gldm.FEATURES, SizeSums),
 }
 
-__all__ = ["CLASSES", "evaluate"]
+__all__ = ["CLASSES", "evaluate", "group_by_class"]
+
+
+def group_by_class(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return the classes and their features of names "<class>/<feature>", in the order given.
+
+    >>> group_by_class(["glcm/Contrast", "glcm/Id", "ngtdm/Busyness"])
+    [('glcm', ['Contrast', 'Id']), ('ngtdm', ['Busyness'])]
+    """
+    pairs = (name.split("/") for name in names)
+    return [(name, [feature for _, feature in group]) for name, group in groupby(pairs, key=lambda pair: pair[0])]
