@@ -1,6 +1,7 @@
 """The call itself: forms of input, bad input, invariance, selection, memory."""
 
 import itertools
+import os
 import subprocess
 import sys
 import warnings
@@ -309,13 +310,25 @@ def test_an_image_apart_from_the_regions_changes_nothing(images: Tensor) -> None
     assert torch.equal(compute(more, torch.cat([ROWS[:, :1] + 1, BOXES], 1)), compute(images, BOXES))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_computes_too(images: Tensor) -> None:
-    compute(images, BOXES)  # the threads of this process are running
-    loader = torch.utils.data.DataLoader(
-        [0, 1], batch_size=1, num_workers=1, collate_fn=lambda _: compute(images, BOXES)
-    )
-    for result in loader:
-        assert torch.equal(result, compute(images, BOXES))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        many = ROWS.repeat(8, 1)
+        expected = compute(images, many)  # the threads of this process are running
+        loader = torch.utils.data.DataLoader(
+            [0], batch_size=1, num_workers=1, collate_fn=lambda _: _compute_on_two_threads(images, many), timeout=60
+        )  # fmt: skip
+        for result in loader:  # RuntimeError after a minute
+            assert torch.equal(result, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compute_on_two_threads(images: Tensor, boxes: Tensor) -> Tensor:
+    torch.set_num_threads(2)  # a worker of a DataLoader begins with one
+    return compute(images, boxes)
 
 
 # --- bad input

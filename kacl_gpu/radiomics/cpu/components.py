@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ._regions import Array, for_each, jit
+from ._compile import jit
+from ._regions import Array
+from ._threads import for_each
 
 FIXED = 2**20  # values are summed as integers, so that their sums do not depend on an order
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ._regions import Array, for_each, jit, volume
+from ._compile import jit
+from ._regions import Array, volume
+from ._threads import for_each
 from .levels import count, intensities, small_integers
 from .sums import entropy, squares
 

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from ._regions import COMPILED, Array, at, for_each, jit
+from ._compile import jit
+from ._regions import Array, at
+from ._threads import COMPILED, for_each
 from .sums import EPS, central_moments, entropy, mixed, weighted_sums
 
 TOGETHER = 4  # regions that a thread computes between two returns to Python, where it waits for the others

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
+from ._compile import jit
+from ._regions import Array, at, volume, with_margin
+from ._threads import COMPILED, for_each
 
 
 def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_run: int) -> Array:

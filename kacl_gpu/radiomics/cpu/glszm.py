@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
+from ._compile import jit
+from ._regions import Array, at, volume, with_margin
+from ._threads import COMPILED, for_each
 from .sums import add_joint, sums_of_marginals
 
 SMALL = 64  # pixels: below it, zones are counted in a table, not sorted

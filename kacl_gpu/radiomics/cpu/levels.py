@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..status import Status
-from ._regions import Array, at, for_each, jit, volume
+from ._compile import jit
+from ._regions import Array, at, volume
+from ._threads import for_each
 
 
 def image_moments(images: Array) -> Array:

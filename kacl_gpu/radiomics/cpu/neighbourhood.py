@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from ._regions import COMPILED, Array, at, for_each, jit, volume, with_margin
+from ._compile import jit
+from ._regions import Array, at, volume, with_margin
+from ._threads import COMPILED, for_each
 from .glcm import count_pairs
 from .sums import central_moments, weighted_sums
 

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 
-from ._regions import Array, for_each, jit, volume
+from ._compile import jit
+from ._regions import Array, volume
+from ._threads import for_each
 
 # What each case of marching squares adds. Bit 0 of a case is the square's top left corner, the others follow clockwise;
 # the outline passes the middles of the sides, and in the saddles 5 and 10 it cuts off each corner on its own.

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ._regions import Array, for_each, jit
+from ._compile import jit
+from ._regions import Array
+from ._threads import for_each
 
 EPS = np.spacing(1.0)
 

@@ -1,0 +1,154 @@
+"""Threads over regions: Ctrl-C, exceptions, and processes that are forked."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import pytest
+import torch
+
+from kacl_gpu.radiomics.cpu._threads import CELLS_ASIDE, for_each
+
+MANY = CELLS_ASIDE * 100  # cells: whatever the number of tasks below, each counts as a long one
+
+
+@numba.njit(nogil=True)
+def spin(steps: int) -> float:
+    x = 1.0
+    for _ in range(steps):
+        x = x * 1.0000001 + 1e-9
+    return x
+
+
+@pytest.fixture(scope="module")
+def second() -> int:
+    """Return how many steps of `spin` take a second at least."""
+    spin(1)
+    started = time.perf_counter()
+    spin(10**7)
+    return int(10**7 / (time.perf_counter() - started)) * 2
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cells", [0, CELLS_ASIDE // 2, MANY])
+def test_each_task_runs_once(threads: int, cells: int) -> None:
+    done: list[int] = []
+    for_each(done.append, 50, cells)
+    assert sorted(done) == list(range(50))
+    for_each(done.append, 0, cells)
+    assert len(done) == 50
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_ctrl_c_is_answered_while_a_compiled_loop_runs(threads: int, count: int, second: int) -> None:
+    began = []
+
+    def task(k: int) -> None:
+        began.append(k)
+        spin(4 * second)
+
+    raised = []
+
+    def interrupt() -> None:
+        raised.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(0.3, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        for_each(task, count, MANY)
+    assert time.monotonic() - raised[0] < 1
+    seen = len(began)
+    assert seen <= threads
+    done: list[int] = []
+    for_each(done.append, 20, MANY)  # does not wait for what still runs
+    assert sorted(done) == list(range(20))
+    assert time.monotonic() - raised[0] < 2
+    time.sleep(0.1)
+    assert len(began) == seen
+
+
+def test_a_process_ends_while_a_compiled_loop_runs() -> None:
+    code = (
+        "import numba, sys\n"
+        "from kacl_gpu.radiomics.cpu._threads import for_each\n"
+        "@numba.njit(nogil=True)\n"
+        "def spin(x):\n"
+        "    while x > 0.0:\n"
+        "        x = x * 1.5 % 7.0 + 1.0\n"
+        "    return x\n"
+        "spin(-1.0)\n"
+        "print('ready', flush=True)\n"
+        "try:\n"
+        "    for_each(lambda k: spin(1.0), 1, 1 << 40)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout and child.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    try:
+        assert child.wait(30) == 130  # it would never end by itself
+    finally:
+        child.kill()
+        child.stdout.close()
+
+
+@pytest.mark.parametrize("cells", [0, CELLS_ASIDE // 2, MANY])
+def test_an_exception_reaches_the_caller_and_no_further_task_begins(threads: int, cells: int) -> None:
+    began = []
+
+    def task(k: int) -> None:
+        began.append(k)
+        if k == 3:
+            raise MemoryError("no room")
+        time.sleep(0.01)
+
+    with pytest.raises(MemoryError, match="no room"):
+        for_each(task, 1000, cells)
+    time.sleep(0.1)
+    assert len(began) < 20
+
+
+def run_forked(work: Callable[[], None], timeout: float) -> int | None:
+    """Return the exit code of a forked process that does some work; None if it does not end in time."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("cells", [CELLS_ASIDE // 2, MANY])
+def test_a_forked_process_has_threads_of_its_own(cells: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for_each(lambda k: time.sleep(0.01), 20, cells)  # the threads of this process are running
+        done: list[int] = []
+
+        def work() -> None:
+            for_each(done.append, 20, cells)
+            assert sorted(done) == list(range(20))
+
+        assert run_forked(work, 30) == 0
+    finally:
+        torch.set_num_threads(before)
