@@ -309,7 +309,7 @@ def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int)
     every = training.EVERY if gpu and radiomics == OURS else 1
     settings = {"one_by_one": radiomics != OURS, "every": every}
     steps: list[dict[str, float]] = benchmark.pedantic(training.measure, (batch, rounds * every), settings)
-    parts = {part: [step.get(part, 0.0) for step in steps] for part in training.PARTS}
+    parts = {part: [step.get(part, 0.0) for step in steps] for part in training.STAGES}
     benchmark.extra_info.update(part="training", who=radiomics, batch=batch, seconds=parts)
 
 

@@ -27,26 +27,26 @@ from benchmarks.workloads import synthetic_radiographs
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kacl import byop
 from kacl_gpu.kacl.data.diseases import DISEASES
-from kacl_gpu.kacl.model import KACL, PARTS
+from kacl_gpu.kacl.model import KACL
+from kacl_gpu.kacl.training.clock import STAGES, StepTimes
 
 WARMUP = 5  # steps that compile, and are left out
 EVERY = 5  # steps from one reading of the clock to the next: each one waits for the device
 MOST = 0.05  # of a step on a GPU, for radiomics and boxes
 
 
-class Timed(KACL):
-    """Keeps the mean seconds of the parts of every few steps."""
+class KeptTimes(StepTimes):
+    """Keep the mean seconds of the stages of every few steps."""
 
-    every = EVERY
-
-    def on_train_start(self) -> None:
+    def __init__(self, every: int) -> None:
+        self.every = every
         self.steps: list[dict[str, float]] = []
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.clock.end("optimizer")
-        if (batch_idx + 1) % self.every == 0:
-            self.steps.append(self.clock.read())
-        self.clock.begin("data")
+    def is_time_to_read(self, trainer: Any, batch_idx: int) -> bool:
+        return (batch_idx + 1) % self.every == 0
+
+    def keep(self, pl_module: lightning.LightningModule, seconds: dict[str, float]) -> None:
+        self.steps.append(seconds)
 
 
 class Images(Dataset[dict[str, Tensor]]):
@@ -94,13 +94,13 @@ def _measure(batch: int, steps: int, every: int) -> list[dict[str, float]]:
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.manual_seed(0)
     gpu = torch.cuda.is_available()
-    model = Timed(weights=None, warmup_epochs=0)
-    model.every = every
+    model, times = KACL(weights=None, warmup_epochs=0), KeptTimes(every)
     trainer = lightning.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=1,
         precision="16-mixed" if gpu else "32-true",
         max_epochs=1,
+        callbacks=[times],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -108,7 +108,7 @@ def _measure(batch: int, steps: int, every: int) -> list[dict[str, float]]:
     )
     loader = DataLoader(Images(batch * (WARMUP + steps)), batch, num_workers=2, pin_memory=gpu)
     trainer.fit(model, loader)
-    return model.steps[WARMUP // every :]
+    return times.steps[WARMUP // every :]
 
 
 def main() -> int:
@@ -119,7 +119,7 @@ def main() -> int:
     arguments = parser.parse_args()
     steps = measure(arguments.batch, arguments.steps)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    seconds = {part: np.array([step.get(part, 0.0) for step in steps]) for part in PARTS}
+    seconds = {part: np.array([step.get(part, 0.0) for step in steps]) for part in STAGES}
     # data waits beside the device's work: not a part of the step's time there
     whole = sum(values for part, values in seconds.items() if part != "data")
     counted = f"{EVERY * len(steps)} steps, read every {EVERY}"

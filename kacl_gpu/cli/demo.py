@@ -10,7 +10,7 @@ from kacl_gpu.errors import InputError
 from kacl_gpu.kacl.boxes import has_box
 from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.model import IOU_THRESHOLDS
+from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
 from kacl_gpu.kacl.training.fit import Command, draw, fit
 
 SHOWN = 8  # images in the picture

@@ -18,7 +18,7 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
 
     There the gradient of logit d with respect to activation k is :math:`w_{dk} / hw` at every pixel, and Grad-CAM is
     the CAM of Zhou et al. (CVPR 2016; Selvaraju et al., section 3.1). The factor :math:`1 / hw` is left out: it is
-    positive and disappears in :func:`normalise`.
+    positive and disappears in :func:`scale_to_unit`.
 
     .. math:: \mathrm{relu}\Big(\sum_k w_{dk} A_k\Big)
 
@@ -144,7 +144,7 @@ class GradCAM:
 
 
 @torch.no_grad()
-def normalise(heatmap: Tensor) -> Tensor:
+def scale_to_unit(heatmap: Tensor) -> Tensor:
     """Each map to [0, 1]: ``(x - min) / (max - min)``.
 
     Args:
@@ -185,9 +185,9 @@ def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
     its factor 1 / hw: there the package fades a map out, and this does not. A map of one pixel is constant, so 0.
 
     Raises:
-        ValueError: as :func:`normalise` and :func:`resize`.
+        ValueError: as :func:`scale_to_unit` and :func:`resize`.
     """
-    return normalise(resize(normalise(cam), size))
+    return scale_to_unit(resize(scale_to_unit(cam), size))
 
 
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ checked, only their shapes, dtypes and devices.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+
+from .distributed import AllGather, is_distributed
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -69,7 +71,7 @@ def contrastive_loss(
     labels: Tensor,
     disease: Tensor,
     normal: Tensor,
-    parts: Tensor,
+    body_parts: Tensor,
     *,
     temperature: float,
     include_positive: bool = False,
@@ -96,7 +98,7 @@ def contrastive_loss(
         labels: (B, C), 0 or 1 in any real dtype.
         disease: (B,), an integer: the disease in [0, C), one of the image's labels, that it stands for; below 0: none.
         normal: (B,) bool.
-        parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
+        body_parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
         temperature: tau, above 0.
         include_positive: add the positive to the denominator (InfoNCE).
         valid: (B,) bool, whether there is a radiomic row; None: all.
@@ -119,24 +121,25 @@ def contrastive_loss(
     _check("labels", labels, "real", (b, -1), device)
     _check("disease", disease, "integer", (b,), device)
     _check("normal", normal, "bool", (b,), device)
-    _check("parts", parts, "integer", (labels.shape[1],), device)
+    _check("body_parts", body_parts, "integer", (labels.shape[1],), device)
     if valid is not None:
         _check("valid", valid, "bool", (b,), device)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-    gather = gather and dist.is_available() and dist.is_initialized()
+    gather = gather and is_distributed()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if gather else (0, 1)
     dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)
 
     with torch.autocast(device.type, enabled=False):  # it would multiply matrices in half precision
         has = labels > 0
-        in_part = has.to(dtype) @ (parts[:, None] == parts).to(dtype) > 0  # (B, C) has a disease of this one's part
-        candidate = (in_part | normal[:, None]) & ~has  # (B, C) is a negative for anchors of this disease
-        image = _normalise(z_image.to(dtype))
+        # (B, C) each: the image has a disease of this one's body part; it is a negative for anchors of this disease
+        in_part = has.to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
+        candidate = (in_part | normal[:, None]) & ~has
+        image = _unit_rows(z_image.to(dtype))
         others = image  # (N, P)
         if gather:
-            others = _AllGather.apply(image)
-            candidate = _AllGather.apply(candidate.byte()).bool()  # (N, C); not every backend takes bool
+            others = AllGather.apply(image)
+            candidate = AllGather.apply(candidate.byte()).bool()  # (N, C); not every backend takes bool
         own = torch.arange(rank * b, rank * b + b, device=device)
         negative = candidate.T[disease.clamp(min=0)]  # (B, N)
         negative = negative & (own[:, None] != torch.arange(len(others), device=device))
@@ -144,7 +147,7 @@ def contrastive_loss(
         wanted = disease >= 0 if valid is None else (disease >= 0) & valid
         counted = wanted & negative.any(1)
         # before anything is computed of them, for a NaN row gives a NaN gradient even where its value is dropped
-        radiomic = _normalise(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
+        radiomic = _unit_rows(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
         positive = (image * radiomic).sum(1) / temperature
         # rows that do not count keep all entries: an empty logsumexp has a NaN gradient, at which detect_anomaly stops
         logits = (image @ others.T / temperature).masked_fill(counted[:, None] & ~negative, -math.inf)
@@ -160,30 +163,10 @@ def contrastive_loss(
     return ContrastiveLoss(processes * total / everywhere.clamp(min=1), anchors, (wanted & ~counted).sum())
 
 
-def _normalise(z: Tensor) -> Tensor:
-    """Rows of length 1; rows of zeros stay, with a gradient of 0 where ``F.normalize`` has one of 10^12."""
+def _unit_rows(z: Tensor) -> Tensor:
+    """Scale rows to length 1; rows of zeros stay, with a gradient of 0 where ``F.normalize`` has one of 10^12."""
     norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
     return z / norm.masked_fill(norm == 0, math.inf)
-
-
-class _AllGather(torch.autograd.Function):
-    """(B, ...) of each process to (processes * B, ...), in the order of the ranks; gradients are summed over them.
-
-    Not ``torch.distributed.nn.functional.all_gather``: deprecated, and its successors are private and get new names.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.rows = len(tensor)
-        gathered = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(gathered, tensor.contiguous())
-        return torch.cat(gathered)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)  # not ours to change
-        dist.all_reduce(gradient)
-        return gradient.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
 
 
 def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) -> Tensor:

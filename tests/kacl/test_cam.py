@@ -17,7 +17,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from kacl_gpu.kacl.cam import GradCAM, head_cam, heatmaps, normalise, resize
+from kacl_gpu.kacl.cam import GradCAM, head_cam, heatmaps, resize, scale_to_unit
 from kacl_gpu.kacl.encoders import ImageEncoder
 
 TOLERANCE = {"resnet18": 1e-5, "resnet50": 1e-5, "densenet121": 1e-4}
@@ -211,24 +211,24 @@ def test_half_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(head_cam(half, weight, disease), wanted)
         assert torch.equal(heatmaps(wanted, (9, 9)), heatmaps(head_cam(half, weight, disease), (9, 9)))
-    assert normalise(half[:, 0]).dtype == torch.float32
+    assert scale_to_unit(half[:, 0]).dtype == torch.float32
 
 
 def test_normalise() -> None:
     x = np.random.default_rng(1).normal(size=(4, 3, 5)).astype(np.float32)
     want = np.stack([(m - m.min()) / (m.max() - m.min()) for m in x])
     maps = torch.from_numpy(x)
-    np.testing.assert_allclose(normalise(maps).numpy(), want, rtol=1e-6)
+    np.testing.assert_allclose(scale_to_unit(maps).numpy(), want, rtol=1e-6)
     for value in (float("nan"), float("inf"), float("-inf")):
         spoilt = maps.clone()
         spoilt[1, 2, 0] = value
         spoilt[2] = value  # all of it
-        assert torch.equal(normalise(spoilt)[[1, 2]], torch.zeros(2, 3, 5))
-        assert torch.equal(normalise(spoilt)[[0, 3]], normalise(maps)[[0, 3]])
+        assert torch.equal(scale_to_unit(spoilt)[[1, 2]], torch.zeros(2, 3, 5))
+        assert torch.equal(scale_to_unit(spoilt)[[0, 3]], scale_to_unit(maps)[[0, 3]])
     for value in (0.0, 0.1, -3e30):
-        assert torch.equal(normalise(torch.full((1, 3, 5), value)), torch.zeros(1, 3, 5))
+        assert torch.equal(scale_to_unit(torch.full((1, 3, 5), value)), torch.zeros(1, 3, 5))
     # also the smallest extent there is
-    assert normalise(torch.tensor([[[1.0, 1 + 2**-23]]])).tolist() == [[[0, 1]]]
+    assert scale_to_unit(torch.tensor([[[1.0, 1 + 2**-23]]])).tolist() == [[[0, 1]]]
 
 
 @pytest.mark.parametrize("size", [(7, 7), (64, 40), (3, 5), (2, 4), (1, 1)])
@@ -337,9 +337,9 @@ A, W, D = torch.rand(2, 3, 4, 5), torch.rand(6, 3), torch.tensor([5, 0])
         (lambda: head_cam(A, W, D.int()), "disease must be int64"),
         (lambda: head_cam(A, W, D + 1), r"from 0 to 5, got \[6\]"),
         (lambda: head_cam(A, W, -D), r"got \[-5\]"),
-        (lambda: normalise(A), r"heatmap must be floating \(B, h, w\)"),
-        (lambda: normalise(A[0, :, :0]), "heatmap"),
-        (lambda: normalise(A[0].int()), "torch.int32"),
+        (lambda: scale_to_unit(A), r"heatmap must be floating \(B, h, w\)"),
+        (lambda: scale_to_unit(A[0, :, :0]), "heatmap"),
+        (lambda: scale_to_unit(A[0].int()), "torch.int32"),
         (lambda: resize(A, (4, 4)), "heatmap"),
         (lambda: resize(A[0], (0, 4)), r"size .* got \(0, 4\)"),
     ],

@@ -563,7 +563,7 @@ def test_prepared_folders_that_are_not_whole(tmp_path):
 KILLED_AT_A_LINE = """
 import os, signal, sys
 from pathlib import Path
-from kacl_gpu.kacl import nih, prepare
+from kacl_gpu.kacl.data import nih, prepare
 prepare.CHUNK = 2
 root, base, points = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 

@@ -19,7 +19,7 @@ from kacl_gpu.kacl.boxes import components
 from kacl_gpu.kacl.cam import head_cam, heatmaps
 from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.encoders import normalise
+from kacl_gpu.kacl.encoders import standardise
 from kacl_gpu.kacl.evaluation.measures import (
     ALL,
     BEST,
@@ -440,7 +440,7 @@ def test_predictions_are_those_of_single_images(phantoms: Path, checkpoint: Chec
     for row in range(len(images)):
         item, name = images[row], images.table["image"][row]
         with torch.no_grad():
-            activations, pooled = model.encoder(normalise(item["image"][None]))
+            activations, pooled = model.encoder(standardise(item["image"][None]))
             probability = torch.sigmoid(model.classifier(pooled).double())[0]
         cases = found.cases[found.cases["image"] == name]
         # convolutions of another batch size sum in another order

@@ -32,7 +32,9 @@ from kacl_gpu.kacl.data.dataset import NIHChestXray14
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.data.split import split_patients, write_split
 from kacl_gpu.kacl.encoders import ImageEncoder
-from kacl_gpu.kacl.model import IOU_THRESHOLDS, KACL, PARTS, StepClock, iou
+from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS, iou
+from kacl_gpu.kacl.model import KACL
+from kacl_gpu.kacl.training.clock import STAGES, StepClock
 from kacl_gpu.kacl.training.fit import Command, WholeFiles, command, fit, processes, progress_bar
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +89,7 @@ def test_the_figures_of_each_epoch(run: Command) -> None:
     assert [float(row["rate"]) for row in rows] == pytest.approx([1e-3, 1e-4, 1e-5])
     assert not any(rows[0][name] for name in contrastive) and all(rows[2][name] for name in contrastive)
     assert [row["val/box_drift"] == "" for row in rows] == [True, False, False]
-    assert {f"seconds/{part}" for part in PARTS} <= rows[2].keys()
+    assert {f"seconds/{stage}" for stage in STAGES} <= rows[2].keys()
     weight = run.model.settings.contrastive_weight
     for row in rows[1:]:
         sum_ = weight * float(row["train/contrastive"]) + (1 - weight) * float(row["train/classification"])
@@ -473,7 +475,7 @@ def test_iou() -> None:
 def test_the_clock_adds_up() -> None:
     clock = StepClock(torch.device("cpu"))
     for _ in range(2):
-        with clock.part("slow"):
+        with clock.stage("slow"):
             time.sleep(0.02)
         clock.begin("quick")
         clock.end("quick")

@@ -22,7 +22,7 @@ from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
 from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, draw_disease, focal_loss
 
 C = len(DISEASES)
-PARTS = body_parts(DISEASES)
+BODY_PARTS = body_parts(DISEASES)
 ATELECTASIS, CARDIOMEGALY, EFFUSION, INFILTRATION = range(4)
 
 
@@ -123,14 +123,14 @@ def loop(
     labels: Tensor,
     disease: Tensor,
     normal: Tensor,
-    parts: Tensor,
+    body_parts: Tensor,
     *,
     temperature: float,
     include_positive: bool = False,
     valid: Tensor | None = None,
 ) -> tuple[float, int, int]:
     """The formula, image by image: loss, anchors, without negatives."""
-    zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), labels.tolist(), parts.tolist()
+    zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), labels.tolist(), body_parts.tolist()
 
     def similarity(a: list[float], b: list[float]) -> float:
         return sum(x * y for x, y in zip(a, b)) / (math.hypot(*a) * math.hypot(*b))
@@ -163,7 +163,7 @@ def batch(seed: int, b: int, prevalence: float, p: int = 4, diseases: tuple[str,
         "labels": labels,
         "disease": draw_disease(labels, torch.arange(b), 0, seed),
         "normal": ~labels.any(1) & (torch.rand(b, generator=rng) < 0.5),
-        "parts": body_parts(diseases),
+        "body_parts": body_parts(diseases),
     }
 
 
@@ -231,7 +231,7 @@ def test_contrastive_loss_by_hand() -> None:
         "labels": torch.zeros(5, C),
         "disease": torch.tensor([ATELECTASIS, -1, -1, -1, -1]),
         "normal": torch.zeros(5, dtype=torch.bool),
-        "parts": PARTS,
+        "body_parts": BODY_PARTS,
     }
     arguments["labels"][[0, 1, 2, 2, 3], [ATELECTASIS, INFILTRATION, ATELECTASIS, INFILTRATION, EFFUSION]] = 1
     ours = contrastive_loss(**arguments, temperature=0.5)
@@ -264,7 +264,7 @@ def test_contrastive_loss_gradient(include_positive: bool) -> None:
 def test_contrastive_loss_does_not_depend_on_the_order() -> None:
     arguments = batch(5, 24, 0.15)
     order = torch.randperm(24, generator=generator(0))
-    shuffled = {name: value if name == "parts" else value[order] for name, value in arguments.items()}
+    shuffled = {name: value if name == "body_parts" else value[order] for name, value in arguments.items()}
     ours, again = contrastive_loss(**arguments, temperature=0.1), contrastive_loss(**shuffled, temperature=0.1)
     assert ours.anchors > 5
     torch.testing.assert_close(tuple(again), tuple(ours), rtol=1e-12, atol=0)
@@ -356,7 +356,7 @@ def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float) -> None:
         ({"disease": torch.zeros(4, 1, dtype=torch.int64)}, ValueError, r"disease must have the shape \(4\)"),
         ({"disease": torch.full((4,), C)}, IndexError, "out of bounds"),
         ({"normal": torch.zeros(4)}, TypeError, "normal must be bool"),
-        ({"parts": PARTS[1:]}, ValueError, r"parts must have the shape \(8\), got \(7,\)"),
+        ({"body_parts": BODY_PARTS[1:]}, ValueError, r"body_parts must have the shape \(8\), got \(7,\)"),
         ({"valid": torch.ones(4)}, TypeError, "valid must be bool"),
         ({"valid": torch.ones(3, dtype=torch.bool)}, ValueError, "valid must have the shape"),
         ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0.0"),
@@ -443,7 +443,7 @@ def process(rank: int, folder: Path) -> None:
             half = len(arguments["labels"]) // PROCESSES
             mine = {
                 name: value[rank * half : rank * half + half]
-                if isinstance(value, Tensor) and name != "parts"
+                if isinstance(value, Tensor) and name != "body_parts"
                 else value
                 for name, value in arguments.items()
             }

@@ -28,7 +28,7 @@ from kacl_gpu.kacl.data.split import split_patients, write_split
 from kacl_gpu.kacl.evaluation import report
 from kacl_gpu.kacl.evaluation.document import Report
 from kacl_gpu.kacl.evaluation.report import PUBLISHED_AUC, PUBLISHED_LOCALISATION, evaluate
-from kacl_gpu.kacl.model import IOU_THRESHOLDS
+from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
 from kacl_gpu.kacl.training.fit import fit
 from tests.kacl.evaluating import untrained
 

@@ -21,6 +21,7 @@ from kacl_gpu.kacl.data.diseases import BODY_PART
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.losses import draw_disease
 from kacl_gpu.kacl.model import KACL
+from kacl_gpu.kacl.training.clock import StepClock
 from kacl_gpu.radiomics.api import gpu_radiomics
 
 EPOCH = 3
@@ -212,7 +213,7 @@ def test_a_step_on_a_gpu_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     on_gpu = copy.deepcopy(model).cuda()
     assert on_gpu.training_step(there, 0).item() == pytest.approx(expected, rel=1e-2)  # TF32, other orders of sums
     half = copy.deepcopy(model).cuda()
-    half.clock.device = torch.device("cuda")
+    half.timed = StepClock(torch.device("cuda")).stage
     for waits in ("default", "error"):  # what is compiled in the first step may wait
         torch.cuda.set_sync_debug_mode(waits)
         try:

@@ -23,7 +23,7 @@ from torchmetrics.detection import MeanAveragePrecision
 from kacl_gpu.io.boxes import BOX_COLUMNS
 
 from ..data.diseases import ALL_DISEASES
-from ..model import IOU_THRESHOLDS, iou
+from .validation import IOU_THRESHOLDS, iou
 
 Numbers = NDArray[np.float64]
 

@@ -18,10 +18,11 @@ from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
 from kacl_gpu.io.tables import progress
 
 from ..boxes import components
+from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
 from ..data.nih import read_csv, some
-from ..encoders import normalise
+from ..encoders import standardise
 from ..model import KACL
 
 COMPONENTS = 64  # boxes a heatmap at most: more than one of 7 x 7 activations, enlarged, can have
@@ -63,27 +64,19 @@ def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
         InputError: missing, unreadable, from something else, or its weights do not fit its settings.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no such checkpoint: {path}")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a broken file raises is not documented
-        raise InputError(f"cannot be read: {path}: {_line(error)}") from error
-    needed = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters")
-    lacking = [name for name in needed if not isinstance(saved, dict) or name not in saved]
-    if lacking:
-        raise InputError(f"not a checkpoint of kacl-gpu fit: {path} lacks {', '.join(lacking)}")
+    saved = read_checkpoint(path)
     try:
         model = KACL.load_from_checkpoint(path, map_location=device, weights_only=True)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:  # RuntimeError of other weights, TypeError of other settings, KeyError, ...
-        raise InputError(f"the weights and settings in {path} are not those of this KACL: {_line(error)}") from error
-    data = {name: value for name, value in saved["datamodule_hyper_parameters"].items() if not name.startswith("_")}
-    if list(data["diseases"]) != model.diseases:
+        raise InputError(f"the weights and settings in {path} are not those of this KACL: {one_line(error)}") from error
+    data = {name: value for name, value in saved[SETTINGS_OF_DATA].items() if not name.startswith("_")}
+    if not isinstance(data.get("diseases"), (list, tuple)) or list(data["diseases"]) != model.diseases:
         raise InputError(f"{path}: the model's diseases are not its data's")
     state = saved.get(ChestXrays.__name__, {})
-    return Checkpoint(path, model.eval(), data, int(saved.get("epoch", 0)), state.get("split"))
+    fingerprint = state.get("split") if isinstance(state, dict) else None
+    return Checkpoint(path, model.eval(), data, saved["epoch"], fingerprint)
 
 
 def open_data(
@@ -139,7 +132,7 @@ def predict(
     with torch.inference_mode():
         for batch in progress("batches", len(loader), items=loader):
             pixels, index = batch["image"].to(model.device), batch["index"].numpy()
-            activations, pooled = model.encoder(normalise(pixels))
+            activations, pooled = model.encoder(standardise(pixels))
             rows.append(index)
             probabilities.append(model.classifier(pooled).double().sigmoid().cpu().numpy())  # float32 would tie at 1
             chosen = wanted[index]
@@ -269,9 +262,3 @@ def _disease(label: str, diseases: Sequence[str]) -> str:
     known = {name.casefold(): name for name in diseases}
     words = [label, *re.findall(r"\(([^()]*)\)", label)]
     return next((known[key] for word in words if (key := word.strip().replace(" ", "_").casefold()) in known), "")
-
-
-def _line(error: Exception) -> str:
-    """An error's words on one line, and not all of them."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= 300 else f"{words[:300]} ..."

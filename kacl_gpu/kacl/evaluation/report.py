@@ -21,12 +21,13 @@ from kacl_gpu.io.tables import write_table
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
 from ..data.split import SPLITS
-from ..encoders import normalise
-from ..model import IOU_THRESHOLDS, KACL
+from ..encoders import standardise
+from ..model import KACL
 from . import explain, figures, measures
 from .document import Report
 from .measures import ALL, BEST, MEAN, TOP
 from .predictions import Checkpoint, Predictions, load_checkpoint, open_data, other_boxes, predict, true_boxes
+from .validation import IOU_THRESHOLDS
 
 FULL_SET = 112_120  # images of NIH ChestX-ray14
 SOURCE = "Han et al., WACV 2022 (arXiv 2104.04968)"
@@ -349,7 +350,7 @@ def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]])
     places = dict(zip(images.table["image"], range(len(images))))
     pixels = torch.stack([images[places[image]]["image"] for _, image in shown]).to(model.device)
     disease = torch.tensor([model.diseases.index(name) for name, _ in shown], device=model.device)
-    activations, _ = model.encoder(normalise(pixels))
+    activations, _ = model.encoder(standardise(pixels))
     maps, (boxes, _, _) = model.look(activations, disease, (pixels.shape[-2], pixels.shape[-1]))
     return maps, boxes
 

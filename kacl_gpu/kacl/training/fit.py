@@ -24,9 +24,10 @@ from kacl_gpu.io.tables import atomic_file, write_table
 
 from ..boxes import has_box
 from ..data.datamodule import ChestXrays
-from ..encoders import normalise
+from ..encoders import standardise
 from ..evaluation.figures import curves, panels
 from ..model import KACL
+from .clock import StepTimes
 
 DESCRIPTION = """\
 Train KACL on a data set in the layout of NIH ChestX-ray14, as it was downloaded or as `kacl-gpu prepare` made it. OUT
@@ -141,7 +142,7 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
     disease = torch.where(annotated.any(1), annotated.int().argmax(1), labels.argmax(1))
     size = images.shape[-2], images.shape[-1]
     training, _ = model.training, model.eval()
-    activations, pooled = model.encoder(normalise(images))
+    activations, pooled = model.encoder(standardise(images))
     maps, (boxes, _, _) = model.look(activations, disease.to(model.device), size)
     probability = model.classifier(pooled).sigmoid().cpu()
     model.train(training)
@@ -183,6 +184,7 @@ class Command(LightningCLI):
                 # before the last one, which then holds what is the best by now
                 Best(filename="best", monitor="val/auc", mode="max", **whole),
                 ModelCheckpoint(filename="last", **whole),
+                StepTimes(),
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),
                 *_listed(asked.callbacks),
