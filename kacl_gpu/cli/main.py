@@ -298,7 +298,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     sizes = {"size": arguments.size, "workers": arguments.workers, "resume": arguments.resume}
     done = prepare(arguments.data, arguments.out, **sizes)
-    print(f"{done.report}\n{done}")
+    print(f"{done.inventory}\n{done}")
     return 3 if done.errors else 0
 
 

@@ -148,9 +148,9 @@ class Journal(Generic[Record]):
                 f"cannot resume: {self.path} does not begin with the description of a run, so it is cut off or not "
                 "a journal; leave out --resume to start anew"
             )
-        if differences := _differences(before, run):
+        if different := differences(before, run):
             raise InputError(
-                f"cannot resume: {self.path} is of another run ({'; '.join(differences)}); "
+                f"cannot resume: {self.path} is of another run ({'; '.join(different)}); "
                 "leave out --resume to start anew"
             )
         with self.path.open("rb") as file:
@@ -188,15 +188,20 @@ def _object(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) else None
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two descriptions of a run, in words."""
-    differences = []
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two descriptions of a run, in words.
+
+    Example:
+        >>> differences({"size": 16}, {"size": 17})
+        ['size was 16, is 17']
+    """
+    words = []
     for key in dict.fromkeys((*before, *now)):
         old, new = before.get(key), now.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            differences += _differences(old, new)
+            words += differences(old, new)
         elif old != new and all(str(value).startswith("sha256") for value in (old, new)):
-            differences.append(f"the {key} have changed")
+            words.append(f"the {key} have changed")
         elif old != new:
-            differences.append(f"{key} was {old}, is {new}")
-    return differences
+            words.append(f"{key} was {old}, is {new}")
+    return words

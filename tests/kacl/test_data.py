@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -23,12 +24,15 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 
 import lightning
 
+import kacl_gpu.kacl.data.prepare
 from kacl_gpu.errors import InputError
+from kacl_gpu.io.journal import lock
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import NIHChestXray14, resize
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES
 from kacl_gpu.kacl.data.prepare import CHUNK, prepare
 from kacl_gpu.kacl.data.split import read_split, split_patients, write_split
+from tests.kacl.disk import on_small_disk
 
 TABLE_2017 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -126,7 +130,7 @@ def test_items_and_table(tmp_path, table, header, age):
     assert data.boxes["row"].tolist() == [0, 0, 0]
     assert data.boxes["disease"].tolist() == ["Infiltration", "Infiltration", "Mass"]
     assert data.boxes[["x1", "y1", "x2", "y2"]].values[0].tolist() == [0, 0, 10 / 64, 10 / 64]
-    assert str(data.report).endswith("4 images, 4 files, 4 usable; 3 boxes on 1 images")
+    assert str(data.inventory).endswith("4 images, 4 files, 4 usable; 3 boxes on 1 images")
 
 
 def test_of_equal_boxes_the_first(tmp_path):
@@ -225,7 +229,7 @@ def test_what_is_missing_is_reported(tmp_path):
     ]
     root = make(tmp_path / "nih", rows, boxes, images=[name_of(1), name_of(2), name_of(4), name_of(6)])
     data = NIHChestXray14(root)
-    report = data.report
+    report = data.inventory
     assert data.table["image"].tolist() == [name_of(1), name_of(2), name_of(4)]
     assert (report.images, report.files, report.usable, report.annotated, report.boxes) == (4, 4, 3, 1, 2)
     assert report.without_file == (name_of(3),)
@@ -244,8 +248,8 @@ def test_what_is_missing_is_reported(tmp_path):
 
     (root / "BBox_List_2017.csv").unlink()
     bare = NIHChestXray14(root)
-    assert bare.report.box_file is None
-    assert "no BBox_List_2017.csv" in str(bare.report)
+    assert bare.inventory.box_file is None
+    assert "no BBox_List_2017.csv" in str(bare.inventory)
     assert not bare.table["annotated"].any()
     assert len(bare.boxes) == 0
     assert bare[0]["boxes"].isnan().all()
@@ -334,7 +338,7 @@ def test_nih_mini_as_pandas_reads_it():
     np.testing.assert_allclose(data.boxes["x1"], boxes["x"] * 224 / 1024)
     np.testing.assert_allclose(data.boxes["y2"], (boxes["y"] + boxes["h"]) * 224 / 1024)
     assert data.boxes["disease"].tolist() == boxes["disease"].replace("Infiltrate", "Infiltration").tolist()
-    assert str(data.report).count("\n") == 0  # nothing is missing
+    assert str(data.inventory).count("\n") == 0  # nothing is missing
     stored = NIHChestXray14(root)
     assert stored.size == 256
     for k in range(0, 851, 50):
@@ -486,7 +490,7 @@ def test_prepared_is_read_as_the_folder_is(tmp_path, capsys):
     prepared, plain = NIHChestXray14(tmp_path / "out"), NIHChestXray14(root, size=24)
     assert prepared.size == 24
     assert_same(prepared, plain)
-    ours, theirs = (vars(data.report) | {"table": 0, "box_file": 0} for data in (prepared, plain))
+    ours, theirs = (vars(data.inventory) | {"table": 0, "box_file": 0} for data in (prepared, plain))
     assert ours == theirs
     assert theirs["without_row"] == (name_of(20),)
     assert theirs["without_file"] == (name_of(9),)
@@ -510,8 +514,8 @@ def test_bad_files_are_listed_and_left_out(tmp_path):
     assert not np.load(tmp_path / "out" / "images.npy")[2].any()
     prepared = NIHChestXray14(tmp_path / "out")
     assert prepared.table["patient"].tolist() == [1, 2, 4, 5]
-    assert (prepared.report.unreadable, prepared.report.without_file) == ((name_of(3),), ())
-    assert "1 images that could not be read, left out" in str(prepared.report)
+    assert (prepared.inventory.unreadable, prepared.inventory.without_file) == ((name_of(3),), ())
+    assert "1 images that could not be read, left out" in str(prepared.inventory)
     assert_same(prepared, NIHChestXray14(root).select([0, 1, 3, 4]))
 
 
@@ -529,7 +533,7 @@ def test_prepare_refuses(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot resume: .*\(size was 16, is 17\)"):
         prepare(root, tmp_path / "out", size=17, resume=True)
     os.utime(root / "images_001" / "images" / name_of(1), (1, 1))
-    with pytest.raises(InputError, match=r"cannot resume: .*\(files was"):
+    with pytest.raises(InputError, match=r"cannot resume: .*\(the files have changed"):
         prepare(root, tmp_path / "out", size=16, resume=True)
     assert contents(tmp_path / "out") == before
     (tmp_path / "mine.partial").mkdir()
@@ -648,13 +652,14 @@ def test_killed_with_its_processes_and_resumed(tmp_path):
     )
     marks = tmp_path / "out.partial" / "done.jsonl"
     end = time.monotonic() + 120
-    while not (marks.exists() and marks.stat().st_size) and time.monotonic() < end and process.poll() is None:
+    while not (marks.exists() and marks.read_bytes().count(b"\n") > 1) and time.monotonic() < end:
+        assert process.poll() is None
         time.sleep(0.002)
     started = descendants(process.pid)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not out.exists()
-    done = [json.loads(line)["first"] for line in marks.read_text().splitlines()]
+    done = [json.loads(line)["first"] for line in marks.read_text().splitlines()[1:]]
     assert 0 < len(done) < 10
     while any(Path(f"/proc/{pid}").exists() for pid in started) and time.monotonic() < end:
         time.sleep(0.01)
@@ -668,6 +673,189 @@ def test_killed_with_its_processes_and_resumed(tmp_path):
     assert resumed.decoded == (10 - len(done)) * CHUNK
     prepare(root, tmp_path / "whole", size=64, workers=1)
     assert contents(out) == contents(tmp_path / "whole")
+
+
+# --- copies of the data set
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"),
+    [
+        ("Data_Entry_2017.csv", "images-224/images-224"),
+        ("Data_Entry_2017.csv", "images-224"),
+        ("data_entry_2017.csv", "images/images"),
+        ("sample_labels.csv", "sample/images"),
+        ("Data_Entry_2017_v2020.csv", "."),
+    ],
+)
+def test_layouts_of_common_copies(tmp_path, table, folder):
+    root = tmp_path / "nih"
+    for k in (1, 2):
+        save(root / folder / name_of(k), grey(k))
+    (root / table).write_text("\n".join([TABLE_2017, row(1, "Mass"), row(2)]))
+    (root / "BBox_List_2017_Official_NIH.csv").write_text(f"{BOX_HEADER}\n{box(1, 'Mass', 0, 0, 320, 320)}\n")
+    data = NIHChestXray14(root)
+    assert data.table["patient"].tolist() == [1, 2] and len(data.boxes) == 1
+    assert torch.equal(data[0]["image"][0], torch.from_numpy(grey(1)))
+    prepare(root, tmp_path / "out", size=32, workers=1)
+    assert_same(NIHChestXray14(tmp_path / "out"), data)
+
+
+def test_one_image_in_two_folders_is_refused(tmp_path):
+    root = make(tmp_path / "nih", [row(1)])
+    save(root / "images-224" / name_of(1), grey(1))
+    with pytest.raises(InputError, match=r"two images of one name: .*keep one of the folders"):
+        NIHChestXray14(root)
+
+
+def test_a_folder_without_images_names_where_they_were_looked_for(tmp_path):
+    (tmp_path / "Data_Entry_2017.csv").write_text(f"{TABLE_2017}\n{row(1)}\n")
+    with pytest.raises(InputError, match=r"no .*image.* in .*images-\*/images-\*"):
+        NIHChestXray14(tmp_path)
+
+
+def test_other_spellings(tmp_path):
+    """JPEG copies, folders before names, labels of another case, the columns of Kaggle's sample."""
+    root = tmp_path / "nih"
+    for k in range(1, 4):
+        save(root / "images" / name_of(k).replace("png", "jpg"), np.full((32, 32), 40 * k, np.uint8))
+    header = TABLE_2017.replace("OriginalImage[Width,Height]", "OriginalImageWidth,OriginalImageHeight")
+    header = header.replace("OriginalImagePixelSpacing[x,y]", "OriginalImagePixelSpacing_x,OriginalImagePixelSpacing_y")
+    rows = [row(1, "pleural thickening|Infiltrate"), row(2, "no finding"), f"images/{row(3, 'MASS')}"]
+    (root / "Data_Entry_2017.csv").write_text("\n".join([header, *rows]))
+    boxes = [box(1, "Pleural Thickening", 0, 0, 320, 320), box(3, "mass", 0, 0, 64, 64)]
+    (root / "BBox_List_2017.csv").write_text("\n".join([BOX_HEADER, *boxes]))
+    data = NIHChestXray14(root, diseases=ALL_DISEASES)
+    assert [data[k]["image"][0, 0, 0].item() for k in range(3)] == [40, 80, 120]
+    assert data.table["findings"].tolist() == ["Pleural_Thickening|Infiltration", "No Finding", "Mass"]
+    assert data.boxes["disease"].tolist() == ["Pleural_Thickening", "Mass"] and data.boxes["row"].tolist() == [0, 2]
+    assert data.table["spacing_y"].tolist() == [0.168] * 3 and data.table["width"].tolist() == [2682] * 3
+    assert not data.inventory.without_file and not data.inventory.without_row
+
+
+# --- full disks, files that are cut off
+
+
+def test_no_room_for_the_array(tmp_path):
+    """Told before any image is decoded; nothing is left."""
+    root = make(tmp_path / "nih", [row(k) for k in range(40)])
+    script = (
+        "import os, sys; from kacl_gpu.cli.main import main; os.chdir(sys.argv[1])\n"
+        "status = main(['prepare', sys.argv[2], '--out', 'out', '--size', '128', '--workers', sys.argv[3]])\n"
+        "print(os.listdir()); sys.exit(status)"
+    )
+    for workers in (1, 2):
+        done = on_small_disk(tmp_path / "small", "300k", script, root, workers)
+        assert done.returncode == 2, done
+        (said,) = done.stderr.splitlines()
+        assert re.search(r"prepare: error: cannot write .*images\.npy: No space left.*1 MiB.*nothing is kept", said)
+        assert done.stdout.splitlines()[-1] == "[]"
+
+
+FILLS_UP = """
+import os, subprocess, sys
+from pathlib import Path
+from kacl_gpu.errors import OutputError
+from kacl_gpu.kacl.data import prepare
+folder, root = Path(sys.argv[1]), Path(sys.argv[2])
+prepare.CHUNK, prepare._reserve = 2, lambda file, size: None  # a file system that cannot reserve room
+try:
+    prepare.prepare(root, folder / "out", size=128, workers=1)
+except OutputError as error:
+    print(error)
+print(sorted(path.name for path in folder.iterdir()), sorted(path.name for path in (folder / "out.partial").iterdir()))
+subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
+print(prepare.prepare(root, folder / "out", size=128, workers=1, resume=True).decoded)
+print(hash((folder / "out" / "images.npy").read_bytes()) == hash(Path(sys.argv[3]).read_bytes()))
+"""
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """One line says what is kept; with more room the run goes on, to the same bytes."""
+    root = make(tmp_path / "nih", [row(k) for k in range(40)])
+    prepare(root, tmp_path / "whole", size=128, workers=1)
+    done = on_small_disk(tmp_path / "small", "300k", FILLS_UP, root, tmp_path / "whole" / "images.npy")
+    assert done.returncode == 0, done.stderr
+    said, files, decoded, same = done.stdout.splitlines()
+    kept = int(re.search(r"images\.npy: No space left on device; (\d+) of 40 images are kept in .*--resume", said)[1])
+    assert 0 < kept < 40 and int(decoded) == 40 - kept and same == "True"
+    assert files == "['out.partial'] ['done.jsonl', 'images.npy']"
+
+
+def interrupted(tmp_path, monkeypatch):
+    """A preparation that was interrupted after the first of two chunks; returns its source."""
+    root = make(tmp_path / "nih", [row(k) for k in range(CHUNK + 3)], size=8)
+    fill = kacl_gpu.kacl.data.prepare._fill
+
+    def fails(array, size, first, files):
+        if first:
+            raise KeyboardInterrupt
+        return fill(array, size, first, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kacl_gpu.kacl.data.prepare, "_fill", fails)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(root, tmp_path / "out", size=8, workers=1)
+    return root
+
+
+def test_an_interrupted_array_that_is_cut_off(tmp_path, monkeypatch):
+    root = interrupted(tmp_path, monkeypatch)
+    array = tmp_path / "out.partial" / "images.npy"
+    content = array.read_bytes()
+    for damage in (content[:-1], content[:40], b""):
+        array.write_bytes(damage)
+        with pytest.raises(InputError, match=r"cannot resume: .*images\.npy is missing, cut off .*leave out --resume"):
+            prepare(root, tmp_path / "out", size=8, workers=1, resume=True)
+    array.write_bytes(content)
+    assert prepare(root, tmp_path / "out", size=8, workers=1, resume=True).decoded == 3
+
+
+def test_foreign_lines_in_the_journal_are_passed_over(tmp_path, monkeypatch, capsys):
+    """Their work is done again; without its first line the journal is refused."""
+    root = interrupted(tmp_path, monkeypatch)
+    journal = tmp_path / "out.partial" / "done.jsonl"
+    description, chunk = journal.read_text().splitlines()
+    foreign = (
+        '{"first": 0, "results": [[8, 8]]}',
+        '{"first": 1, "results": []}',
+        '{"first": 32, "results": [[1]]}',
+        "[]",
+        "nothing",
+        chunk[:-9],
+    )
+    journal.write_text("\n".join([description, *foreign]))
+    done = prepare(root, tmp_path / "out", size=8, workers=1, resume=True)
+    assert done.decoded == CHUNK + 3 and "6 of its lines" in capsys.readouterr().err
+    prepare(root, tmp_path / "whole", size=8, workers=1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_description_that_is_cut_off(tmp_path):
+    root = make(tmp_path / "nih", [row(1)], size=8)
+    prepare(root, tmp_path / "out", size=8, workers=1)
+    path = tmp_path / "out" / "prepared.json"
+    for damage in (path.read_text()[:20], "", "[]"):
+        path.write_text(damage)
+        with pytest.raises(InputError, match=r"cannot resume: .*prepared\.json is cut off or damaged"):
+            prepare(root, tmp_path / "out", size=8, workers=1, resume=True)
+
+
+def test_two_runs_into_one_folder(tmp_path):
+    root = make(tmp_path / "nih", [row(1)], size=8)
+    with lock(tmp_path / "out"), pytest.raises(InputError, match="another run is writing"):
+        prepare(root, tmp_path / "out", size=8, workers=1)
+    assert prepare(root, tmp_path / "out", size=8, workers=1).images == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nih", "out"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "", "-1", "1e99"])
+def test_rows_of_a_prepared_index_that_are_no_rows(tmp_path, number):
+    prepare(make(tmp_path / "nih", [row(k) for k in range(1, 4)], size=8), tmp_path / "out", size=8, workers=1)
+    index = tmp_path / "out" / "index.csv"
+    index.write_text(index.read_text().replace("2,", f"{number},", 1))
+    with pytest.raises(InputError, match="does not fit"):
+        NIHChestXray14(tmp_path / "out")
 
 
 def test_real_x_rays_prepared(tmp_path):

@@ -103,7 +103,7 @@ class ChestXrays(LightningDataModule):
             InputError: see `NIHChestXray14` and `kacl_gpu.kacl.data.split.read_split`.
         """
         images = self._open()
-        rank_zero_info(str(images.report))
+        rank_zero_info(str(images.inventory))
         if self.split_file is not None and self.split_file.exists():
             split = read_split(self.split_file, images.table)
         else:

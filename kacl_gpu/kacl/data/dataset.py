@@ -21,9 +21,20 @@ from torch.utils.data import Dataset
 
 from kacl_gpu.errors import ImageError, InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS
-from kacl_gpu.io.pictures import find_images, read_image
+from kacl_gpu.io.pictures import read_image
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, NO_FINDING, body_parts
-from kacl_gpu.kacl.data.nih import BOXES, TABLES, Report, read_box_file, read_csv, read_table, some
+from kacl_gpu.kacl.data.nih import (
+    BOXES,
+    TABLES,
+    Inventory,
+    find_file,
+    find_nih_images,
+    first_names,
+    match_images,
+    read_box_file,
+    read_csv,
+    read_table,
+)
 
 Normal = Literal["no_finding", "none_of_the_diseases"]
 
@@ -40,13 +51,13 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
             (years), sex, view, width, height (of the original image), spacing_x and spacing_y (mm).
         boxes: all boxes of these diseases on these images: image, row (of `table`), disease, x1, y1, x2, y2 in pixels
             of the returned image, the far edge exclusive.
-        report: what is missing, for the folder as a whole.
+        inventory: contents of the whole folder, and the files, rows and boxes that do not fit.
         size: side S of the images in pixels.
     """
 
     table: pd.DataFrame
     boxes: pd.DataFrame
-    report: Report
+    inventory: Inventory
     size: int
 
     def __init__(
@@ -82,10 +93,10 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         if not root.is_dir():
             unfinished = root.with_name(f"{root.name}.partial").is_dir()
             raise InputError(f"no such folder: {root}{' (its preparation is unfinished: resume it)' * unfinished}")
-        names = [name for name in TABLES if (root / name).is_file()]
-        if not names:
+        source = find_file(root, TABLES)
+        if source is None:
             raise InputError(f"no table of labels in {root}: neither {' nor '.join(TABLES)}")
-        table = read_table(root / names[0])
+        table = read_table(source)
 
         self.diseases = tuple(diseases)
         self.root = root
@@ -98,19 +109,21 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         elif (root / ARRAY).exists():
             raise InputError(f"{root} has {ARRAY} but no {INDEX}: its preparation is unfinished")
         else:
-            files = find_images(root)
-        there = table["image"].isin(list(files))
-        usable = table[there].reset_index(drop=True)
+            files = find_nih_images(root)
+        matches = match_images(table["image"], files)
+        matched = table["image"].isin(list(matches))
+        usable = table[matched].reset_index(drop=True)
         if usable.empty:
             raise InputError(
-                f"no image of {root / names[0]} is in {root}: {len(table)} rows ({some(table['image'])}), "
-                f"{len(files)} images ({some(files)})"
+                f"no image of {source} is in {root}: {len(table)} rows ({first_names(table['image'])}), "
+                f"{len(files)} images ({first_names(files)})"
             )
-        self._files: list[Any] = [files[name] for name in usable["image"]]  # paths, or rows of the array
+        self._files: list[Any] = [files[matches[name]] for name in usable["image"]]  # paths, or rows of the array
         self.as_stored = size is None
         self.size = size or self._stored(0).shape[0]
 
-        boxes, problems = read_box_file(root, usable, self.size)
+        box_file = find_file(root, BOXES)
+        boxes, problems = read_box_file(box_file, usable, self.size)
         annotated = usable["image"].isin(boxes["image"])
         labels = usable[list(self.diseases)]
         usable["normal"] = usable["findings"] == NO_FINDING if normal == "no_finding" else (labels == 0).all(axis=1)
@@ -118,17 +131,18 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         others = [name for name in ALL_DISEASES if name not in self.diseases]
         self.table = usable.drop(columns=others)
         self.boxes = boxes[boxes["disease"].isin(self.diseases)].reset_index(drop=True)
-        missing = table["image"][~there & ~table["image"].isin(unreadable)]
-        self.report = Report(
-            table=root / names[0],
-            box_file=root / BOXES if (root / BOXES).is_file() else None,
+        broken = match_images(table["image"], unreadable)
+        missing = table["image"][~matched & ~table["image"].isin(list(broken))]
+        self.inventory = Inventory(
+            table=source,
+            box_file=box_file,
             images=len(table),
             files=len(files) + len(unreadable),
             usable=len(usable),
             annotated=int(annotated.sum()),
             boxes=len(boxes),
             without_file=tuple(missing),
-            without_row=tuple(sorted({*files, *unreadable} - set(table["image"]))),
+            without_row=tuple(sorted({*files, *unreadable} - {*matches.values(), *broken.values()})),
             unreadable=unreadable,
             **problems,
         )
@@ -236,7 +250,7 @@ def open_prepared(root: Path) -> NDArray[np.uint8]:
     """
     try:
         pixels = np.load(root / ARRAY, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"cannot open {root / ARRAY}: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1] != pixels.shape[2]:
         raise InputError(f"{root / ARRAY} is not of (N, S, S) uint8 but of {pixels.shape} {pixels.dtype}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.tables import write_table
-from kacl_gpu.kacl.data.nih import read_csv, some
+from kacl_gpu.kacl.data.nih import first_names, read_csv
 
 SPLITS = ("train", "validation", "test")
 UNANNOTATED = {"train": 0.7, "validation": 0.1, "test": 0.2}  # Han et al., WACV 2022, section 4
@@ -121,4 +121,4 @@ class _Check:
 
     def __call__(self, what: str, names: Iterable[str]) -> None:
         if names := list(names):
-            raise InputError(f"the split {self.path} does not fit: {len(names)} {what}: {some(names)}")
+            raise InputError(f"the split {self.path} does not fit: {len(names)} {what}: {first_names(names)}")

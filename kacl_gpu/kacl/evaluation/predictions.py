@@ -21,7 +21,7 @@ from ..boxes import components
 from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
-from ..data.nih import read_csv, some
+from ..data.nih import first_names, read_csv
 from ..encoders import standardise
 from ..model import KACL
 
@@ -196,7 +196,7 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
     usable = (places["x1"] < places["x2"]) & (places["y1"] < places["y2"]) & np.isfinite(places.to_numpy()).all(axis=1)
     if not usable.all():
         wrong = table.loc[~usable, "image"]
-        raise InputError(f"{path}: {len(wrong)} boxes without four numbers or an area: {some(wrong)}")
+        raise InputError(f"{path}: {len(wrong)} boxes without four numbers or an area: {first_names(wrong)}")
     table = pd.concat([table, places * (images.size / NIH_FRAME)], axis=1)
     table["disease"] = [_disease(label, images.diseases) for label in table["label"]]
     patient = dict(zip(images.table["image"], images.table["patient"]))

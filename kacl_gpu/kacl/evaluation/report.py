@@ -139,7 +139,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out, f"Evaluation of {made.path.name}")
     report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
-    report.add(f"What the folder holds: {escape(' '.join(str(images.report).split()))}.")
+    report.add(f"What the folder holds: {escape(' '.join(str(images.inventory).split()))}.")
     full = len(module.train) + len(module.validation) + len(module.test) == FULL_SET
     mark = f"as published, NIH ChestX-ray14{'' if full else ', not comparable'}"
     print("figures and tables", flush=True)
