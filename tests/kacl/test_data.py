@@ -777,7 +777,9 @@ def test_a_disk_that_fills_up(tmp_path):
     done = on_small_disk(tmp_path / "small", "300k", FILLS_UP, root, tmp_path / "whole" / "images.npy")
     assert done.returncode == 0, done.stderr
     said, files, decoded, same = done.stdout.splitlines()
-    kept = int(re.search(r"images\.npy: No space left on device; (\d+) of 40 images are kept in .*--resume", said)[1])
+    words = re.search(r"images\.npy: No space left on device; (\d+) of 40 images are kept in .*--resume", said)
+    assert words
+    kept = int(words[1])
     assert 0 < kept < 40 and int(decoded) == 40 - kept and same == "True"
     assert files == "['out.partial'] ['done.jsonl', 'images.npy']"
 
