@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_FLAGS ?=
+PTXSIM ?=
+PTX_FLAGS ?=
 
 # What is installed is written down in files inside $(VENV), so that it is installed once; they are out of date when the
 # package's requirements are newer.
@@ -12,7 +14,7 @@ DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench guard clean distclean
+.PHONY: help venv demo test ptx lint format bench guard clean distclean
 
 help: ## this list
 	@echo "make TARGET, in a virtual environment of its own ($(VENV)), made with PYTHON=$(PYTHON):"
@@ -25,6 +27,10 @@ demo: $(DEMO_READY) ## run the main job on radiographs that it draws itself: tra
 
 test: $(DEV_READY) ## run the tests (PYTEST_FLAGS="-k settings -x" to choose; KACL_GPU_DATA=folder for those on real images)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+ptx: $(DEV_READY) ## run the kernels in an emulator of PTX (PTXSIM=folder of it; PTX_FLAGS=--quick for some minutes)
+	@test -n "$(PTXSIM)" || { echo "make ptx: PTXSIM=FOLDER names the folder of the emulator" >&2; exit 2; }
+	$(BIN)/python -m tests.kernels.ptx "$(PTXSIM)" $(PTX_FLAGS)
 
 lint: $(DEV_READY) ## ruff, ruff format and mypy
 	$(BIN)/ruff check .
