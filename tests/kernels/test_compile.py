@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import triton
 
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels.common import kernel, launch
@@ -13,6 +14,7 @@ from kacl_gpu.kernels.first_order import PASSES
 from kacl_gpu.kernels.levels import image_moments
 from tests.kernels.compiling import (
     KERNELS,
+    MOST_REGISTERS,
     MOST_SHARED,
     MOST_SPILLED,
     TARGETS,
@@ -21,6 +23,7 @@ from tests.kernels.compiling import (
     choices,
     launches_of,
     meta,
+    most_spilled,
     needs_of,
 )
 from tests.kernels.interpreting import without_synchronisation
@@ -31,9 +34,14 @@ from tests.kernels.interpreting import without_synchronisation
 def test_compile(name: str, target: int) -> None:
     """Without many spilled registers, and with no more shared memory than sm_70 has."""
     for needs in needs_of(name, target):
-        assert needs.spilled <= MOST_SPILLED, needs
+        assert needs.spilled <= most_spilled(triton.__version__), needs
         assert needs.shared <= MOST_SHARED, needs
-        assert needs.registers > 0, needs
+        assert 0 < needs.registers <= MOST_REGISTERS, needs
+
+
+def test_compile_is_strict_under_recorded_versions_of_triton() -> None:
+    """Another version of the compiler must not fail the suite for a few bytes."""
+    assert most_spilled("3.8.0") == MOST_SPILLED["3.8"] < most_spilled("3.80.1") == most_spilled("4.0") == 256
 
 
 def random_call(rng: random.Random) -> partial[None]:
