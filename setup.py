@@ -7,7 +7,10 @@ setup(
     packages=[*find_packages(include=["kacl_gpu", "kacl_gpu.*"]), "kacl_gpu.kernels"],
     package_dir={"": ".", "kacl_gpu.kernels": "kernels"},
     # A package without a file would not be in the wheel
-    package_data={"kacl_gpu": ["py.typed"], "kacl_gpu.kernels": ["README.md"]},
+    package_data={
+        "kacl_gpu": ["py.typed", "configs/*.yaml", "configs/variants/*.yaml"],
+        "kacl_gpu.kernels": ["README.md"],
+    },
     # compat: the root goes on the path, where the link kacl_gpu/kernels serves
     options={"editable_wheel": {"mode": "compat"}},
 )

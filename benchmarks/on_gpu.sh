@@ -74,7 +74,7 @@ fi
 # A whole run of the command on phantoms
 if "$python" -c 'import jsonargparse, matplotlib, pandas, tensorboard, tqdm' 2> /dev/null; then
     step fit 60 bash -c '"$0" -m kacl_gpu phantom "$1/phantoms" --images 600 --size 128 &&
-        "$0" -m kacl_gpu fit --config configs/phantom.yaml --data.root "$1/phantoms" --out "$1/run" \
+        "$0" -m kacl_gpu fit --config phantom --data.root "$1/phantoms" --out "$1/run" \
             --trainer.precision 16-mixed --trainer.enable_progress_bar false' "$python" "$out" || failed=1
     rm -rf "$out/phantoms" "$out/run/checkpoints"
 else

@@ -1,5 +1,7 @@
 """Errors that the command line turns into one line."""
 
+import re
+
 
 class InputError(ValueError):
     """Raise where a request cannot be carried out at all; the message says why in one line."""
@@ -11,3 +13,19 @@ class OutputError(InputError):
 
 class ImageError(ValueError):
     """Raise where one image or label map cannot be used; the message is the reason, without the file's name."""
+
+
+def one_line(message: str) -> str:
+    r"""Return what a parser of arguments says, in one line and in plain words.
+
+    Args:
+        message: words of argparse or jsonargparse.
+
+    Example:
+        >>> one_line('Parser key "data.size": Expected a <class \'int\'>. Got value: large')
+        '--data.size: expected int, got large'
+    """
+    line = " ".join(message.split())
+    line = re.sub(r"""Parser key ["']([\w.]+)["']( element \d+)?:""", r"--\1\2:", line)
+    line = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line)
+    return re.sub(r"Expected an? (.+?)\. Got value:", r"expected \1, got", line)

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kacl_gpu.devices import choose_device
-from kacl_gpu.errors import InputError
-from kacl_gpu.kacl.boxes import has_box
-from kacl_gpu.kacl.data.diseases import DISEASES
-from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
-from kacl_gpu.kacl.training.fit import Command, draw, fit
+from .parser import Parser
+
+DESCRIPTION = """\
+Draw synthetic chest radiographs, train KACL on them for some minutes (seconds on a GPU), print the AUC of each finding
+and how well Grad-CAM finds it, and draw a picture.
+"""
+
+EXAMPLES = """\
+  kacl-gpu demo
+  kacl-gpu demo --out /tmp/demo --device cpu
+"""
 
 SHOWN = 8  # images in the picture
-# A few minutes on two CPU cores. What configs/phantom.yaml says, which is not installed with the package.
-SETTINGS = {
-    "data.size": "128",
-    "data.batch_size": "16",
-    "model.weights": "null",
-    "model.learning_rate": "0.0003",
-    "model.warmup_epochs": "4",
-    "model.schedule": "decay_after_warmup",
-    "model.decay_epochs": "4",
-    "trainer.max_epochs": "12",
-}
+SETTINGS = {"data.size": "128"}  # beside the shipped configuration
 IMAGES, BOXED = 1600, 0.15  # four fifths of the images with boxes are for the test
+
+
+def make_parser() -> Parser:
+    """Return the parser of this command."""
+    parser = Parser("demo", DESCRIPTION, examples=EXAMPLES)
+    parser.add_argument("--out", metavar="FOLDER", default="demo_output", help="folder to write")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the demo; return the exit status."""
+    arguments = make_parser().parse_args(list(argv))
+    demo(Path(arguments.out), device=arguments.device)
+    return 0
 
 
 def demo(out: Path, device: str | None = None) -> None:
@@ -39,6 +50,11 @@ def demo(out: Path, device: str | None = None) -> None:
     Raises:
         InputError: the folder holds something else, or the device is not there.
     """
+    from kacl_gpu.devices import choose_device
+    from kacl_gpu.errors import InputError
+    from kacl_gpu.kacl.data.phantom import make_phantoms
+    from kacl_gpu.kacl.training.fit import fit
+
     phantoms, run, picture = out / "phantoms", out / "run", out / "demo.png"
     others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path not in (phantoms, run, picture)]
     if others:
@@ -53,14 +69,24 @@ def demo(out: Path, device: str | None = None) -> None:
     # one device: with several, Lightning would run this command once more for each
     devices = {"cpu": "1", "cuda": f"[{chosen.index or 0}]"}[chosen.type]
     arguments = [f"--trainer.accelerator={chosen.type}", f"--trainer.devices={devices}"]
-    arguments += [f"--data.root={phantoms}", f"--out={run}", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+    arguments += [
+        "--config=phantom",
+        f"--data.root={phantoms}",
+        f"--out={run}",
+        *(f"--{name}={value}" for name, value in SETTINGS.items()),
+    ]
     print(f"kacl-gpu fit {' '.join(arguments)}", flush=True)
     trained = fit(arguments)
     report(trained, run / "checkpoints" / "last.ckpt", picture)
 
 
-def report(trained: Command, checkpoint: Path, picture: Path) -> None:
-    """Print what the test images say of a checkpoint, and draw some of them."""
+def report(trained: Any, checkpoint: Path, picture: Path) -> None:
+    """Print the results of a checkpoint on the test images, and draw some of them."""
+    from kacl_gpu.kacl.boxes import has_box
+    from kacl_gpu.kacl.data.diseases import DISEASES
+    from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
+    from kacl_gpu.kacl.training.fit import draw
+
     (measures,) = trained.trainer.test(trained.model, trained.datamodule, ckpt_path=str(checkpoint), verbose=False)
     found = trained.model.predictions
     print(f"\n{len(found['labels'])} test images          AUC   positives")

@@ -19,8 +19,6 @@ from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.training import ablate
 from kacl_gpu.kacl.training.fit import fit
 
-VARIANTS = Path(__file__).parents[2] / "configs" / "variants"
-
 
 @pytest.fixture
 def table() -> pd.DataFrame:
@@ -96,7 +94,7 @@ def given(tmp_path: Path) -> list[str]:
         "trainer.limit_train_batches": 2, "trainer.accelerator": "cpu", "panels_every": 0,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in options.items()]
-    variants = [str(VARIANTS / f"{name}.yaml") for name in ("base", "full")]
+    variants = ["base", "full"]
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
     return ["ablate", f"--out={tmp_path / 'out'}", "--variants", *variants, "--seeds", "0", "4", *words, *quiet]
 
@@ -172,7 +170,7 @@ def test_what_cannot_be_ablated(given: list[str], tmp_path: Path, capsys: pytest
     for change, words in (
         ([*given[:at], "nowhere.yaml", *given[at:]], "no such file of settings: nowhere.yaml"),
         (
-            [*given[:at], str(VARIANTS / "base.yaml"), *given[at:]],
+            [*given[:at], "base", *given[at:]],
             "variants must be named, and once each: base, full, base",
         ),
         ([*given, "--seeds", "1", "1"], "seeds must be named, and once each: 1, 1"),

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -36,6 +35,7 @@ from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS, iou
 from kacl_gpu.kacl.model import KACL
 from kacl_gpu.kacl.training.clock import STAGES, StepClock
 from kacl_gpu.kacl.training.fit import Command, WholeFiles, command, fit, processes, progress_bar
+from kacl_gpu.kacl.training.parser import CONFIGS
 
 ROOT = Path(__file__).parents[2]
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
@@ -280,10 +280,10 @@ def test_variants() -> None:
         "full": ("focal", True, "resnet18"),
         "chexnet": ("cross_entropy", False, "densenet121"),
     }
-    assert {path.stem for path in (ROOT / "configs" / "variants").iterdir()} == set(wanted)
-    for config in (ROOT / "configs").glob("*.yaml"):
+    assert {path.stem for path in (CONFIGS / "variants").iterdir()} == set(wanted)
+    for config in CONFIGS.glob("*.yaml"):
         for name, expected in wanted.items():
-            variant = ROOT / "configs" / "variants" / f"{name}.yaml"
+            variant = CONFIGS / "variants" / f"{name}.yaml"
             words = ["--config", config, "--config", variant, "--data.root=x", "--model.weights=null", *QUIET]
             made = command([str(word) for word in words])
             model = made.config.model
@@ -431,12 +431,6 @@ def test_another_run_is_not_resumed(
 
 
 # --- the demo
-
-
-def test_the_demo_trains_as_configured() -> None:
-    config = yaml.safe_load((ROOT / "configs" / "phantom.yaml").read_text())
-    flat = {f"{part}.{name}": value for part, values in config.items() for name, value in values.items()}
-    assert {name: yaml.safe_load(value) for name, value in kacl_gpu.cli.demo.SETTINGS.items()} == flat
 
 
 def test_the_demo_keeps_what_is_there_without_its_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

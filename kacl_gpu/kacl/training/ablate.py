@@ -15,11 +15,12 @@ from kacl_gpu.errors import InputError
 from kacl_gpu.io.tables import write_table
 
 from .fit import command, fit
+from .parser import find_config, shipped_configs
 
 MEASURES = ("test/auc", "test/iou", "test/localisation_0.1", "test/localisation_0.3", "test/localisation_0.5")
 
 
-def ablate(variants: Sequence[Path], seeds: Sequence[int], out: Path, argv: Sequence[str]) -> None:
+def ablate(variants: Sequence[str | Path], seeds: Sequence[int], out: Path, argv: Sequence[str]) -> None:
     """Train each variant with each seed, test it where its validation was best, and compare the variants.
 
     OUT receives a folder for each cell, OUT/VARIANT/seed_S, with what `fit` writes and test.csv; and
@@ -28,7 +29,8 @@ def ablate(variants: Sequence[Path], seeds: Sequence[int], out: Path, argv: Sequ
     into training and test is drawn from the seed, as are the first weights; equal seeds have the same split.
 
     Args:
-        variants: files of settings, each read after those of ``argv``; the stem is the variant's name.
+        variants: settings of each variant, a file or the name of a shipped one, read after those of ``argv``; the
+            stem of the file is the variant's name.
         seeds: of the runs of each variant.
         out: folder to write.
         argv: all other arguments, those of ``kacl-gpu fit``.
@@ -36,17 +38,19 @@ def ablate(variants: Sequence[Path], seeds: Sequence[int], out: Path, argv: Sequ
     Raises:
         InputError: a variant is named twice or is not there, the seeds are not usable, or see `fit`.
     """
-    names = [path.stem for path in variants]
-    missing = [str(path) for path in variants if not path.is_file()]
-    if missing:
-        raise InputError(f"no such file of settings: {', '.join(missing)}")
+    files = [Path(find_config(str(variant))) for variant in variants]
+    names = [file.stem for file in files]
+    if missing := [str(file) for file in files if not file.is_file()]:
+        raise InputError(
+            f"no such file of settings: {', '.join(missing)}; shipped ones: {', '.join(shipped_configs())}"
+        )
     for what, given in (("variants", names), ("seeds", seeds)):
         if not given or len({*given}) < len(given):
             raise InputError(f"{what} must be named, and once each: {', '.join(map(str, given)) or 'none'}")
-    for path in variants:  # a mistake in the last one is told before the first one is trained
+    for path in files:  # a mistake in the last one is told before the first one is trained
         command([*argv, "--config", str(path)])
     for seed in seeds:
-        for path in variants:
+        for path in files:
             cell = out / path.stem / f"seed_{seed}"
             print(f"{path.stem}, seed {seed}: {cell}", flush=True)
             if train(cell, [*argv, "--config", str(path), f"--seed_everything={seed}"]):

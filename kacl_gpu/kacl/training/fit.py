@@ -28,13 +28,7 @@ from ..encoders import standardise
 from ..evaluation.figures import curves, panels
 from ..model import KACL
 from .clock import StepTimes
-
-DESCRIPTION = """\
-Train KACL on a data set in the layout of NIH ChestX-ray14, as it was downloaded or as `kacl-gpu prepare` made it. OUT
-receives the settings (config.yaml), checkpoints/last.ckpt and checkpoints/best.ckpt, a row of figures for each epoch
-(metrics.csv, drawn in curves.png), TensorBoard's files, and pictures of heatmaps and boxes (panels/). All settings of
-Lightning's Trainer are there as --trainer.NAME. Several processes: torchrun --nproc-per-node=N -m kacl_gpu fit ...
-"""
+from .parser import FitParser, NamedConfig
 
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of ModelCheckpoint
 # settings of the data that a resumed run may have of its own; what they lead to is compared when the data is open
@@ -154,6 +148,14 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
 class Command(LightningCLI):
     """Lightning's command line with an output folder, resumption, and our checkpoints and tables."""
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Return the parser, in which ``--config`` also takes the name of a shipped configuration."""
+        parser = FitParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", metavar="NAME", action=NamedConfig, help="a shipped configuration, or a YAML file"
+        )
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", default="runs/kacl", help="folder to write")
         parser.add_argument(
@@ -248,7 +250,6 @@ def command(argv: Sequence[str]) -> Command:
         seed_everything_default=0,
         trainer_defaults={"max_epochs": 30, "num_sanity_val_steps": 0, "log_every_n_steps": 10},
         auto_configure_optimizers=False,  # it is the model's: no --optimizer, no --lr_scheduler
-        parser_kwargs={"prog": "kacl-gpu fit", "description": DESCRIPTION},
     )
 
 

@@ -1,0 +1,57 @@
+"""``kacl-gpu ablate``: several variants, several seeds each, compared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .main import _Parser
+
+DESCRIPTION = """\
+Train several configurations with several seeds each, and compare them on the test images, as in the paper's Table 3.
+All other arguments are those of kacl-gpu fit. OUT/VARIANT/seed_S receives each run, OUT/ablation.md the comparison. The
+same command goes on where an earlier one was interrupted.
+"""
+
+EXAMPLES = """\
+examples:
+  kacl-gpu ablate --out runs/ablation --config nih --data.root ChestXray14
+  kacl-gpu ablate --out runs/two --variants base mine.yaml --seeds 0 1 --config phantom --data.root phantoms
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of this command, which leaves the arguments of ``kacl-gpu fit`` alone.
+
+    argparse's, because jsonargparse refuses to parse a part of the arguments.
+    """
+    parser = _Parser(
+        prog="kacl-gpu ablate",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", metavar="OUT", required=True, help="folder to write")
+    parser.add_argument(
+        "--variants",
+        metavar="CONFIG",
+        nargs="+",
+        default=["base", "focal", "byop", "full", "chexnet"],
+        help="settings of each variant: a name or a YAML file (default: the paper's: base focal byop full chexnet)",
+    )
+    parser.add_argument(
+        "--seeds", metavar="S", nargs="+", type=int, default=[0, 1, 2], help="seeds of each variant (default: 0 1 2)"
+    )
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train and compare; return the exit status."""
+    arguments, others = make_parser().parse_known_args(argv)
+    from kacl_gpu.kacl.training.ablate import ablate
+
+    ablate(arguments.variants, arguments.seeds, Path(arguments.out), others)
+    print(f"{arguments.out}/ablation.md")
+    return 0
