@@ -1,1 +1,5 @@
-"""Features of whole folders into one table: ``kacl-gpu extract``."""
+"""Compute features of whole folders into one table: ``kacl-gpu extract``."""
+
+from .folder import Summary, extract, read_settings
+
+__all__ = ["Summary", "extract", "read_settings"]

@@ -1,8 +1,8 @@
-"""Features of many images into one table: what ``kacl-gpu extract`` does.
+"""Compute features of many images into one table: what ``kacl-gpu extract`` does.
 
-Threads decode ahead while the device computes, images of one size together. What becomes of every region goes at once
-to a journal beside the output, so that an interrupted run can go on; the table is written whole at the end, in the
-order of the input. Needs the extra ``io``.
+Threads decode ahead while the device computes, images of one size together. Each result goes at once to a journal
+beside the output, so that an interrupted run can go on; the table is written at the end, in the order of the input.
+Needs the extra ``io``.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from kacl_gpu import RadiomicsSettings, __version__, feature_names, gpu_radiomics
 from kacl_gpu.devices import choose_device, count_processors
-from kacl_gpu.errors import ImageError, InputError
-from kacl_gpu.io.boxes import BOX_COLUMNS, Box, Region, read_boxes
-from kacl_gpu.io.pictures import Array, find_images, find_masks, read_image, read_mask
+from kacl_gpu.errors import ImageError, InputError, OutputError
+from kacl_gpu.io.boxes import BOX_COLUMNS, Box, Target, read_boxes
+from kacl_gpu.io.folders import find_files, find_masks, match_names
+from kacl_gpu.io.journal import Journal, lock
+from kacl_gpu.io.pictures import Array, read_image, read_mask
 from kacl_gpu.io.tables import progress, write_table
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
@@ -37,7 +40,16 @@ MEMORY = 2**30  # bytes of decoded images that may wait to be computed
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: rows written, regions left out, images of this run, its seconds, and the two files."""
+    """Report what a run did.
+
+    Attributes:
+        regions: rows of the table.
+        errors: rows of the table of errors.
+        images: images that this run read; others were done by the run that it resumed.
+        seconds: its time.
+        out, errors_out: the two files; the second exists only if there are errors.
+        subfolders: folders that were not looked into.
+    """
 
     regions: int
     errors: int
@@ -45,42 +57,59 @@ class Summary:
     seconds: float
     out: Path
     errors_out: Path
+    subfolders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a region: its box in pixels of the stored image, if it could be placed, and one of the others."""
+class Row:
+    """Hold a row of either table: the box in pixels of the stored image if it is known, and features or a reason."""
 
-    region: int
+    label: str
     box: Box | None
     features: list[float] | None = None
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Hold the rows of a target: one, or one per label of its mask."""
+
+    target: int
+    rows: list[Row]
+
+
 def extract(
-    images: str | Path,
+    images: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     boxes: str | Path | None = None,
     masks: str | Path | None = None,
+    labels: int | Sequence[int] | str | None = None,
+    recursive: bool = False,
     settings: RadiomicsSettings | None = None,
     device: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     resume: bool = False,
 ) -> Summary:
-    """Compute the radiomic features of every region and write them as one table, one row a region.
+    """Compute the radiomic features of every region and write them as one table, one row per region.
 
     The columns are image, label, x1, y1, x2, y2 (the box in pixels of the stored image, before it is clipped) and the
     features (float64) under PyRadiomics' names. The rows follow the box file, or, without one, the sorted names of the
-    images. What cannot be computed stands in ``<stem of out>.errors.csv`` with the reason, and in no row.
+    images. Each region that cannot be computed, and each file of a folder that cannot be read, stands in
+    ``<stem of out>.errors.csv`` with the reason, and in no row.
 
     Args:
-        images: folder of images (see `kacl_gpu.io.pictures.find_images`) or one image.
-        out: ``.parquet`` or ``.csv``; appears at the end, whole, replacing a file of that name.
-        boxes: box file (see `kacl_gpu.io.boxes.read_boxes`). None: one region an image.
-        masks: folder of label maps of the images' size and stem; the region is the pixels of `settings.label`,
-            inside the box where there is one. None: the box, or the whole image.
+        images: folders of images, image files or glob patterns, one or several (see
+            `kacl_gpu.io.folders.find_files`).
+        out: ``.parquet`` or ``.csv``; appears at the end, complete, replacing a file of that name.
+        boxes: box file (see `kacl_gpu.io.boxes.read_boxes`); its names are matched with those of the images (see
+            `kacl_gpu.io.folders.match_names`). None: one region per image.
+        masks: folder of label maps of the images' size and names; a region is the pixels of a label, inside the box
+            where there is one. None: the box, or the whole image.
+        labels: which labels of the masks are regions: a number, several, or "all": a row for each that a map has.
+            Not together with `boxes`. None: `settings.label`.
+        recursive: look for images and masks in all subfolders, too.
         settings: the defaults if None.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
         batch_size: images computed together, at most; None: 64 on CUDA, 16 on the CPU.
@@ -91,7 +120,20 @@ def extract(
         The summary. Progress goes to stderr.
 
     Raises:
-        InputError: an argument or a file as a whole is unusable, or differs from the interrupted run.
+        InputError: an argument or a file as a whole is unusable, differs from the interrupted run, or another run is
+            writing `out`.
+        OutputError: a file cannot be written, for instance on a full disk; the message says what is kept.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.linear_gradient("L").save(folder / "a.png")
+        >>> settings = RadiomicsSettings(feature_class={"firstorder": ["Mean"]})
+        >>> summary = extract(folder, folder / "features.csv", settings=settings, device="cpu")
+        >>> print(summary.out.read_text(), end="")
+        image,label,x1,y1,x2,y2,original_firstorder_Mean
+        a.png,,0.0,0.0,256.0,256.0,127.5
     """
     started = time.monotonic()
     out = Path(out)
@@ -107,72 +149,252 @@ def extract(
     workers = min(count_processors(), 16) if workers is None else workers
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
-    files = find_images(Path(images))
-    mask_files = None if masks is None else find_masks(Path(masks))
-    regions = [Region(name) for name in files] if boxes is None else read_boxes(Path(boxes))
-    if boxes is None and masks is not None:
-        regions = [dataclasses.replace(region, label=str(settings.label)) for region in regions]
+    wanted = _check_labels(labels, settings, boxes, masks)
 
-    journal = Journal(out, _describe_run(regions, files, mask_files, settings, chosen), resume=resume)
-    with closing(journal):
-        todo = [(index, region) for index, region in enumerate(regions) if index not in journal.done]
-        journal.add([Outcome(index, None, reason=region.problem) for index, region in todo if region.problem])
-        waiting: dict[str, list[int]] = {}  # image -> its regions; images in the order of their first region
-        for index, region in todo:
-            if not region.problem:
-                waiting.setdefault(region.image, []).append(index)
-        load = partial(_load, regions, files, mask_files, settings.label)
-        loaded = _ahead(load, waiting.items(), workers, batch_size)
-        with progress("regions", len(regions), len(journal.done)) as bar, closing(loaded):
-            for outcomes in _compute(loaded, settings, chosen, batch_size):
-                journal.add(outcomes)
-                bar.update(len(outcomes))
-        table, errors = _tables(regions, journal.outcomes(), feature_names(settings))
     errors_out = out.with_name(f"{out.stem}.errors.csv")
-    if len(errors):
-        write_table(errors, errors_out)
-    else:
-        errors_out.unlink(missing_ok=True)
-    write_table(table, out)
-    journal.path.unlink(missing_ok=True)
-    return Summary(len(table), len(errors), len(waiting), time.monotonic() - started, out, errors_out)
+    leftovers = [out.with_name(f"{path.name}{end}") for path in (out, errors_out) for end in ("", ".tmp", ".partial")]
+    others = [Path(path) for path in (boxes, masks) if path is not None]
+    with lock(out):
+        inputs = [images] if isinstance(images, (str, Path)) else list(images)
+        exclude = [*leftovers, *others, out.with_name(f"{out.name}.lock")]
+        found = find_files(inputs, recursive=recursive, exclude=exclude)
+        files = {**found.images, **found.others}
+        mask_files = None if masks is None else find_masks(Path(masks), recursive=recursive)
+        targets = [Target(name) for name in sorted(files)] if boxes is None else read_boxes(Path(boxes))
+        cases = _Cases(targets, files, mask_files, wanted)
+        names = feature_names(settings)
+        journal = Journal(
+            out.with_name(f"{out.name}.partial"),
+            {**_describe_run(settings, chosen), "labels": wanted, **cases.describe()},
+            partial(_parse_outcome, targets=len(targets), features=len(names)),
+            resume=resume,
+        )
+        done = {outcome.target for outcome in journal.records()}
+        try:
+            with closing(journal):
+                todo = cases.by_image(index for index in range(len(targets)) if index not in done)
+                loaded = _load_ahead(cases.load, todo.items(), workers, batch_size)
+                with progress("regions", len(targets), len(done)) as bar, closing(loaded):
+                    for outcomes in _compute(loaded, settings, chosen, batch_size):
+                        journal.add(map(dataclasses.asdict, outcomes))
+                        done.update(outcome.target for outcome in outcomes)
+                        bar.update(len(outcomes))
+                table, errors = _tables(targets, journal.records(), names)
+            if len(errors):
+                write_table(errors, errors_out)
+            else:
+                errors_out.unlink(missing_ok=True)
+            write_table(table, out)
+        except OutputError as error:
+            raise OutputError(
+                f"{error}; {journal.path} keeps {len(done)} of {len(targets)} regions: make room, then the same "
+                "command with --resume goes on"
+            ) from error
+        journal.remove()
+    seconds = time.monotonic() - started
+    return Summary(len(table), len(errors), len(todo), seconds, out, errors_out, tuple(found.subfolders))
 
 
 def read_settings(path: str | Path) -> RadiomicsSettings:
-    """Read a file of PyRadiomics' parameters; an unusable one is an InputError."""
+    """Read a file of PyRadiomics' parameters.
+
+    Raises:
+        InputError: it cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "parameters.json")
+        >>> _ = path.write_text('{"setting": {"binCount": 32}}')
+        >>> read_settings(path).bin_count
+        32
+    """
     try:
         return RadiomicsSettings.from_pyradiomics(path)
     except (ValueError, TypeError) as error:
         raise InputError(" ".join(str(error).split())) from error  # which begins with the path
 
 
-def _describe_run(
-    regions: Sequence[Region],
-    files: Mapping[str, Path],
-    masks: Mapping[str, Path] | None,
-    settings: RadiomicsSettings,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Everything that the table depends on, in full or as a digest; not the batch size, on which it does not depend."""
-    names = sorted({region.image for region in regions})
-    run = {
+def _check_labels(labels: object, settings: RadiomicsSettings, boxes: object, masks: object) -> list[int] | str:
+    """Return the labels to look for, as a list or "all"."""
+    if labels is None:
+        return [settings.label]
+    if masks is None:
+        raise InputError("labels need masks: give the folder of the label maps")
+    if boxes is not None:
+        raise InputError("labels cannot be chosen together with boxes: the region is the setting label inside each box")
+    if labels == "all":
+        return "all"
+    numbers = [labels] if isinstance(labels, int) else list(labels) if isinstance(labels, Sequence) else []
+    if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in numbers):
+        raise InputError(f'labels must be "all" or whole numbers above 0, got {labels!r}')
+    return sorted(set(numbers))
+
+
+def _describe_run(settings: RadiomicsSettings, device: torch.device) -> dict[str, Any]:
+    """Return everything beside the files that the table depends on; not the batch size, on which it does not."""
+    return {
         "kacl_gpu": __version__,
         "torch": torch.__version__,
         "device": device.type,
         "settings": dataclasses.asdict(settings),
-        "number of regions": len(regions),
-        "boxes": _digest(dataclasses.astuple(region) for region in regions),
-        "image files": _digest((name, _stamp(files.get(name))) for name in names),
-        "mask files": None if masks is None else _digest((name, _stamp(masks.get(Path(name).stem))) for name in names),
     }
-    return dict(json.loads(json.dumps(run)))  # as it is read from a journal: tuples are lists
 
 
-def _stamp(path: Path | None) -> tuple[int, int] | None:
-    """Size in bytes and time of last change of a file; None if it is missing."""
-    if path is None or not path.exists():
+def _parse_outcome(line: dict[str, Any], *, targets: int, features: int) -> Outcome:
+    """Return the outcome in a line of the journal.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none, or not one of a run with so many targets and features.
+    """
+    outcome = Outcome(line["target"], [Row(**row) for row in line["rows"]])
+    for row in outcome.rows:
+        if row.box is not None and len(row.box) != 4:
+            raise ValueError("a box is four numbers")
+        if (row.features is None) == (row.reason is None):
+            raise ValueError("a row has either features or a reason")
+        if row.features is not None and len(row.features) != features:
+            raise ValueError("another number of features")
+        [float(number) for number in (*(row.box or ()), *(row.features or ()))]
+    if not outcome.rows or outcome.target not in range(targets):
+        raise ValueError("no row, or no such target")
+    return outcome
+
+
+@dataclass
+class _Loaded:
+    """Hold a decoded image, its regions, and the outcomes of targets that are settled already."""
+
+    pixels: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    mask: Array | None = None
+    spacing: tuple[float, float] = (1.0, 1.0)
+    regions: list[_Region] = field(default_factory=list)
+    settled: list[Outcome] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        return self.pixels.nbytes + (0 if self.mask is None else self.mask.nbytes)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what is equal for images that can be stacked."""
+        return self.pixels.shape, self.pixels.dtype, None if self.mask is None else self.mask.dtype
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Hold a region to compute: the target that it belongs to, the text of its label, its number and its box."""
+
+    target: int
+    text: str
+    number: int
+    box: Box
+
+
+class _Cases:
+    """Hold the targets of a run with the files that belong to them.
+
+    Args:
+        targets: rows that are asked for.
+        files: name -> path of each image.
+        mask_files: name -> path of each label map; None: no masks.
+        labels: labels that are regions where a target has no box; where it has one, the first of them.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        files: Mapping[str, Path],
+        mask_files: Mapping[str, Path] | None,
+        labels: list[int] | str,
+    ) -> None:
+        self.targets, self.files, self.mask_files, self.labels = targets, files, mask_files, labels
+        self.images, self.missing = match_names((target.image for target in targets), files)
+        self.masks: dict[str, str] = {}
+        self.missing_masks: dict[str, str] = {}
+        if mask_files is not None:
+            self.masks, self.missing_masks = match_names(self.images.values(), mask_files)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the number of targets, and digests of them and of their files' sizes and times."""
+        names = sorted({target.image for target in self.targets})
+        images = [(name, self.images.get(name)) for name in names]
+        masks = [(name, None if image is None else self.masks.get(image)) for name, image in images]
+        return {
+            "number of regions": len(self.targets),
+            "boxes": _digest(dataclasses.astuple(target) for target in self.targets),
+            "image files": _digest((*pair, _stamp(self.files, pair[1])) for pair in images),
+            "mask files": None
+            if self.mask_files is None
+            else _digest((*pair, _stamp(self.mask_files, pair[1])) for pair in masks),
+        }
+
+    def by_image(self, indices: Iterable[int]) -> dict[str, list[int]]:
+        """Return name of image -> indices of its targets; images in the order of their first target."""
+        groups: dict[str, list[int]] = {}
+        for index in indices:
+            groups.setdefault(self.targets[index].image, []).append(index)
+        return groups
+
+    def load(self, job: tuple[str, list[int]]) -> _Loaded:
+        """Decode an image and its mask, and place the regions of its targets on it; runs in the threads."""
+        name, indices = job
+        settled = [self._fail(index, self.targets[index].problem) for index in indices if self.targets[index].problem]
+        indices = [index for index in indices if not self.targets[index].problem]
+        if not indices:
+            return _Loaded(settled=settled)
+        try:
+            if name in self.missing:
+                raise ImageError(_word_missing("image", self.missing[name]))
+            pixels, spacing = read_image(self.files[self.images[name]])
+        except ImageError as error:
+            return _Loaded(settled=settled + [self._fail(index, str(error)) for index in indices])
+        shape = height, width = pixels.shape
+        if self.mask_files is None:
+            regions = [
+                _Region(index, self.targets[index].label, 1, self.targets[index].pixel_box(height, width))
+                for index in indices
+            ]
+            return _Loaded(pixels, None, spacing, regions, settled)
+        try:
+            mask = self._read_mask(self.images[name], shape)
+        except ImageError as error:
+            failed = [self._fail(index, f"mask: {error}", shape) for index in indices]
+            return _Loaded(settled=settled + failed)
+        image = _Loaded(pixels, mask, spacing, [], settled)
+        for index in indices:
+            target = self.targets[index]
+            if target.box is not None:
+                image.regions.append(_Region(index, target.label, int(self.labels[0]), target.pixel_box(height, width)))
+            elif regions := _label_regions(index, mask, self.labels):
+                image.regions += regions
+            else:
+                image.settled.append(self._fail(index, _word_labels(mask, self.labels), shape))
+        return image
+
+    def _read_mask(self, image: str, shape: tuple[int, ...]) -> Array:
+        assert self.mask_files is not None
+        if image in self.missing_masks:
+            raise ImageError(self.missing_masks[image])
+        mask = read_mask(self.mask_files[self.masks[image]])
+        if mask.shape != shape:
+            raise ImageError(f"{mask.shape[0]} x {mask.shape[1]} pixels for an image of {shape[0]} x {shape[1]}")
+        return mask
+
+    def _fail(self, index: int, reason: str, shape: tuple[int, ...] | None = None) -> Outcome:
+        """Return the outcome of a target that cannot be computed on an image of this shape, None if it is unknown."""
+        target, label = self.targets[index], self.targets[index].label
+        if target.box is None and self.mask_files is not None and self.labels != "all" and len(self.labels) == 1:
+            label = str(self.labels[0])
+        # without the size of the image a box in NIH's frame cannot be placed
+        box = target.pixel_box(shape[0], shape[1]) if shape else None if target.frame else target.box
+        return Outcome(index, [Row(label, box, reason=reason)])
+
+
+def _stamp(files: Mapping[str, Path], name: str | None) -> tuple[int, int] | None:
+    """Return size in bytes and time of last change of a file, None if it is missing."""
+    if name is None or not files[name].exists():
         return None
-    status = path.stat()
+    status = files[name].stat()
     return status.st_size, status.st_mtime_ns
 
 
@@ -183,145 +405,34 @@ def _digest(items: Iterable[object]) -> str:
     return f"sha256 {digest.hexdigest()[:16]}"
 
 
-class Journal:
-    """The outcomes of a run so far, in ``<out>.partial``: a JSON line that describes the run, then one a region.
-
-    Lines are handed to the system as they are made, so a killed process loses nothing but the line it was writing.
-    Floats are written in full and read back to the bit.
-    """
-
-    def __init__(self, out: Path, run: dict[str, Any], *, resume: bool) -> None:
-        """Begin the journal of `out`, or with `resume` go on with the one that lies there if it is of the same run."""
-        self.path = out.with_name(f"{out.name}.partial")
-        self.done: set[int] = set()
-        try:
-            if not resume:
-                self.path.unlink(missing_ok=True)
-            self._file = self.path.open("a+b")
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
-        before = next(self._lines(), None)
-        if before is None:
-            self._append([run])
-            return
-        if differences := _differences(before, run):
-            self._file.close()
-            raise InputError(
-                f"cannot resume: {self.path} is of another run ({'; '.join(differences)}); "
-                "leave out --resume to start anew"
-            )
-        self.done = {outcome.region for outcome in self.outcomes()}
-
-    def close(self) -> None:
-        self._file.close()
-
-    def add(self, outcomes: Sequence[Outcome]) -> None:
-        self._append([vars(outcome) for outcome in outcomes])
-        self.done.update(outcome.region for outcome in outcomes)
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """All outcomes so far, from the file."""
-        lines = self._lines()
-        next(lines)
-        return (Outcome(**line) for line in lines)
-
-    def _append(self, records: Sequence[dict[str, Any]]) -> None:
-        self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
-        self._file.flush()
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """The lines from the beginning; one that was never finished is cut off."""
-        place = 0
-        self._file.seek(place)
-        for text in self._file:
-            try:
-                if not text.endswith(b"\n"):
-                    raise ValueError
-                line = json.loads(text)
-            except ValueError:
-                self._file.truncate(place)
-                return
-            yield line
-            place += len(text)
+def _word_missing(kind: str, reason: str) -> str:
+    """Return a reason of `match_names` with what is missing in it."""
+    return reason.replace("missing", f"missing {kind}", 1) if reason.startswith("missing") else f"{kind}: {reason}"
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two descriptions of a run, in words."""
-    differences = []
-    for key in dict.fromkeys((*before, *now)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences += _differences(old, new)
-        elif old != new and all(str(value).startswith("sha256") for value in (old, new)):
-            differences.append(f"the {key} have changed")
-        elif old != new:
-            differences.append(f"{key} was {old}, is {new}")
-    return differences
+def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_Region]:
+    """Return a region for each of the labels that a map (H, W) has, ascending."""
+    regions = []
+    for label in [int(n) for n in np.unique(mask) if n > 0 and (labels == "all" or n in labels)]:
+        inside = mask == label
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        box = float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0
+        regions.append(_Region(target, str(label), label, box))
+    return regions
 
 
-@dataclass
-class _Loaded:
-    """A decoded image, the regions to compute on it, and the outcome of those that it settles already."""
-
-    pixels: Array
-    mask: Array | None
-    spacing: tuple[float, float]
-    regions: list[tuple[int, Box]]
-    failed: list[Outcome]
-
-    @property
-    def size(self) -> int:
-        return self.pixels.nbytes + (0 if self.mask is None else self.mask.nbytes)
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """Images of one kind can be stacked."""
-        return self.pixels.shape, self.pixels.dtype, None if self.mask is None else self.mask.dtype
+def _word_labels(mask: Array, labels: list[int] | str) -> str:
+    """Return that a map has none of the labels, and which it has."""
+    present = [str(label) for label in np.unique(mask).tolist() if label != 0]
+    more = f" and {len(present) - 10} more" if len(present) > 10 else ""
+    there = f"{', '.join(present[:10])}{more}" if present else "no label"
+    if labels == "all":
+        return f"the mask has {there}, where a label is a number above 0"
+    words = f"label {labels[0]} is" if len(labels) == 1 else f"none of the labels {', '.join(map(str, labels))} is"
+    return f"{words} not in the mask, which has {there}"
 
 
-def _load(
-    regions: Sequence[Region],
-    files: Mapping[str, Path],
-    masks: Mapping[str, Path] | None,
-    label: int,
-    job: tuple[str, list[int]],
-) -> _Loaded:
-    """Decode an image and its mask and place the boxes on it; runs in the threads."""
-    name, indices = job
-    try:
-        if name not in files:
-            raise ImageError("missing image")
-        pixels, spacing = read_image(files[name])
-    except ImageError as error:
-        # without the size of the image a box in NIH's frame cannot be placed
-        boxes = [None if regions[index].frame else regions[index].box for index in indices]
-        failed = [Outcome(index, box, reason=str(error)) for index, box in zip(indices, boxes, strict=True)]
-        return _Loaded(np.zeros((0, 0)), None, (1.0, 1.0), [], failed)
-    height, width = pixels.shape
-    placed = [(index, regions[index].pixels(height, width)) for index in indices]
-    if masks is None:
-        return _Loaded(pixels, None, spacing, placed, [])
-    try:
-        if Path(name).stem not in masks:
-            raise ImageError("missing")
-        mask = read_mask(masks[Path(name).stem])
-        if mask.shape != pixels.shape:
-            raise ImageError(f"{mask.shape[0]} x {mask.shape[1]} pixels for an image of {height} x {width}")
-    except ImageError as error:
-        failed = [Outcome(index, box, reason=f"mask: {error}") for index, box in placed]
-        return _Loaded(pixels, None, spacing, [], failed)
-    # without a box file, the box is that of the label
-    placed = [(index, box if regions[index].box else _bounds(mask == label) or box) for index, box in placed]
-    return _Loaded(pixels, mask, spacing, placed, [])
-
-
-def _bounds(inside: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around the pixels of a mask (H, W), None if there is none."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return (float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0) if len(rows) else None
-
-
-def _ahead(
+def _load_ahead(
     load: Callable[[tuple[str, list[int]]], _Loaded],
     jobs: Iterable[tuple[str, list[int]]],
     workers: int,
@@ -329,97 +440,126 @@ def _ahead(
 ) -> Generator[_Loaded, None, None]:
     """Decode in threads, in order, a batch ahead of who takes the images; less where that would pass `MEMORY`.
 
-    Threads, for Pillow lets go of the interpreter while it decodes, and they need no shared memory and leave no
-    process behind.
+    Threads, for Pillow lets go of the interpreter while it decodes, and they need no shared memory. Daemons, for a
+    pool of the standard library waits at the end of an interrupted process until the last image is decoded.
     """
+    todo: SimpleQueue[tuple[Future[_Loaded], tuple[str, list[int]]] | None] = SimpleQueue()
     waiting: deque[Future[_Loaded]] = deque()
     largest = 1
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(load, job))
-                while len(waiting) > max(workers, min(batch_size + workers, MEMORY // largest)):
-                    image = waiting.popleft().result()
-                    largest = max(largest, image.size)
-                    yield image
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # interrupted: nobody waits for the rest
+
+    def work() -> None:
+        while (item := todo.get()) is not None:
+            future, job = item
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(load(job))
+                except BaseException as error:
+                    future.set_exception(error)
+
+    for _ in range(workers):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        for job in jobs:
+            waiting.append(Future())
+            todo.put((waiting[-1], job))
+            while len(waiting) > max(workers, min(batch_size + workers, MEMORY // largest)):
+                image = waiting.popleft().result()
+                largest = max(largest, image.bytes)
+                yield image
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:  # interrupted: nobody waits for the rest
+            future.cancel()
+        for _ in range(workers):
+            todo.put(None)
 
 
 def _compute(
     loaded: Iterable[_Loaded], settings: RadiomicsSettings, device: torch.device, batch_size: int
 ) -> Iterator[list[Outcome]]:
-    """Outcomes of images as they come, computed a batch of one size at a time."""
+    """Return outcomes of images as they come, computed a batch of one size at a time."""
     kinds: dict[tuple[object, ...], list[_Loaded]] = {}
     for image in loaded:
-        if image.failed:
-            yield image.failed
+        if image.settled:
+            yield image.settled
         if not image.regions:
             continue
         batch = kinds.setdefault(image.kind, [])
         batch.append(image)
         held = [image for batch in kinds.values() for image in batch]
         if len(batch) == batch_size:
-            yield _outcomes(kinds.pop(image.kind), settings, device)
-        elif len(held) >= 4 * batch_size or sum(image.size for image in held) > MEMORY:
-            most = max(kinds, key=lambda kind: sum(image.size for image in kinds[kind]))
-            yield _outcomes(kinds.pop(most), settings, device)
+            yield _compute_batch(kinds.pop(image.kind), settings, device)
+        elif len(held) >= 4 * batch_size or sum(image.bytes for image in held) > MEMORY:
+            largest = max(kinds, key=lambda kind: sum(image.bytes for image in kinds[kind]))
+            yield _compute_batch(kinds.pop(largest), settings, device)
     for batch in kinds.values():
-        yield _outcomes(batch, settings, device)
+        yield _compute_batch(batch, settings, device)
 
 
-def _outcomes(images: Sequence[_Loaded], settings: RadiomicsSettings, device: torch.device) -> list[Outcome]:
-    """Outcomes of all regions of images of one kind, in one call where none of them is invalid."""
+def _compute_batch(images: Sequence[_Loaded], settings: RadiomicsSettings, device: torch.device) -> list[Outcome]:
+    """Return the outcomes of all targets of images of one kind."""
+    regions = [(place, region) for place, image in enumerate(images) for region in image.regions]
     pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(device)
+    spacing = torch.tensor([image.spacing for image in images], dtype=torch.float64)
     masks = None
     if images[0].mask is not None:
         masks = torch.from_numpy(np.stack([image.mask for image in images if image.mask is not None])).to(device)
-    spacing = torch.tensor([image.spacing for image in images], dtype=torch.float64)
-    rows = [(place, index, box) for place, image in enumerate(images) for index, box in image.regions]
 
-    def outcomes(rows: Sequence[tuple[int, int, Box]]) -> list[Outcome]:
-        first, last = rows[0][0], rows[-1][0] + 1  # the images of these rows
-        boxes = torch.tensor([(place - first, *box) for place, _, box in rows], dtype=torch.float64, device=device)
+    def compute(regions: list[tuple[int, _Region]]) -> list[list[float] | str]:
+        first, last = regions[0][0], regions[-1][0] + 1  # the images of these rows
+        boxes = [(place - first, *region.box) for place, region in regions]
         try:
             table = gpu_radiomics(
                 pixels[first:last],
-                boxes,
+                torch.tensor(boxes, dtype=torch.float64, device=device),
                 masks=None if masks is None else masks[first:last],
-                settings=settings,
+                settings=dataclasses.replace(settings, label=regions[0][1].number),
                 spacing=spacing[first:last],
                 dtype=torch.float64,
             )
         except ValueError as error:
-            if len(rows) > 1:  # halve until the invalid region stands alone: no other row depends on what is beside it
-                middle = len(rows) // 2
-                return outcomes(rows[:middle]) + outcomes(rows[middle:])
+            if len(regions) > 1:  # halve until the invalid region stands alone: rows do not depend on each other
+                middle = len(regions) // 2
+                return compute(regions[:middle]) + compute(regions[middle:])
             # the number of the row is that of this call, and the box stands in its own columns: the reason is the rest
-            reason = " ".join(str(error).split()).rpartition("]): ")[2]
-            return [Outcome(rows[0][1], rows[0][2], reason=reason)]
-        return [Outcome(index, box, features) for (_, index, box), features in zip(rows, table.tolist(), strict=True)]
+            return [" ".join(str(error).split()).rpartition("]): ")[2]]
+        return list(table.tolist())
 
-    return outcomes(rows)
+    rows: dict[int, list[Row]] = {}
+    for number in dict.fromkeys(region.number for _, region in regions):
+        alike = [item for item in regions if item[1].number == number]
+        for (_, region), result in zip(alike, compute(alike), strict=True):
+            values = {"reason": result} if isinstance(result, str) else {"features": result}
+            rows.setdefault(region.target, []).append(Row(region.text, region.box, **values))
+    return [Outcome(target, sorted(group, key=lambda row: row.box or ())) for target, group in rows.items()]
 
 
 def _tables(
-    regions: Sequence[Region], outcomes: Iterable[Outcome], names: Sequence[str]
+    targets: Sequence[Target], outcomes: Iterable[Outcome], names: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of features and that of errors, both in the order of the regions."""
-    boxes = np.full((len(regions), 4), np.nan)
-    features = np.full((len(regions), len(names)), np.nan)
-    reasons: dict[int, str] = {}
-    for outcome in outcomes:
-        if outcome.box is not None:
-            boxes[outcome.region] = outcome.box
-        if outcome.features is not None:
-            features[outcome.region] = outcome.features
-        else:
-            reasons[outcome.region] = outcome.reason or ""
-    table = pd.DataFrame({"image": [region.image for region in regions], "label": [region.label for region in regions]})
-    table[list(BOX_COLUMNS)] = boxes
-    bad = sorted(reasons)
-    errors = table.loc[bad].assign(reason=[reasons[index] for index in bad])
-    table = pd.concat([table, pd.DataFrame(features, columns=list(names))], axis=1)
-    return table.drop(index=bad), errors
+    """Return the table of features and that of errors, both in the order of the targets."""
+    # arrays, for lists of numbers would take four times the memory
+    rows = {
+        outcome.target: [
+            (dataclasses.replace(row, features=None), np.array(row.features or ())) for row in outcome.rows
+        ]
+        for outcome in outcomes
+    }
+    heads: list[tuple[object, ...]] = []
+    features: list[Array] = []
+    errors: list[tuple[object, ...]] = []
+    for target in sorted(rows):
+        for row, numbers in rows[target]:
+            head = (targets[target].image, row.label, *(row.box or (np.nan,) * 4))
+            if row.reason is None:
+                heads.append(head)
+                features.append(numbers)
+            else:
+                errors.append((*head, row.reason))
+    columns = ["image", "label", *BOX_COLUMNS]
+    floats = dict.fromkeys(BOX_COLUMNS, np.float64)
+    table = pd.DataFrame(heads, columns=columns).astype(floats)
+    values = np.array(features, np.float64).reshape(len(heads), len(names))
+    table = pd.concat([table, pd.DataFrame(values, columns=list(names))], axis=1)
+    return table, pd.DataFrame(errors, columns=[*columns, "reason"]).astype(floats)

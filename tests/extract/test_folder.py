@@ -1,14 +1,13 @@
 """`kacl-gpu extract`, on images that the tests make and, with KACL_GPU_DATA, on real ones."""
 
 import csv
+import errno
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +23,11 @@ Image = pytest.importorskip("PIL.Image")
 
 import kacl_gpu.extract.folder as extraction
 from kacl_gpu.cli.main import main
-from kacl_gpu.errors import ImageError
-from kacl_gpu.io.pictures import read_image, read_mask
+from tests.io.files import pixels, save, write_dicom
 
 NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 WHERE = ["image", "label", "x1", "y1", "x2", "y2"]
 FEATURES = list(feature_names())
-
-
-def pixels(height=40, width=48, seed=0, dtype=np.uint8, high=256):
-    """Noise on a slope, so that features differ between regions."""
-    noise = np.random.default_rng(seed).integers(0, high // 2, (height, width))
-    return (noise + np.linspace(0, high // 2 - 1, width)).astype(dtype)
-
-
-def save(path, array, mode=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(array)
-    (image if mode is None else image.convert(mode)).save(path)
 
 
 def folder_of(path, count=6, **kwargs):
@@ -207,124 +193,6 @@ def test_settings_in_pyradiomics_format(tmp_path):
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def png_of_16_bits(array, colour_type, channels):
-    """A 16-bit PNG that Pillow cannot write: grey and alpha (4), colour (2), colour and alpha (6)."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = array.shape
-    lines = b"".join(b"\0" + np.repeat(line, channels).astype(">u2").tobytes() for line in array)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def test_grey_in_every_kind_of_picture(tmp_path):
-    grey = pixels()
-    alpha = pixels(seed=1)
-    save(tmp_path / "l.png", grey)
-    save(tmp_path / "rgb.png", np.stack([grey] * 3, -1))
-    save(tmp_path / "rgba.png", np.stack([grey, grey, grey, alpha], -1))
-    save(tmp_path / "la.png", np.stack([grey, alpha], -1))
-    palette = Image.fromarray(grey).convert("P")  # Pillow's grey palette; its order is turned round below
-    palette.putpalette([level for level in range(255, -1, -1) for _ in range(3)])
-    palette.putdata((255 - grey).ravel().tolist())
-    palette.save(tmp_path / "p.png")
-    for name in ("l", "rgb", "rgba", "la", "p"):
-        read, spacing = read_image(tmp_path / f"{name}.png")
-        assert read.dtype == np.uint8
-        assert spacing == (1.0, 1.0)
-        np.testing.assert_array_equal(read, grey, name)
-    np.testing.assert_array_equal(read_mask(tmp_path / "p.png"), 255 - grey)
-
-    Image.fromarray(grey > 100).save(tmp_path / "bit.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "bit.png")[0], np.where(grey > 100, 255, 0))
-    np.testing.assert_array_equal(read_mask(tmp_path / "bit.png"), grey > 100)
-
-    for high, dtype in ((30000, np.int16), (65536, np.float32)):
-        deep = pixels(dtype=np.uint16, high=high)
-        save(tmp_path / "deep.png", deep)
-        read, _ = read_image(tmp_path / "deep.png")
-        assert read.dtype == dtype
-        np.testing.assert_array_equal(read, deep)
-
-    save(tmp_path / "grey.jpg", np.stack([grey] * 3, -1))
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "grey.jpg")[0], np.asarray(Image.open(tmp_path / "grey.jpg"))[..., 0]
-    )
-
-
-def test_colour_is_refused(tmp_path):
-    save(tmp_path / "rgb.png", np.stack([pixels(), pixels(), pixels(seed=1)], -1))
-    Image.fromarray(pixels()).convert("CMYK").save(tmp_path / "cmyk.jpg")
-    for colour_type, channels in ((2, 3), (4, 2), (6, 4)):
-        array = pixels(dtype=np.uint16, high=60000)
-        (tmp_path / f"deep{colour_type}.png").write_bytes(png_of_16_bits(array, colour_type, channels))
-    for file, words in {
-        "rgb.png": "its colour channels differ",
-        "cmyk.jpg": "CMYK",
-        "deep2.png": "16-bit",
-        "deep4.png": "16-bit",
-        "deep6.png": "16-bit",
-    }.items():
-        with pytest.raises(ImageError, match=f"not a grey image: .*{words}"):
-            read_image(tmp_path / file)
-
-
-def write_dicom(path, array, **elements):
-    pydicom = pytest.importorskip("pydicom")
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID = elements.pop("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2")  # CT
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    data.Rows, data.Columns = array.shape[-2:]
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated = data.BitsStored = 8 * array.itemsize
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = int(array.dtype.kind == "i")
-    data.PixelData = array.tobytes()
-    for name, value in elements.items():
-        setattr(data, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path)
-
-
-DICOM_CASES: dict[str, tuple[np.ndarray, dict[str, object]]] = {
-    "unsigned": (pixels(dtype=np.uint16, high=4096), {}),
-    "signed, rescaled": (
-        pixels(dtype=np.int16, high=4096) - np.int16(2000),
-        {"RescaleSlope": 2, "RescaleIntercept": -1024, "PixelSpacing": [0.2, 0.1]},
-    ),
-    "fractions": (pixels(dtype=np.uint16, high=4096), {"RescaleSlope": 0.1, "RescaleIntercept": 3}),
-    "inverted": (
-        pixels(dtype=np.uint16, high=4096),
-        {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11, "RescaleIntercept": 7},
-    ),
-    "inverted, signed": (pixels(dtype=np.int16) - np.int16(50), {"PhotometricInterpretation": "MONOCHROME1"}),
-    "detector spacing": (
-        pixels(),
-        {"ImagerPixelSpacing": [0.15, 0.16], "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1"},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", DICOM_CASES)
-def test_dicom_equals_simpleitk(tmp_path, case):
-    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
-    array, elements = DICOM_CASES[case]
-    elements = {"RescaleSlope": 1, "RescaleIntercept": 0, **elements}
-    write_dicom(tmp_path / "a.dcm", array, **elements)
-    ours, spacing = read_image(tmp_path / "a.dcm")
-    theirs = sitk.ReadImage(str(tmp_path / "a.dcm"))
-    np.testing.assert_array_equal(ours, sitk.GetArrayFromImage(theirs)[0])
-    assert spacing == theirs.GetSpacing()[1::-1]
-
-
 def test_dicom_by_hand(tmp_path):
     array = pixels(dtype=np.int16, high=4096)
     spaced = {"RescaleSlope": 2, "RescaleIntercept": -1024, "PixelSpacing": [0.2, 0.1], "ImagerPixelSpacing": [9, 9]}
@@ -341,10 +209,11 @@ def test_dicom_by_hand(tmp_path):
     assert_row(table.loc[0], row(array))
     assert_row(table.loc[1], row(2.0 * array - 1024, spacing=(0.2, 0.1)))
     errors = errors_of(out).set_index("image")["reason"]
-    assert list(errors.index) == ["c.dcm", "d.dcm", "e.dcm"]
+    assert list(errors.index) == ["c.dcm", "d.dcm", "e.dcm", "notes.txt"]
     assert errors["c.dcm"] == "multi-frame DICOM (2 frames): only single-frame images are read"
     assert errors["d.dcm"].startswith("cannot be read: ")
-    assert errors["e.dcm"].startswith("cannot be read: ")
+    for name in ("e.dcm", "notes.txt"):
+        assert errors[name] == "cannot be read: neither DICOM nor a picture of a known format"
 
 
 def test_two_images_of_one_name(tmp_path, capsys):
@@ -404,8 +273,8 @@ def test_label_of_the_settings_and_what_is_wrong_with_masks(tmp_path):
     reasons = errors_of(out).set_index("image")["reason"]
     assert list(reasons.index) == ["i001.png", "i002.png", "i003.png", "i004.png", "i005.png"]
     assert reasons["i001.png"] == "mask: 39 x 48 pixels for an image of 40 x 48"
-    assert reasons["i002.png"] == "no pixel of label 2 in it"
-    assert reasons["i003.png"] == "mask: missing"
+    assert reasons["i002.png"] == "label 2 is not in the mask, which has 1"
+    assert reasons["i003.png"].startswith("mask: missing: there are i00")
     assert reasons["i004.png"].startswith("mask: cannot be read: ")
     assert reasons["i005.png"] == "mask: not a grey image: its colour channels differ"
 
@@ -447,8 +316,8 @@ def test_bad_regions_are_listed_and_the_rest_goes_on(tmp_path, capsys):
     reasons = errors.set_index("label")["reason"].to_dict()
     assert list(reasons) == ["truncated", "outside", "empty", "missing", "inverted", "nan", "words", "short", "pixel"]
     assert reasons["truncated"].startswith("cannot be read: ")
-    assert reasons["empty"] == "cannot be read: cannot identify image file"
-    assert reasons["missing"] == "missing image"
+    assert reasons["empty"] == "cannot be read: the file is empty"
+    assert reasons["missing"].startswith("missing image: there are i00")
     assert reasons["outside"] == "the box lies outside its image of 40 x 48 (height x width)"
     assert reasons["inverted"] == "the box is empty or inverted, expected x2 > x1 and y2 > y1"
     assert reasons["nan"] == "the box is not finite"
@@ -481,7 +350,9 @@ def test_nothing_but_errors(tmp_path):
     assert len(table) == 0
     assert list(table.columns) == WHERE + FEATURES
     # a box in NIH's frame has no place on an image of unknown size
-    assert errors_of(out).to_numpy().tolist() == [["x.png", "Mass", "", "", "", "", "missing image"]]
+    assert errors_of(out).to_numpy().tolist() == [
+        ["x.png", "Mass", "", "", "", "", "missing image: there are i000.png"]
+    ]
 
 
 # --- wrong use ------------------------------------------------------------------------------------------------------
@@ -491,7 +362,7 @@ def test_nothing_but_errors(tmp_path):
     ("change", "words"),
     [
         ({"images": "nowhere"}, ["no such file or folder", "nowhere"]),
-        ({"images": "empty"}, ["no PNG, JPEG or DICOM image", "empty"]),
+        ({"images": "empty"}, ["no image (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in empty"]),
         ({"--out": "features.txt"}, [".csv or .parquet", "features.txt"]),
         ({"--out": "nowhere/features.csv"}, ["cannot write", "nowhere", "No such file or directory"]),
         ({"--out": "folder.csv"}, ["is a folder", "folder.csv"]),
@@ -694,7 +565,7 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
     assert_no_leftovers(out)
 
 
-def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch):
+def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch, capsys):
     folder_of(tmp_path / "images", 2)
     out = tmp_path / "features.parquet"
     assert run(tmp_path / "images", "--out", out) == 0
@@ -702,16 +573,52 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch):
 
     def full(self, file, **_):
         file.write(b"half of a table")
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
-        run(tmp_path / "images", "--out", out)
+    capsys.readouterr()
+    assert run(tmp_path / "images", "--out", out) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"cannot write {out}: No space left on device; {out}.partial keeps 2 of 2 regions: " in message
+    assert "the same command with --resume goes on" in message
     assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.glob("features.*")) == ["features.parquet", "features.parquet.partial"]
     monkeypatch.undo()
     monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(0))
     assert run(tmp_path / "images", "--out", out, "--resume") == 0  # nothing is computed again
     pd.testing.assert_frame_equal(table_of(out), pd.read_parquet(out))
+    assert_no_leftovers(out)
+
+
+@pytest.mark.parametrize("room", [10, 1500, 4000, 9000, 11000])
+def test_a_full_disk_at_any_moment_ends_in_one_line(tmp_path, capsys, room):
+    """Every file is cut off at this size: the journal's first line, a later one, the errors, the table."""
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    folder_of(tmp_path / "images", 6)
+    for k in range(100):
+        (tmp_path / "images" / f"{k:03d}{'x' * 60}.png").write_bytes(b"broken")
+    out = tmp_path / "out" / "features.csv"
+    out.parent.mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        status = run(tmp_path / "images", "--out", out, "--batch-size", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot write" in said and "File too large" in said and "Traceback" not in said
+    assert [path.name for path in out.parent.glob("*.tmp")] == []
+    if room > 1000:
+        assert "keeps " in said and "--resume goes on" in said
+        assert (out.parent / "features.csv.partial").exists()
+    else:
+        assert list(out.parent.iterdir()) == []
+    assert run(tmp_path / "images", "--out", out, "--resume") == 3
+    resumed, errors = out.read_bytes(), (out.parent / "features.errors.csv").read_bytes()
+    assert run(tmp_path / "images", "--out", out) == 3
+    assert out.read_bytes() == resumed
+    assert (out.parent / "features.errors.csv").read_bytes() == errors
     assert_no_leftovers(out)
 
 

@@ -261,7 +261,7 @@ def test_folders_that_hold_nothing_usable(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no table of labels in .*empty"):
         NIHChestXray14(tmp_path / "empty")
-    with pytest.raises(InputError, match="no PNG, JPEG or DICOM image"):
+    with pytest.raises(InputError, match=r"no image \(PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM\)"):
         NIHChestXray14(make(tmp_path / "no_images", [row(1)], images=[]))
     with pytest.raises(InputError, match=f"no image of .* 1 rows .{name_of(1)}., 1 images .{name_of(2)}"):
         NIHChestXray14(make(tmp_path / "others", [row(1)], images=[name_of(2)]))

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kacl_gpu import RadiomicsSettings, gpu_radiomics
-from kacl_gpu.io.pictures import find_images, read_image
+from kacl_gpu.io.folders import find_images
+from kacl_gpu.io.pictures import read_image
 from kacl_gpu.kacl.normaliser import FeatureNormaliser
 from tests.kacl.rows import batches
 

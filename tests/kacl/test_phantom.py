@@ -14,7 +14,8 @@ Image = pytest.importorskip("PIL.Image")
 from kacl_gpu.cli.main import main
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.boxes import NIH_FRAME, read_boxes
-from kacl_gpu.io.pictures import find_images, read_image
+from kacl_gpu.io.folders import find_images
+from kacl_gpu.io.pictures import read_image
 from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import Anatomy, make_phantoms, radiograph
 
@@ -101,7 +102,7 @@ def test_boxes_are_those_of_the_drawing(written, table):
     named: dict[str, set[str]] = {}
     for region in regions:
         assert not region.problem and region.frame == NIH_FRAME
-        x1, y1, x2, y2 = region.pixels(128, 128)
+        x1, y1, x2, y2 = region.pixel_box(128, 128)
         assert 0 <= x1 < x2 <= 128 and 0 <= y1 < y2 <= 128
         assert all(value == round(value) for value in (x1, y1, x2, y2))
         named.setdefault(region.image, set()).add(region.label)

@@ -72,7 +72,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
 
         Args:
             root: folder with the CSVs and the images, in the layout as downloaded (see
-                `kacl_gpu.io.pictures.find_images`), or a folder made by `kacl_gpu.kacl.data.prepare.prepare`. Boxes
+                `kacl_gpu.io.folders.find_images`), or a folder made by `kacl_gpu.kacl.data.prepare.prepare`. Boxes
                 are only read from ``BBox_List_2017.csv``, which may be missing.
             size: side that images are resized to, see `resize`; one that is not square is stretched, its boxes with
                 it. None: as stored, which must be square and of one size.

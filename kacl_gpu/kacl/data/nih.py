@@ -11,7 +11,7 @@ import pandas as pd
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
-from kacl_gpu.io.pictures import find_images
+from kacl_gpu.io.folders import find_images
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, NO_FINDING
 
 # The first that exists is read: the newer table has ages corrected; the last one is that of Kaggle's sample of 5,606
@@ -243,7 +243,7 @@ def read_box_file(path: Path | None, table: pd.DataFrame, size: int) -> tuple[pd
             image = images[region.image]
             if not table[label][rows[image]]:
                 problems["boxes_unlabelled"].append(name)
-            kept.append((image, rows[image], label, *region.pixels(size, size)))
+            kept.append((image, rows[image], label, *region.pixel_box(size, size)))
     boxes = pd.DataFrame(kept, columns=["image", "row", "disease", *BOX_COLUMNS])
     boxes = boxes.astype({"row": int, **dict.fromkeys(BOX_COLUMNS, float)})  # an empty table has no types
     return boxes, {name: tuple(names) for name, names in problems.items()}

@@ -1,0 +1,55 @@
+"""Image files that tests write."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def pixels(height=40, width=48, seed=0, dtype=np.uint8, high=256):
+    """Noise on a slope, so that features differ between regions."""
+    noise = np.random.default_rng(seed).integers(0, high // 2, (height, width))
+    return (noise + np.linspace(0, high // 2 - 1, width)).astype(dtype)
+
+
+def save(path, array, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(path)
+
+
+def png_of_16_bits(array, colour_type, channels):
+    """A 16-bit PNG that Pillow cannot write: grey and alpha (4), colour (2), colour and alpha (6)."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = array.shape
+    lines = b"".join(b"\0" + np.repeat(line, channels).astype(">u2").tobytes() for line in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def write_dicom(path, array, **elements):
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID = elements.pop("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2")  # CT
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Rows, data.Columns = array.shape[-2:]
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 8 * array.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(array.dtype.kind == "i")
+    data.PixelData = array.tobytes()
+    for name, value in elements.items():
+        setattr(data, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(path)
