@@ -24,6 +24,7 @@ SIGNATURES = (
     b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"\0\0\0\x0cjP  ",
     b"\xff\x4f\xff\x51",
 )  # fmt: skip
+LAYOUTS = ("images*", "images*/images*", "sample", "sample/images")  # of NIH ChestX-ray14 and its common copies
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")  # as hidden files, whose names begin with a dot
 
 
@@ -65,8 +66,8 @@ def find_files(
 ) -> ImageFiles:
     """Find the images of one or more folders, files and glob patterns.
 
-    Looked at are a folder's own files and those of ``images*/`` and ``images*/images*/`` in it, which is how NIH
-    ChestX-ray14 and its copies come; an image's name is its file name. With `recursive`, all folders below are looked
+    Looked at are a folder's own files and those of `LAYOUTS` in it, which is how NIH ChestX-ray14 and its copies come;
+    an image's name is its file name. With `recursive`, all folders below are looked
     at, and a name is the path from the folder that was given, with ``/``. Hidden files are left out. Where two inputs
     have files of one name, those are named by the whole path, as it was given.
 
@@ -213,15 +214,16 @@ def _find(path: Path, recursive: bool, exclude: Collection[Path], kind: str) -> 
                 target = files.images if file in images else files.others
                 name = file.relative_to(path).as_posix() if recursive else file.name
                 if target.setdefault(name, file) != file:
-                    raise InputError(f"two {kind}s of one name: {target[name]} and {file}")
+                    raise InputError(f"two {kind}s of one name: {target[name]} and {file}: keep one of the folders")
         if images or folder == path:
             files.subfolders += subfolders
     if not files.images:
         seen = _some([file.name for _, contents, _ in _walk(path, recursive, exclude) for file in contents])
+        places = "" if recursive else f" or its {', '.join(LAYOUTS)}"
         hint = f"; its subfolders ({_some([p.name for p in files.subfolders])}) are looked into with --recursive"
         raise InputError(
-            f"no {kind} (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in {path}"
-            f"{f', which has {seen}' if seen else ''}{hint if files.subfolders else ''}"
+            f"no {kind} (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in {path}{places}"
+            f"{f'; there are {seen}' if seen else ''}{hint if files.subfolders else ''}"
         )
     return files
 
@@ -239,7 +241,7 @@ def _walk(path: Path, recursive: bool, exclude: Collection[Path]) -> Iterator[tu
             files = [Path(folder, name) for name in sorted(names)]
             yield Path(folder), [file for file in files if _is_wanted(file, exclude)], []
         return
-    layout = sorted({p for pattern in ("images*", "images*/images*") for p in path.glob(pattern) if p.is_dir()})
+    layout = sorted({p for pattern in LAYOUTS for p in path.glob(pattern) if p.is_dir()})
     for place in (path, *(p for p in layout if _is_wanted(p, exclude))):
         contents = [file for file in sorted(place.iterdir()) if _is_wanted(file, exclude)]
         folders = [p for p in contents if p.is_dir() and p not in layout]

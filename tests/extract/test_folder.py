@@ -362,7 +362,7 @@ def test_nothing_but_errors(tmp_path):
     ("change", "words"),
     [
         ({"images": "nowhere"}, ["no such file or folder", "nowhere"]),
-        ({"images": "empty"}, ["no image (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in empty"]),
+        ({"images": "empty"}, ["no image (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in empty or its images*"]),
         ({"--out": "features.txt"}, [".csv or .parquet", "features.txt"]),
         ({"--out": "nowhere/features.csv"}, ["cannot write", "nowhere", "No such file or directory"]),
         ({"--out": "folder.csv"}, ["is a folder", "folder.csv"]),

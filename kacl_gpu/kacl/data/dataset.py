@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from kacl_gpu.errors import ImageError, InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS
+from kacl_gpu.io.folders import find_images, match_names
 from kacl_gpu.io.pictures import read_image
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, NO_FINDING, body_parts
 from kacl_gpu.kacl.data.nih import (
@@ -28,9 +29,7 @@ from kacl_gpu.kacl.data.nih import (
     TABLES,
     Inventory,
     find_file,
-    find_nih_images,
     first_names,
-    match_images,
     read_box_file,
     read_csv,
     read_table,
@@ -109,8 +108,8 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         elif (root / ARRAY).exists():
             raise InputError(f"{root} has {ARRAY} but no {INDEX}: its preparation is unfinished")
         else:
-            files = find_nih_images(root)
-        matches = match_images(table["image"], files)
+            files = find_images(root)
+        matches = match_names(table["image"], files)[0]
         matched = table["image"].isin(list(matches))
         usable = table[matched].reset_index(drop=True)
         if usable.empty:
@@ -131,7 +130,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         others = [name for name in ALL_DISEASES if name not in self.diseases]
         self.table = usable.drop(columns=others)
         self.boxes = boxes[boxes["disease"].isin(self.diseases)].reset_index(drop=True)
-        broken = match_images(table["image"], unreadable)
+        broken = match_names(table["image"], unreadable)[0]
         missing = table["image"][~matched & ~table["image"].isin(list(broken))]
         self.inventory = Inventory(
             table=source,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
-from kacl_gpu.io.folders import find_images
+from kacl_gpu.io.folders import match_names
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, NO_FINDING
 
 # The first that exists is read: the newer table has ages corrected; the last one is that of Kaggle's sample of 5,606
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
 BOXES = ("BBox_List_2017.csv", "BBox_List_2017_Official_NIH.csv")
-# Folders of images in common copies, beside those that `find_images` looks at
-COPIES = ("images-*", "images-*/images-*", "images/images", "sample", "sample/images")
 COLUMNS = {
     "Image Index": "image",
     "Patient ID": "patient",
@@ -91,63 +89,6 @@ def find_file(root: Path, names: Sequence[str]) -> Path | None:
     """
     files = {path.name.casefold(): path for path in sorted(root.iterdir(), reverse=True) if path.is_file()}
     return next((files[name.casefold()] for name in names if name.casefold() in files), None)
-
-
-def find_nih_images(root: Path) -> dict[str, Path]:
-    """Find the images of NIH ChestX-ray14: in its own layout, and in those of common copies (`COPIES`).
-
-    Returns:
-        File name -> path, sorted by name.
-
-    Raises:
-        InputError: no image, or two images of one name.
-
-    Example:
-        >>> import tempfile
-        >>> from PIL import Image
-        >>> folder = Path(tempfile.mkdtemp(), "images-224", "images-224")
-        >>> folder.mkdir(parents=True)
-        >>> Image.new("L", (8, 8)).save(folder / "00000001_000.png")
-        >>> list(find_nih_images(folder.parents[1]))
-        ['00000001_000.png']
-    """
-    images: dict[str, Path] = {}
-    problem = None
-    for folder in (root, *(folder for pattern in COPIES for folder in sorted(root.glob(pattern)) if folder.is_dir())):
-        try:
-            more = find_images(folder)
-        except InputError as error:
-            problem = problem or error
-            continue
-        for name, path in more.items():
-            if images.setdefault(name, path) != path:
-                raise InputError(
-                    f"two images of one name: {images[name]} and {path}: keep one of the folders in {root}"
-                )
-    if not images:
-        raise InputError(f"{problem}, nor in {', '.join(COPIES)} there") from problem
-    return dict(sorted(images.items()))
-
-
-def match_images(names: Iterable[str], files: Iterable[str]) -> dict[str, str]:
-    """Return the file of each name in a table: of that name, or else the only one that differs by folder or suffix.
-
-    Copies of the data set hold JPEG files, and tables that name a folder too.
-
-    Example:
-        >>> match_images(["1.png", "images/2.png", "3.png"], ["1.png", "2.jpg"])
-        {'1.png': '1.png', 'images/2.png': '2.jpg'}
-    """
-    files = set(files)
-    stems: dict[str, list[str]] = {}
-    for file in files:
-        stems.setdefault(PurePosixPath(file).stem, []).append(file)
-    matches = {}
-    for name in names:
-        candidates = [name] if name in files else stems.get(PurePosixPath(name.replace("\\", "/")).stem, [])
-        if len(candidates) == 1:
-            matches[name] = candidates[0]
-    return matches
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -226,7 +167,7 @@ def read_box_file(path: Path | None, table: pd.DataFrame, size: int) -> tuple[pd
         "boxes_unlabelled": [],
     }
     regions = read_boxes(path) if path else []
-    images = match_images({region.image for region in regions}, rows)
+    images = match_names({region.image for region in regions}, rows)[0]
     for region in regions:
         if region.box and region.frame != NIH_FRAME:
             raise InputError(f"the header of {path} is not NIH's")

@@ -33,10 +33,11 @@ import PIL
 
 from kacl_gpu.devices import count_processors
 from kacl_gpu.errors import ImageError, InputError, OutputError
+from kacl_gpu.io.folders import find_images
 from kacl_gpu.io.journal import Journal, differences, lock
 from kacl_gpu.io.tables import atomic_file, progress, write_table
 from kacl_gpu.kacl.data.dataset import ARRAY, ERRORS, INDEX, NIHChestXray14, open_prepared, read_pixels, resize
-from kacl_gpu.kacl.data.nih import Inventory, find_nih_images, read_csv
+from kacl_gpu.kacl.data.nih import Inventory, read_csv
 
 CHUNK = 32  # images decoded, written and marked as done together
 DESCRIPTION, JOURNAL = "prepared.json", "done.jsonl"
@@ -116,7 +117,7 @@ def prepare(
     source = NIHChestXray14(root, size=size)
     if source.prepared:
         raise InputError(f"{root} is prepared already")
-    files = find_nih_images(root)
+    files = find_images(root)
     run = _describe_run(root, files, size)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
