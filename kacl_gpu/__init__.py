@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kacl_gpu.radiomics.api import GpuRadiomics, feature_names, gpu_radiomics
     from kacl_gpu.radiomics.settings import RadiomicsSettings
+    from kacl_gpu.radiomics.status import Status
 
 __version__ = "0.1.0"
-__all__ = ["GpuRadiomics", "RadiomicsSettings", "__version__", "feature_names", "gpu_radiomics"]
+__all__ = ["GpuRadiomics", "RadiomicsSettings", "Status", "__version__", "feature_names", "gpu_radiomics"]
 
 _HOMES = {
     "GpuRadiomics": "kacl_gpu.radiomics.api",
     "RadiomicsSettings": "kacl_gpu.radiomics.settings",
+    "Status": "kacl_gpu.radiomics.status",
     "feature_names": "kacl_gpu.radiomics.api",
     "gpu_radiomics": "kacl_gpu.radiomics.api",
 }

@@ -26,7 +26,7 @@ BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 # Parameters that are numbers. One binary serves all values below 2^31: else Triton would compile another for a number
 # that is 1, or a multiple of 16, in the middle of a training whose last batch is smaller.
 NUMBERS = (
-    *("regions", "programs", "tiles", "parts", "block", "blocks", "directions", "columns", "count"),
+    *("regions", "programs", "tiles", "parts", "block", "blocks", "directions", "columns", "count", "labels_k"),
     *("ng", "max_levels", "max_run", "most", "sizes", "bin_count", "gldm_a", "place"),
     *("height", "width", "pixels", "two", "least_dimensions"),
 )
@@ -35,12 +35,12 @@ NUMBERS = (
 WIDE = (
     *("bin_width", "scale", "limit", "shift", "lower", "upper", "pair_y", "pair_x"),
     *("stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x", "spacing_b", "spacing_d"),
-    *("total", "label", "least_pixels", "distance"),
+    *("total", "least_pixels", "distance"),
 )
 # Tensors of the caller, and rows of regions, which may begin at any element: one binary serves those that begin at a
 # multiple of 16 bytes, and the others. Nothing is read from them in larger pieces than an element.
 ANYWHERE = (
-    *("images", "masks", "maps", "boxes", "spacing"),
+    *("images", "masks", "labels", "maps", "boxes", "spacing"),
     *("image_index", "box", "size", "first_status", "status", "n_levels"),
 )
 

@@ -93,7 +93,7 @@ def image_moments(images: Tensor) -> Tensor:
 
 @triton.jit
 def tile_values(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
     image_index, box, k, first, pixels, height, width,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -104,9 +104,10 @@ def tile_values(
     b = tl.load(image_index + k)
     row, column = y + tl.load(box + 4 * k), x + tl.load(box + 4 * k + 1)
     if MASKED:
+        label = tl.load(labels + k)
         found = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
         if found.dtype.is_floating():
-            inside = inside & (found.to(tl.float64) == (tl.zeros((1,), tl.int64) + label).to(tl.float64))
+            inside = inside & (found.to(tl.float64) == label.to(tl.float64))
         else:
             inside = inside & (found.to(tl.int64) == label)
     value = intensity(
@@ -123,7 +124,7 @@ def within(value, parameters, k):
 
 @kernel
 def measure(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
     image_index, box, status, start, size, regions, parameters, measures, partial,
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
@@ -140,7 +141,7 @@ def measure(
     if tl.load(status + k) != 0:
         return
     y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
         image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if SUM == 2:
@@ -287,12 +288,15 @@ def set_edges(
             else:
                 first = low
                 last = high
-                number = bin_count + 1 + code * 0
+                number = tl.maximum(bin_count, 1) + 1 + code * 0
                 if BY_COUNT:
                     first = tl.where(low == high, low - 0.5, low)
                     top = tl.where(low == high, high + 0.5, high)
-                    step = (top - first) / bin_count
+                    step = (top - first) / tl.maximum(bin_count, 1)
                     last = top + 1
+                    if bin_count == 0:  # one level, whatever the intensities
+                        step = tl.full((), 1.0, tl.float64)
+                        last = tl.full((), float("inf"), tl.float64)
                 else:
                     first = low - remainder(low, step)
                     number = tl.ceil((high + 2 * step - first) / step).to(tl.int32)
@@ -320,7 +324,7 @@ def set_edges(
 
 @kernel
 def write_levels(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
     image_index, box, status, start, size, regions, parameters, measures, edges, levels, shape_mask, total,
     WHOLE_SHAPE: tl.constexpr, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
@@ -340,7 +344,7 @@ def write_levels(
             tl.store(shape_mask + place, nothing.to(tl.uint8), mask=place < total)
         return
     y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, moments, scale, limit, label,
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
         image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if RESEGMENTED:
@@ -379,12 +383,12 @@ def discretise(
     start: Tensor,
     size: Tensor,
     *,
+    labels: Tensor | None,
     total: int,
     narrow: bool,
     bin_width: float,
     bin_count: int,
     max_levels: int,
-    label: int,
     normalize_scale: float,
     remove_outliers: float,
     resegment_range: Sequence[float],
@@ -407,10 +411,11 @@ def discretise(
     grid = (tiles(levels),)
     partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
 
-    labels = None if masks is None else readable(masks)
-    of_labels = (0, 0, 0) if labels is None else labels.stride()
-    seen = images, *images.stride(), labels, *of_labels, moments, bits_of(normalize_scale), bits_of(remove_outliers)
-    where = *seen, label, image_index, box, first_status, start, size, regions, parameters
+    masks = None if masks is None else readable(masks)
+    strides = (0, 0, 0) if masks is None else masks.stride()
+    scales = bits_of(normalize_scale), bits_of(remove_outliers)
+    seen = images, *images.stride(), masks, *strides, labels, moments, *scales
+    where = *seen, image_index, box, first_status, start, size, regions, parameters
     kind = {"MASKED": masks is not None, "TILE": TILE, **normalisation(moments, remove_outliers)}
     checks = minimum_roi_dimensions, minimum_roi_size
 
@@ -433,17 +438,17 @@ def discretise(
         *(first_status, status, measures[phase], parameters, edges, n_levels, span),
         *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
         RESEGMENTED=resegmented,
-        BY_COUNT=bin_count > 0,
+        BY_COUNT=bin_count > 0 or bin_width == 0,
         EDGES=EDGES,
     )
     launch(
         write_levels,
         grid,
-        *(*seen, label, image_index, box, status, start, size, regions, parameters),
+        *(*seen, image_index, box, status, start, size, regions, parameters),
         *(measures[phase], edges, levels, shape_mask, total),
         WHOLE_SHAPE=resegmented and not resegment_shape,
         RESEGMENTED=resegmented,
-        BY_COUNT=bin_count > 0,
+        BY_COUNT=bin_count > 0 or bin_width == 0,
         **kind,
     )
     return levels, shape_mask, n_levels, span, status

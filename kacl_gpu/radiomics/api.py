@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
 from . import ops
+from .checks import Boxes, Spacing
 from .features.glcm import log_weights
 from .features.spec import lengths
 from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
-from .regions import Boxes, Regions, Spacing, describe, make_regions
+from .regions import Labels, Regions, describe, make_regions
 from .settings import RadiomicsSettings
 from .volumes import LevelVolumes, discretise, half_offsets
 
-_warned_under: object = None  # the warning filters in force at the last warning of _warn_of_one_level
+ONE_LEVEL = (
+    "bin_width = {:g} leaves one grey level in every region, of intensities that differ: texture features say nothing "
+    "then. Use bin_count=32, or a bin_width that fits the intensities (images scaled to [0, 1] often need 1/255 of the "
+    "usual one)."
+)
 
 
 def feature_names(settings: RadiomicsSettings = RadiomicsSettings()) -> tuple[str, ...]:
-    """The names of the F columns of :func:`gpu_radiomics` under these settings, as PyRadiomics spells them."""
+    """Return the names of the F columns of :func:`gpu_radiomics` under these settings, as PyRadiomics spells them.
+
+    Example:
+        >>> feature_names(RadiomicsSettings(feature_class={"glcm": ["Contrast"], "firstorder": ["Mean"]}))
+        ('original_firstorder_Mean', 'original_glcm_Contrast')
+    """
     return tuple(f"original_{name}_{feature}" for name, feature in settings.selected)
+
+
+@overload
+def gpu_radiomics(
+    images: Tensor,
+    boxes: Boxes | None = None,
+    *,
+    masks: Tensor | None = None,
+    labels: Labels | None = None,
+    settings: RadiomicsSettings = RadiomicsSettings(),
+    spacing: Spacing | None = None,
+    invalid: Literal["raise", "nan"] = "raise",
+    return_status: Literal[False] = False,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor: ...
+
+
+@overload
+def gpu_radiomics(
+    images: Tensor,
+    boxes: Boxes | None = None,
+    *,
+    masks: Tensor | None = None,
+    labels: Labels | None = None,
+    settings: RadiomicsSettings = RadiomicsSettings(),
+    spacing: Spacing | None = None,
+    invalid: Literal["raise", "nan"] = "raise",
+    return_status: Literal[True],
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]: ...
 
 
 def gpu_radiomics(
@@ -29,94 +69,127 @@ def gpu_radiomics(
     boxes: Boxes | None = None,
     *,
     masks: Tensor | None = None,
+    labels: Labels | None = None,
     settings: RadiomicsSettings = RadiomicsSettings(),
     spacing: Spacing | None = None,
     invalid: Literal["raise", "nan"] = "raise",
+    return_status: bool = False,
     dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """PyRadiomics' 2D features of many regions of a batch of grey images, computed on the images' device.
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Compute PyRadiomics' 2D features of many regions of a batch of grey images, on the images' device.
 
     Args:
         images: (B, H, W) or (B, 1, H, W), any real dtype.
         boxes: x1, y1, x2, y2 in pixels, the far edge exclusive; fractions grow outward to whole pixels, what lies
-            beyond the image is cut off. (B, 4): one box an image; (K, 5): the image's index first; or a list of B
+            beyond the image is cut off. (B, 4): one box per image; (K, 5): the image's index first; or a list of B
             tensors (L_i, 4).
-        masks: (B, H, W) or (B, 1, H, W) label maps; a region is then the pixels of ``settings.label`` in its box, or
-            in its whole image if there are no boxes.
+        masks: (B, H, W) or (B, 1, H, W) label maps; a region is then the pixels of its label in its box, or in its
+            whole image if there are no boxes.
+        labels: which labels of the masks are regions. One number: that label in every box or image; a tensor (K,) of
+            integers: one per region; without boxes also several numbers or "all": a row for each of them that an image
+            has, by image, then by label (see :func:`kacl_gpu.radiomics.regions.find_labels`). Default:
+            ``settings.label``.
         settings: what to compute and how: PyRadiomics' settings under snake_case names.
-        spacing: size of a pixel as (y, x), finite and above 0, one pair or one row an image (B, 2); 1 if left out.
+        spacing: size of a pixel as (y, x), finite and above 0, one pair or one row per image (B, 2); 1 if left out.
             Where the call must not wait for a device (see docs/architecture.md): two numbers, or a tensor on that
             device, whose values are then not errors of the call but make their regions invalid.
         invalid: what becomes of a region that cannot be computed (no pixel, one pixel, not finite, ...): "raise" names
             all of them in one ValueError; "nan" fills their rows with NaN and leaves the others as they are.
+        return_status: return the status of each region, too.
         dtype: of the result, torch.float32 or torch.float64; all is computed in float64.
 
     Returns:
-        (K, F) features, one row a region, columns as :func:`feature_names` lists them. No gradient flows through it.
+        (K, F) features, one row per region, columns as :func:`feature_names` lists them. No gradient flows through it.
+        With ``return_status`` also (K,) int32, the code of each region's :class:`Status`, 0 where it was computed.
 
     Raises:
         ValueError, TypeError: naming the argument and what was expected, or the regions that cannot be computed.
+
+    Example:
+        >>> image = torch.arange(64).reshape(1, 8, 8)
+        >>> settings = RadiomicsSettings(feature_class={"firstorder": ["Maximum", "Mean"]})
+        >>> gpu_radiomics(image, torch.tensor([[1, 1, 5, 4]]), settings=settings)
+        tensor([[28.0000, 18.5000]])
     """
     _check_arguments(settings, invalid, dtype)
     static = _is_static(images, settings, invalid)
-    regions = make_regions(images, boxes, masks, spacing, check_values=not static)
-    moments = ops.image_moments(regions.images) if settings.normalize else None
+    if labels is not None and masks is None:
+        raise ValueError("labels given without masks: pass the label maps that hold them")
+    wanted = settings.label if labels is None else labels
+    regions = make_regions(images, boxes, masks, spacing, labels=wanted, check_values=not static)
+    table, status = compute(regions, settings, dtype=dtype, static=static)
+    if invalid == "raise" and bool(status.any()):
+        raise ValueError(describe(regions, boxes, status, settings))
+    return (table, status) if return_status else table
+
+
+def compute(
+    regions: Regions, settings: RadiomicsSettings, *, dtype: torch.dtype, static: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Compute the features of located regions, in parts that keep within the memory limit.
+
+    Args:
+        regions: K regions.
+        static: read no value on the host; every block is as large as an image then.
+
+    Returns:
+        (K, F) features, NaN in the rows of regions that cannot be computed; (K,) int32 codes of :class:`Status`.
+    """
+    image_moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
-    tables, seen = [], []
+    tables, parts = [], []
     for part in chunks(regions, settings, static):
-        volumes = discretise(part, moments, settings, limit, static)
+        volumes = discretise(part, image_moments, settings, limit, static)
         bounds = Bounds.of_shape(part, limit) if static else Bounds.of_values(volumes.size, volumes.n_levels)
         for k in matrix_chunks(part, bounds, settings):
-            tables.append(features_of(part[k], volumes.part(k), moments, settings, bounds, dtype))
-        seen.append(volumes)
-    _warn_of_one_level(seen, settings)
-    if invalid == "raise":
-        status = torch.cat([volumes.status for volumes in seen])
-        if bool(status.any()):
-            raise ValueError(describe(regions, boxes, status, settings, limit))
-    return tables[0] if len(tables) == 1 else torch.cat(tables)
+            tables.append(compute_features(part[k], volumes.part(k), image_moments, settings, bounds, dtype))
+        parts.append(volumes)
+    _warn_of_one_level(parts, settings)
+    if len(parts) == 1 and len(tables) == 1:
+        return tables[0], parts[0].status
+    return torch.cat(tables), torch.cat([volumes.status for volumes in parts])
 
 
-def features_of(
+def compute_features(
     regions: Regions,
     volumes: LevelVolumes,
-    moments: Tensor | None,
+    image_moments: Tensor | None,
     settings: RadiomicsSettings,
     bounds: Bounds,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
+    """Compute the features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
     wanted = settings.by_class
     near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
-    where = volumes.levels, volumes.start, volumes.size
-    histogram = ops.level_histogram(*where, ng)
+    packed = volumes.levels, volumes.start, volumes.size
+    counted = {"firstorder", "glcm", "ngtdm"} & wanted.keys()
+    histogram = ops.level_histogram(*packed, ng) if counted else n_levels.new_empty((0, ng), dtype=torch.int32)
     pairs, differences = "glcm" in wanted, "ngtdm" in wanted or "gldm" in wanted
     if pairs or differences:
         glcm, gldm, ngtdm = ops.neighbourhood(
-            *where, far, ng, gldm_a=settings.gldm_a, pairs=pairs, differences=differences
+            *packed, far, ng, gldm_a=settings.gldm_a, pairs=pairs, differences=differences
         )
     sums = {}
     if "firstorder" in wanted:
-        of_image = regions.images, moments, regions.image_index, regions.box
         sums["firstorder"] = ops.first_order(
-            *(*of_image, *where, histogram),
+            *(regions.images, image_moments, regions.image_index, regions.box, *packed, histogram),
             normalize_scale=settings.normalize_scale,
             remove_outliers=settings.remove_outliers or 0.0,
             shift=settings.voxel_array_shift,
         )
     if "shape2D" in wanted:
-        sums["shape2D"] = ops.shape2d(volumes.shape_mask, *where[1:], spacing)
+        sums["shape2D"] = ops.shape2d(volumes.shape_mask, *packed[1:], spacing)
     if "glcm" in wanted:
         weights = log_weights(far, spacing, norm)
-        symmetric = settings.symmetrical_glcm
-        sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, symmetric=symmetric, mcc=True)
+        options = {"symmetric": settings.symmetrical_glcm, "mcc": "MCC" in wanted["glcm"]}
+        sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, **options)
     if "glrlm" in wanted:
-        runs = ops.glrlm(*where, near, ng, longest)
+        runs = ops.glrlm(*packed, near, ng, longest)
         sums["glrlm"] = ops.size_sums(runs, n_levels, lengths(near, spacing, norm))
     if "glszm" in wanted:
-        sums["glszm"] = ops.zone_sums(ops.glszm(*where, near, ng, zones), ng)
+        sums["glszm"] = ops.zone_sums(ops.glszm(*packed, near, ng, zones), ng)
     if "ngtdm" in wanted:
         sums["ngtdm"] = ops.ngtdm_sums(histogram, ngtdm)
     if "gldm" in wanted:
@@ -126,7 +199,14 @@ def features_of(
 
 
 class GpuRadiomics(nn.Module):
-    """:func:`gpu_radiomics` with its settings held, for use in a model; it has no parameters."""
+    """Hold the settings of :func:`gpu_radiomics` for use in a model; it has no parameters.
+
+    Example:
+        >>> radiomics = GpuRadiomics(RadiomicsSettings(feature_class={"shape2D": ["PixelSurface"]}))
+        >>> radiomics(torch.rand(2, 16, 16), torch.tensor([[0, 0, 4, 4], [2, 2, 9, 5]]))
+        tensor([[16.],
+                [21.]])
+    """
 
     def __init__(
         self,
@@ -150,19 +230,27 @@ class GpuRadiomics(nn.Module):
         boxes: Boxes | None = None,
         masks: Tensor | None = None,
         spacing: Spacing | None = None,
+        labels: Labels | None = None,
     ) -> Tensor:
-        """See :func:`gpu_radiomics`: (K, F)."""
+        """Compute the features (K, F): see :func:`gpu_radiomics`."""
         return gpu_radiomics(
-            images, boxes, masks=masks, settings=self.settings, spacing=spacing, invalid=self.invalid, dtype=self.dtype
+            *(images, boxes),
+            masks=masks,
+            labels=labels,
+            settings=self.settings,
+            spacing=spacing,
+            invalid=self.invalid,
+            dtype=self.dtype,
         )
 
     def extra_repr(self) -> str:
+        """Return the settings for the printed module."""
         return f"{self.settings}, invalid={self.invalid!r}, dtype={self.dtype}"
 
 
 def _is_static(images: Tensor, settings: RadiomicsSettings, invalid: str) -> bool:
-    """Whether the host reads no value: where nothing may depend on one, and there is a device to wait for."""
-    bounded = settings.bin_count is not None or settings.max_levels is not None
+    """Return True if the call must not synchronise: levels are bounded, errors become NaN, tensors are on a device."""
+    bounded = settings.bin_count is not None or settings.max_levels is not None or not settings.needs_levels
     return bounded and invalid == "nan" and isinstance(images, Tensor) and images.device.type != "cpu"
 
 
@@ -175,19 +263,10 @@ def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dty
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
-def _warn_of_one_level(seen: list[LevelVolumes], settings: RadiomicsSettings) -> None:
-    """Once, where bins far wider than the intensities leave regions that are not flat a single grey level each."""
-    global _warned_under
-    if settings.bin_width is None or seen[0].span.device.type != "cpu":  # elsewhere it would wait for the device
-        return
-    spans, n_levels = torch.cat([v.span for v in seen]), torch.cat([v.n_levels for v in seen])
-    if not bool((spans > 0).any()) or bool((n_levels > 1).any()):
-        return
-    if _warned_under is not warnings.filters:  # a new ``catch_warnings`` hears it again
-        _warned_under = warnings.filters
-        warnings.warn(
-            f"bin_width = {settings.bin_width:g} leaves one grey level in every region, of intensities that span "
-            f"{float(spans.max()):g} at most: texture features say nothing then. Use bin_count=32, or a bin_width that "
-            "fits the intensities (images scaled to [0, 1] often need 1/255 of the usual one).",
-            stacklevel=3,
-        )
+def _warn_of_one_level(parts: list[LevelVolumes], settings: RadiomicsSettings) -> None:
+    """Warn where bins far wider than the intensities leave every region that is not flat a single grey level."""
+    if settings.bin_width is None or not settings.needs_levels or parts[0].span.device.type != "cpu":
+        return  # on a device it would wait
+    spans, n_levels = torch.cat([v.span for v in parts]), torch.cat([v.n_levels for v in parts])
+    if bool((spans > 0).any()) and not bool((n_levels > 1).any()):
+        warnings.warn(ONE_LEVEL.format(settings.bin_width), stacklevel=4)  # Python shows one text once per place

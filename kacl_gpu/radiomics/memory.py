@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .regions import Regions
 from .settings import RadiomicsSettings
 from .volumes import aligned
+
+if TYPE_CHECKING:
+    from .regions import Regions
 
 MOST_LEVELS = 32767  # of int16
 # Types whose values are all below 2^53, so that float64 tells each from the next integer
@@ -86,6 +88,8 @@ def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
 
     Follows from types, shapes and settings alone.
     """
+    if not settings.needs_levels:
+        return 1
     height, width = regions.images.shape[1:]
     on_cpu = regions.images.device.type == "cpu"
     low, high = 1, min(settings.max_levels or MOST_LEVELS, most_of_bins(regions, settings), MOST_LEVELS)

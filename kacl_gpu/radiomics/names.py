@@ -129,6 +129,9 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+# The first-order features of grey levels; the others are of intensities
+FIRST_ORDER_OF_LEVELS = ("Entropy", "Uniformity")
+
 # Deprecated in PyRadiomics 3.0.1 and not computed here: what to use instead.
 DEPRECATED: Mapping[str, Mapping[str, str]] = {
     "firstorder": {"StandardDeviation": "take the square root of firstorder Variance"},

@@ -57,8 +57,12 @@ def _on_host(name: str, *arguments: Any, **settings: Any) -> Any:
     """Call ``cpu.<name>`` with NumPy views of the tensors, or of host copies if they lie elsewhere."""
     from . import cpu
 
+    def on_host(value: Any) -> Any:
+        return value.cpu().numpy() if isinstance(value, Tensor) else value
+
     device = next(a.device for a in arguments if isinstance(a, Tensor))
-    result = getattr(cpu, name)(*(a.cpu().numpy() if isinstance(a, Tensor) else a for a in arguments), **settings)
+    settings = {key: on_host(value) for key, value in settings.items()}
+    result = getattr(cpu, name)(*map(on_host, arguments), **settings)
     if isinstance(result, tuple):
         return tuple(torch.from_numpy(r).to(device) for r in result)
     return torch.from_numpy(result).to(device)
@@ -131,6 +135,23 @@ def _(images: Tensor, boxes: Any, spacing: Any, *, pair: Any) -> tuple[Tensor, T
 
 
 @_operator
+def label_boxes(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor) -> Tensor:
+    """Find the smallest box around each of L labels within K boxes of label maps (B, H, W), reading each box once.
+
+    Args: image_index (K,); box (K, 4) y0, x0, y1, x1 inside the image; labels (1, L), the same for all boxes, or
+    (K, L); int64, ascending along a row.
+
+    Returns: (K, L, 4) int64 y0, x0, y1, x1; four zeros for a label that its box does not hold.
+    """
+    return _on_host("label_boxes", masks, image_index, box, labels)
+
+
+@_fake(label_boxes)
+def _(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor) -> Tensor:
+    return labels.new_empty((box.shape[0], labels.shape[1], 4))
+
+
+@_operator
 def discretise(
     images: Tensor,
     masks: Tensor | None,
@@ -141,12 +162,12 @@ def discretise(
     start: Tensor,
     size: Tensor,
     *,
+    labels: Tensor | None,
     total: int,
     narrow: bool,
     bin_width: float,
     bin_count: int,
     max_levels: int,
-    label: int,
     normalize_scale: float,
     remove_outliers: float,
     resegment_range: Sequence[float],
@@ -156,13 +177,14 @@ def discretise(
     minimum_roi_size: int,
     distances: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Checks each region and writes its grey levels.
+    """Check each region and write its grey levels.
 
     Args: images (B, H, W); masks (B, H, W) label maps or None; moments (B, 2) to normalise by, or None; image_index
     (K,); box (K, 4) y0, x0, y1, x1; status (K,) int32, regions with another than 0 are passed over; start (K,), size
-    (K, 3) and total: the packed buffer; narrow: uint8 levels instead of int16; bin_count 0: by bin_width;
-    remove_outliers, minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of ``distances`` must
-    fit into the region's extent.
+    (K, 3) and total: the packed buffer; labels (K,) int64: which label of its map each region is; narrow: uint8 levels
+    instead of int16; bin_count 0: by bin_width, and both 0: one level, whatever the intensities; remove_outliers,
+    minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of ``distances`` must fit into the
+    region's extent.
 
     Returns: levels (total,); the mask for shape features (total,) uint8 where a range resegments, else empty; highest
     level present (K,) int64, 0 for a region that cannot be computed; largest less smallest intensity (K,) float64;
@@ -171,12 +193,12 @@ def discretise(
     return _on_host(
         "discretise",
         *(images, masks, moments, image_index, box, status, start, size),
+        labels=labels,
         total=total,
         narrow=narrow,
         bin_width=bin_width,
         bin_count=bin_count,
         max_levels=max_levels,
-        label=label,
         normalize_scale=normalize_scale,
         remove_outliers=remove_outliers,
         resegment_range=resegment_range,
@@ -445,6 +467,7 @@ KERNELS = {
     "glrlm": "glrlm",
     "glszm": "glszm",
     "image_moments": "levels",
+    "label_boxes": "labels",
     "largest_components": "components",
     "level_histogram": "levels",
     "locate": "regions",

@@ -1,44 +1,23 @@
-"""From images, boxes and masks to checked regions, and from a region's status to words."""
+"""From images, boxes and label maps to located regions, and from the status of a region to words."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from . import ops
+from .checks import Boxes, Spacing, check_boxes, check_device, check_images, check_masks, check_spacing
+from .memory import max_levels
 from .settings import RadiomicsSettings
 from .status import Status
 
-Boxes = Tensor | Sequence[Tensor]
-Spacing = Tensor | Sequence[float]
-
-REAL_DTYPES = {
-    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-}
-_BOX_DTYPES = {torch.float32, torch.float64, torch.int32, torch.int64}
-WORDS = {
-    Status.IMAGE_INDEX: "the image index is not one of 0 ... {last_image}",
-    Status.BOX_NOT_FINITE: "the box is not finite",
-    Status.BOX_INVERTED: "the box is empty or inverted, expected x2 > x1 and y2 > y1",
-    Status.BOX_OUTSIDE: "the box lies outside its image of {height} x {width} (height x width)",
-    Status.EMPTY: "no pixel of label {s.label} in it",
-    Status.SINGLE_PIXEL: "it is a single pixel",
-    Status.TOO_FEW_DIMENSIONS: "it extends over fewer than minimum_roi_dimensions = {s.minimum_roi_dimensions}",
-    Status.TOO_SMALL: "it has no more pixels than minimum_roi_size = {s.minimum_roi_size}",
-    Status.RESEGMENTED_AWAY: "resegment_range = {s.resegment_range} leaves fewer than two pixels of it",
-    Status.DISTANCES: "every one of distances = {s.distances} reaches beyond it",
-    Status.NOT_FINITE: "it holds NaN or infinite intensities",
-    Status.TOO_MANY_LEVELS: "it needs more than {max_levels} grey levels: widen the bins, or raise max_levels or "
-    "memory_limit",
-    Status.SPACING: "the spacing of its image is not finite and above 0",
-    Status.TOO_NARROW: "float64 cannot tell its bins apart: bin_count = {s.bin_count}, bin_width = {s.bin_width}",
-}
+Labels: TypeAlias = int | Sequence[int] | Tensor | Literal["all"]
+NAMED_LABELS = 10  # that a message lists
+WIDEST_TABLE = 1 << 16  # labels up to this are found by a table, larger ones by sorting
 
 
 @dataclass(frozen=True)
@@ -47,6 +26,7 @@ class Regions:
 
     images: Tensor  # (B, H, W)
     masks: Tensor | None  # (B, H, W) label maps
+    labels: Tensor | None  # (K,) int64: which label of its map is the region
     image_index: Tensor  # (K,) int64
     box: Tensor  # (K, 4) int64: y0, x0, y1, x1, whole pixels, far edge exclusive, inside the image; 0 where invalid
     size: Tensor  # (K, 3) int64: 1, height, width
@@ -56,141 +36,220 @@ class Regions:
     def __len__(self) -> int:
         return len(self.box)
 
-    def __getitem__(self, part: slice) -> Regions:
+    def __getitem__(self, part: slice | Tensor) -> Regions:
+        labels = None if self.labels is None else self.labels[part]
         rows = self.image_index, self.box, self.size, self.spacing, self.status
-        return Regions(self.images, self.masks, *(row[part] for row in rows))
+        return Regions(self.images, self.masks, labels, *(row[part] for row in rows))
+
+
+class LabelRegions(NamedTuple):
+    """The labels that label maps hold, one row per image and label: arguments of :func:`kacl_gpu.gpu_radiomics`."""
+
+    boxes: Tensor  # (K, 5) int64: image index, x1, y1, x2, y2, the smallest box around the label
+    labels: Tensor  # (K,) int64
+
+
+def find_labels(masks: Tensor, labels: Sequence[int] | Literal["all"] = "all") -> LabelRegions:
+    """Find the labels of label maps and the box around each, reading each map once.
+
+    The rows are those of ``gpu_radiomics(images, masks=masks, labels=labels)``: by image, then by label, ascending. A
+    label that an image does not have makes no row.
+
+    Args:
+        masks: (B, H, W) or (B, 1, H, W) label maps of any real dtype.
+        labels: which ones, at least 1; "all": every number above 0.
+
+    Raises:
+        TypeError, ValueError: another shape or dtype, a label below 1, or with "all" a value that is no whole number.
+
+    Example:
+        >>> masks = torch.tensor([[[0, 2, 2], [0, 2, 0], [7, 0, 0]]])
+        >>> found = find_labels(masks)
+        >>> found.labels.tolist(), found.boxes.tolist()
+        ([2, 7], [[0, 1, 0, 3, 2], [0, 0, 2, 1, 3]])
+    """
+    masks = check_images(masks, "masks")
+    regions = _split_labels(locate(masks, None, masks, None), labels)
+    top, left, bottom, right = regions.box.unbind(1)
+    assert regions.labels is not None
+    return LabelRegions(torch.stack([regions.image_index, left, top, right, bottom], 1), regions.labels)
 
 
 def make_regions(
-    images: Tensor, boxes: Boxes | None, masks: Tensor | None, spacing: Spacing | None, check_values: bool = True
+    images: Tensor,
+    boxes: Boxes | None,
+    masks: Tensor | None,
+    spacing: Spacing | None,
+    *,
+    labels: Labels = 1,
+    check_values: bool = True,
 ) -> Regions:
-    """Checks shapes, types and devices (ValueError, TypeError) and marks each region that has no pixels to look at.
+    """Locate the regions of a call; mark each that has no pixel.
 
-    Without ``check_values`` nothing waits for a device: a spacing on that of the images is not looked at here, and one
-    that lies elsewhere is refused.
+    A region of a label map is cut to the smallest box around its label.
+
+    Args:
+        images, boxes, masks, spacing: as those of :func:`kacl_gpu.gpu_radiomics`.
+        labels: one label for all regions, a tensor with one per region (K,), or, without boxes, several labels or
+            "all": a region for each that an image has.
+        check_values: wait for a device to look at values there; without it, a spacing on the device of the images is
+            not looked at here, and one that lies elsewhere is refused.
+
+    Raises:
+        TypeError, ValueError: shapes, types, devices or numbers that are not as expected.
     """
-    images = _checked_images(images, "images")
-    count, height, width = images.shape
-    if masks is not None:
-        masks = _checked_images(masks, "masks")
-        if masks.shape != images.shape:
-            raise ValueError(
-                f"masks have shape {tuple(masks.shape)}, expected that of the images {(count, height, width)}"
-            )
-        _check_device("masks", masks, images)
+    images = check_images(images, "images")
+    masks = None if masks is None else check_masks(masks, images)
     if boxes is None and masks is None:
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
-    rows = None if boxes is None else _checked_rows(boxes, images)
-    of_image, pair = _checked_spacing(spacing, images, check_values)
-    return Regions(images, masks, *ops.locate(images, rows, of_image, pair=pair))
+    regions = locate(images, boxes, masks, spacing, check_values=check_values)
+    if masks is None:
+        return regions
+    if isinstance(labels, str) or (isinstance(labels, Sequence) and not isinstance(labels, Tensor)):
+        if boxes is not None:
+            raise ValueError(f"labels={labels!r} with boxes: give one label, or a tensor with one per box, or no boxes")
+        if not check_values:
+            raise ValueError(
+                f"labels={labels!r} would wait for the device: give one label, or a tensor, see find_labels"
+            )
+        return _split_labels(regions, labels)
+    if isinstance(labels, Tensor):
+        labels = _check_label_rows(labels, regions)
+    else:
+        labels = regions.image_index.new_full((len(regions),), _check_label(labels))
+    return _cut(regions, labels)
 
 
-def describe(
-    regions: Regions, boxes: Boxes | None, status: Tensor, settings: RadiomicsSettings, max_levels: int
-) -> str:
-    """One message that names each region that cannot be computed, with its box as it was given, and why."""
+def locate(
+    images: Tensor, boxes: Boxes | None, masks: Tensor | None, spacing: Spacing | None, *, check_values: bool = True
+) -> Regions:
+    """Return the regions of checked images before any label is looked for: the boxes, or the whole images."""
+    rows = None if boxes is None else check_boxes(boxes, images)
+    of_images, pair = check_spacing(spacing, images, check_values)
+    return Regions(images, masks, None, *ops.locate(images, rows, of_images, pair=pair))
+
+
+def _cut(regions: Regions, labels: Tensor) -> Regions:
+    """Cut each region to the box around its label (K,); one without a pixel of it gets the status EMPTY."""
+    assert regions.masks is not None
+    box = ops.label_boxes(regions.masks, regions.image_index, regions.box, labels[:, None])[:, 0]
+    valid = regions.status == Status.OK
+    absent = valid & (box[:, 2] <= box[:, 0])
+    status = regions.status.masked_fill(absent, int(Status.EMPTY))
+    return replace(regions, labels=labels, box=box, size=_size_of(box), status=status)
+
+
+def _split_labels(regions: Regions, labels: Sequence[int] | str) -> Regions:
+    """Return a region for each label that the map of a whole image holds, by image, then by label, ascending."""
+    assert regions.masks is not None
+    chosen = _present_labels(regions.masks) if labels == "all" else _check_label_list(labels)
+    candidates = torch.tensor(chosen, dtype=torch.int64, device=regions.box.device)
+    boxes = ops.label_boxes(regions.masks, regions.image_index, regions.box, candidates[None])
+    row, place = (boxes[..., 2] > boxes[..., 0]).nonzero().unbind(1)
+    box = boxes[row, place]
+    return replace(regions[row], labels=candidates[place], box=box, size=_size_of(box))
+
+
+def _size_of(box: Tensor) -> Tensor:
+    """Return depth, height and width (K, 3) of boxes (K, 4)."""
+    return torch.cat([torch.ones_like(box[:, :1]), box[:, 2:] - box[:, :2]], 1)
+
+
+def _present_labels(masks: Tensor) -> list[int]:
+    """Return the numbers above 0 in label maps, ascending.
+
+    Raises:
+        ValueError: one of them is no whole number.
+    """
+    if masks.numel() == 0:
+        return []
+    if not masks.is_floating_point():
+        masks = masks.view(torch.int64) if masks.dtype == torch.uint64 else masks
+        masks = (
+            masks if masks.dtype == torch.int64 else masks.to(torch.int32 if masks.element_size() < 4 else torch.int64)
+        )
+        low, high = (int(value) for value in torch.aminmax(masks))
+        if low >= 0 and high < WIDEST_TABLE:
+            seen = torch.zeros(high + 1, dtype=torch.bool, device=masks.device)
+            for mask in masks:
+                seen[mask.flatten()] = True
+            return [int(label) for label in seen[1:].nonzero().flatten() + 1]
+    values = torch.unique(masks)
+    values = values[values > 0]
+    if values.is_floating_point() and bool((values != values.floor()).any()):
+        odd = float(values[values != values.floor()][0])
+        raise ValueError(f'labels="all": masks hold {odd:g}, which is no whole number')
+    return [int(value) for value in values.tolist()]
+
+
+def _check_label(label: object) -> int:
+    if isinstance(label, bool) or not hasattr(label, "__index__"):
+        raise TypeError(f'labels must be an integer, several, or "all", got {label!r}')
+    number = int(label.__index__())
+    if not 1 <= number < 2**63:
+        raise ValueError(f"labels must be at least 1, got {number}")
+    return number
+
+
+def _check_label_list(labels: Sequence[int] | str) -> list[int]:
+    if isinstance(labels, str):
+        raise ValueError(f'labels must be an integer, several, or "all", got {labels!r}')
+    return sorted({_check_label(label) for label in labels})
+
+
+def _check_label_rows(labels: Tensor, regions: Regions) -> Tensor:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    if labels.shape != (len(regions),):
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} for {len(regions)} regions: give one per region, or a list of "
+            "labels to look for in each"
+        )
+    check_device("labels", labels, regions.images)
+    return labels.to(torch.int64)
+
+
+def reasons(regions: Regions, status: Tensor, settings: RadiomicsSettings) -> dict[int, str]:
+    """Return why each region that cannot be computed cannot: row -> words, with the facts of the call.
+
+    Args:
+        regions: the K regions.
+        status: (K,) codes of :class:`Status`.
+        settings: those of the call.
+    """
     last_image, height, width = (n for n in (len(regions.images) - 1, *regions.images.shape[1:]))
-    facts = {"last_image": last_image, "height": height, "width": width, "s": settings, "max_levels": max_levels}
-    bad = status.nonzero().flatten().tolist()
-    given = regions.images.new_tensor([[0, 0, width, height]], dtype=torch.float64).expand(last_image + 1, 4)
-    given = given if boxes is None else _checked_rows(boxes, regions.images).to(torch.float64)
+    facts = {"last_image": last_image, "height": height, "width": width, "s": settings}
+    facts["max_levels"] = max_levels(regions, settings)
+    words = {}
+    for row in status.nonzero().flatten().tolist():
+        code = Status(int(status[row]))
+        if code == Status.EMPTY and regions.masks is not None and regions.labels is not None:
+            label = int(regions.labels[row])
+            facts["label"], facts["others"] = label, _other_labels(regions.masks[regions.image_index[row]], label)
+        words[row] = code.detailed(**facts)
+    return words
+
+
+def _other_labels(mask: Tensor, label: int) -> str:
+    """Return what a label map (H, W) holds instead of a label, in words; nothing where it holds that label."""
+    present = torch.unique(mask.to(torch.float64)).tolist()
+    if label in present:
+        return ""
+    present = [value for value in present if value != 0]
+    listed = ", ".join(f"{value:.17g}" for value in present[:NAMED_LABELS])
+    more = f" and {len(present) - NAMED_LABELS} more" if len(present) > NAMED_LABELS else ""
+    return f": label {label} is not in the mask, which has {listed or 'none'}{more}"
+
+
+def describe(regions: Regions, boxes: Boxes | None, status: Tensor, settings: RadiomicsSettings) -> str:
+    """Return one message that names each region that cannot be computed, with its box as it was passed, and why."""
+    images, words = regions.images, reasons(regions, status, settings)
+    passed = None if boxes is None else check_boxes(boxes, images).to(torch.float64)
     lines = []
-    for row in bad:
-        index, *box = [row] * (given.shape[1] == 4) + given[row].tolist()
-        why = WORDS[Status(int(status[row]))].format(**facts)
+    for row, why in words.items():
+        if passed is None:
+            index, *box = int(regions.image_index[row]), 0, 0, images.shape[2], images.shape[1]
+        else:
+            index, *box = [row] * (passed.shape[1] == 4) + passed[row].tolist()
         lines.append(f"row {row} (image {index:g}, box [{', '.join(f'{v:g}' for v in box)}]): {why}")
-    return f"{len(bad)} of {len(regions)} regions cannot be computed: " + "; ".join(lines)
-
-
-def _checked_images(images: Tensor, name: str) -> Tensor:
-    if not isinstance(images, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(images).__name__}")
-    if images.is_complex():
-        raise TypeError(f"{name} must be real, got {images.dtype}")
-    if images.dtype not in REAL_DTYPES or images.layout != torch.strided:
-        raise TypeError(f"{name} must be dense integers or floating-point numbers, got {images.dtype}, {images.layout}")
-    if images.ndim == 4:
-        if images.shape[1] != 1:
-            raise ValueError(f"{name} of shape {tuple(images.shape)} have {images.shape[1]} channels, expected 1")
-        images = images[:, 0]
-    if images.ndim != 3:
-        raise ValueError(f"{name} must have shape (B, H, W) or (B, 1, H, W), got {tuple(images.shape)}")
-    if images.dtype == torch.bfloat16:  # NumPy has no such type; float32 holds it exactly
-        images = images.float()
-    return images.detach()
-
-
-def _check_device(name: str, tensor: Tensor, images: Tensor) -> None:
-    if tensor.device != images.device:
-        raise ValueError(f"{name} are on {tensor.device}, images on {images.device}: move them to one device")
-
-
-def _checked_rows(boxes: Boxes, images: Tensor) -> Tensor:
-    """Any of the three forms of boxes as (B, 4), one an image, or as (K, 5) rows of image index, x1, y1, x2, y2."""
-    count = len(images)
-    if isinstance(boxes, Tensor):
-        boxes = _checked_boxes("boxes", boxes, images)
-        if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
-            raise ValueError(f"boxes must have shape (B, 4) or (K, 5), got {tuple(boxes.shape)}")
-        if boxes.shape[1] == 4 and len(boxes) != count:
-            raise ValueError(
-                f"{len(boxes)} boxes of shape (B, 4) for {count} images: give one an image, or (K, 5) rows"
-            )
-        return boxes
-    if not isinstance(boxes, Sequence) or isinstance(boxes, str):
-        raise TypeError(f"boxes must be a tensor or a list of tensors, got {type(boxes).__name__}")
-    if len(boxes) != count:
-        raise ValueError(f"a list of boxes of {len(boxes)} images for {count} images")
-    rows = [torch.empty((0, 5), dtype=torch.float64, device=images.device)]
-    for b, of_image in enumerate(boxes):
-        if not isinstance(of_image, Tensor):
-            raise TypeError(f"boxes[{b}] must be a torch.Tensor, got {type(of_image).__name__}")
-        of_image = _checked_boxes(f"boxes[{b}]", of_image, images).to(torch.float64)
-        if of_image.ndim != 2 or of_image.shape[1] != 4:
-            raise ValueError(f"boxes[{b}] must have shape (L, 4), got {tuple(of_image.shape)}")
-        rows.append(torch.cat([of_image.new_full((len(of_image), 1), float(b)), of_image], 1))
-    return torch.cat(rows)
-
-
-def _checked_boxes(name: str, boxes: Tensor, images: Tensor) -> Tensor:
-    if boxes.is_complex() or boxes.dtype == torch.bool:
-        raise TypeError(f"{name} must be real numbers, got {boxes.dtype}")
-    _check_device(name, boxes, images)
-    # exact in any type that kernels read; others are converted
-    return boxes.detach() if boxes.dtype in _BOX_DTYPES else boxes.detach().to(torch.float64)
-
-
-def _checked_spacing(
-    spacing: Spacing | None, images: Tensor, check_values: bool
-) -> tuple[Tensor | None, tuple[float, float]]:
-    """(B, 2) float64 y, x of each image, or None and one pair for all: numbers of the host need no copy to a device."""
-    count = len(images)
-    if spacing is None:
-        return None, (1.0, 1.0)
-    if isinstance(spacing, tuple | list) and len(spacing) == 2 and all(isinstance(s, float | int) for s in spacing):
-        y, x = (float(s) for s in spacing)  # without a tensor: tracing has none with values
-        if not (0 < y < math.inf and 0 < x < math.inf):
-            raise ValueError(f"spacing must be finite and above 0, got {list(spacing)}")
-        return None, (y, x)
-    try:
-        if isinstance(spacing, Tensor) and spacing.is_complex():
-            raise TypeError("complex numbers")
-        device = spacing.device if isinstance(spacing, Tensor) else "cpu"
-        rows = torch.as_tensor(spacing, dtype=torch.float64, device=device).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"spacing must be numbers (y, x), one pair or one an image, got {spacing!r}") from error
-    if rows.shape not in ((2,), (count, 2)):
-        raise ValueError(f"spacing must have shape (2,) or ({count}, 2), y before x, got {tuple(rows.shape)}")
-    if not check_values:
-        if rows.device != images.device:
-            raise ValueError(
-                f"spacing is on {rows.device}, images on {images.device}, and copying it would wait: give two numbers "
-                f"(y, x), or move it with .to({str(images.device)!r}) beforehand"
-            )
-        return rows.expand(count, 2), (1.0, 1.0)
-    if not bool((rows.isfinite() & (rows > 0)).all()):
-        raise ValueError(f"spacing must be finite and above 0, got {rows.tolist()}")
-    if rows.device.type == "cpu" and rows.ndim == 1:
-        y, x = rows.tolist()
-        return None, (y, x)
-    return rows.to(images.device).expand(count, 2), (1.0, 1.0)
+    return f"{len(words)} of {len(regions)} regions cannot be computed: " + "; ".join(lines)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from .names import CLASSES, DEPRECATED, FEATURES, SPELLING, nearest, unknown
+from .names import CLASSES, DEPRECATED, FEATURES, FIRST_ORDER_OF_LEVELS, SPELLING, nearest, unknown
 from .pyradiomics import read, translate
 
 _LARGEST_LEVEL = 2**15 - 1  # grey levels are stored in 16 bits, signed
@@ -141,6 +141,12 @@ class RadiomicsSettings:
     def selected(self) -> tuple[tuple[str, str], ...]:
         """The (class, feature) pairs to compute, in the frozen order of the output; 102 by default."""
         return tuple((name, feature) for name, features in self.by_class.items() for feature in features)
+
+    @property
+    def needs_levels(self) -> bool:
+        """Whether a feature needs grey levels: without, the range of the intensities does not matter."""
+        first_order = set(self.by_class.get("firstorder", ())) & set(FIRST_ORDER_OF_LEVELS)
+        return bool(first_order or self.by_class.keys() - {"firstorder", "shape2D"})
 
     @classmethod
     def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from . import ops
-from .regions import Regions
 from .settings import RadiomicsSettings
+
+if TYPE_CHECKING:
+    from .regions import Regions
 
 P = TypeVar("P", int, Tensor)
 ALIGNMENT = 1024  # the kernels cut the packed buffer into tiles of this size, each of which belongs to one region
@@ -54,7 +56,7 @@ def discretise(
         end = torch.cumsum(aligned(regions.size.prod(1)), 0)
         begin = [0, *end.tolist()]
         start = torch.cat([end.new_zeros(1), end])[:-1]
-    neighbours = {"glcm", "ngtdm", "gldm"} & settings.by_class.keys()
+    neighbours = any(name in settings.by_class for name in ("glcm", "ngtdm", "gldm"))
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
         regions.masks,
@@ -64,12 +66,12 @@ def discretise(
         regions.status,
         start,
         regions.size,
+        labels=regions.labels,
         total=begin[-1],
         narrow=max_levels < 256,
-        bin_width=settings.bin_width or 0.0,
-        bin_count=settings.bin_count or 0,
+        bin_width=(settings.bin_width or 0.0) if settings.needs_levels else 0.0,
+        bin_count=(settings.bin_count or 0) if settings.needs_levels else 0,
         max_levels=max_levels,
-        label=settings.label,
         normalize_scale=settings.normalize_scale,
         remove_outliers=settings.remove_outliers or 0.0,
         resegment_range=settings.resegment_range or (),

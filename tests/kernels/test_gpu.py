@@ -228,7 +228,7 @@ def test_gpu_operators_pass_opcheck() -> None:
     runs, zones = ops.glrlm(*where, near, 8, 40), ops.glszm(*where, near, 8, 160)
     none = torch.empty((0, 0), dtype=torch.float64, device="cuda")
     options = {
-        "total": len(volumes.levels), "narrow": True, "bin_width": 0.0, "bin_count": 8, "max_levels": 8, "label": 1,
+        "total": len(volumes.levels), "narrow": True, "bin_width": 0.0, "bin_count": 8, "max_levels": 8, "labels": None,
         "normalize_scale": 1.0, "remove_outliers": 0.0, "resegment_range": [], "resegment_mode": "absolute",
         "resegment_shape": False, "minimum_roi_dimensions": 1, "minimum_roi_size": 0, "distances": [1],
     }  # fmt: skip
@@ -237,6 +237,7 @@ def test_gpu_operators_pass_opcheck() -> None:
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         "locate": ((images, boxes, None), {"pair": [1.0, 1.0]}),
         "image_moments": ((images,), {}),
+        "label_boxes": ((images, index, box, torch.tensor([[3, 9]], device="cuda")), {}),
         "discretise": ((images, None, None, index, box, status, volumes.start, size), options),
         "largest_components": ((images.float(),), {"threshold": 0.5, "max_components": 3}),
         "level_histogram": ((*where, 8), {}),

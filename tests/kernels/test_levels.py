@@ -58,14 +58,17 @@ def regions(images: Tensor, slots: bool) -> tuple[Tensor, Tensor, Tensor, Tensor
     return index, box, status, start, size, int(blocks.sum())
 
 
-def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: bool = False, **changes: Any) -> Tensor:
-    """Compares all that discretise returns, and returns the status."""
+def agree(
+    images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: bool = False, label: int = 1, **changes: Any
+) -> Tensor:
+    """Compare all that discretise returns, and return the status; each second region is of label 1."""
     options: dict[str, Any] = {
-        "narrow": False, "bin_width": 25.0, "bin_count": 0, "max_levels": 300, "label": 1, "normalize_scale": 1.0,
+        "narrow": False, "bin_width": 25.0, "bin_count": 0, "max_levels": 300, "normalize_scale": 1.0,
         "remove_outliers": 0.0, "resegment_range": [], "resegment_mode": "absolute", "resegment_shape": False,
         "minimum_roi_dimensions": 2, "minimum_roi_size": 0, "distances": [1], **changes,
     }  # fmt: skip
     where = regions(images, slots)
+    options["labels"] = None if masks is None else torch.tensor([label, 1]).repeat(len(where[0]))[: len(where[0])]
     ours = discretise(images, masks, moments, *where[:-1], total=where[-1], **options)
     twin = ops.discretise(images, masks, moments, *where[:-1], total=where[-1], **options)
     status = twin[4]
@@ -81,7 +84,7 @@ def agree(images: Tensor, masks: Tensor | None, moments: Tensor | None, slots: b
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.float32, torch.float64, torch.bool])
-@pytest.mark.parametrize("bins", [{"bin_width": 25.0}, {"bin_width": 0.7}, {"bin_count": 32}, {"bin_count": 1}])
+@pytest.mark.parametrize("bins", [{"bin_width": w} for w in (25.0, 0.7, 0.0)] + [{"bin_count": n} for n in (32, 1)])
 def test_discretise(dtype: torch.dtype, bins: dict[str, Any]) -> None:
     images = images_of(torch.uint8).to(torch.bool) if dtype == torch.bool else images_of(dtype)
     statuses = agree(images, None, None, **bins)

@@ -10,6 +10,7 @@ from .first_order import first_order
 from .glcm import glcm_sums
 from .glrlm import glrlm
 from .glszm import glszm, zone_sums
+from .labels import label_boxes
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_sums
 from .shape2d import shape2d
@@ -22,6 +23,7 @@ __all__ = [
     "glrlm",
     "glszm",
     "image_moments",
+    "label_boxes",
     "largest_components",
     "level_histogram",
     "neighbourhood",

@@ -68,12 +68,12 @@ def discretise(
     start: Array,
     size: Array,
     *,
+    labels: Array | None,
     total: int,
     narrow: bool,
     bin_width: float,
     bin_count: int,
     max_levels: int,
-    label: int,
     normalize_scale: float,
     remove_outliers: float,
     resegment_range: Sequence[float],
@@ -98,7 +98,8 @@ def discretise(
             values = intensities(images, moments, b, box[k], normalize_scale, remove_outliers)
         else:
             values = integers[b, y0:y1, x0:x1]
-        inside = None if masks is None else masks[b, y0:y1, x0:x1] == label  # None: all of the box
+        inside = None if masks is None or labels is None else masks[b, y0:y1, x0:x1] == labels[k]
+        inside = None if inside is None or inside.all() else inside  # None: all of the box
         checks = minimum_roi_dimensions, minimum_roi_size
         status[k] = extent_status(values.shape, inside, *checks, 0 if resegment_range else distance)
         if status[k] == Status.OK and resegment_range:
@@ -116,10 +117,13 @@ def discretise(
         lo, hi = float(pixels.min()), float(pixels.max())
         if not (math.isfinite(lo) and math.isfinite(hi)):
             status[k] = Status.NOT_FINITE
-        elif bin_count == 0 and (hi - lo) / bin_width > 2 * max_levels:  # before its edges are laid out in memory
+        elif bin_width and (hi - lo) / bin_width > 2 * max_levels:  # before its edges are laid out in memory
             status[k] = Status.TOO_MANY_LEVELS
         else:
-            edges = edges_by_count(lo, hi, bin_count) if bin_count else edges_by_width(lo, hi, bin_width)
+            if bin_count:
+                edges = edges_by_count(lo, hi, bin_count)
+            else:
+                edges = edges_by_width(lo, hi, bin_width) if bin_width else np.array([lo, np.inf])
             ng = int(np.searchsorted(edges, hi, "right"))
             if edges.size < 2 or ng < 1 or (np.diff(edges) <= 0).any():  # numpy.histogram refuses these
                 status[k] = Status.TOO_NARROW
