@@ -445,7 +445,7 @@ def _load_ahead(
     """
     todo: SimpleQueue[tuple[Future[_Loaded], tuple[str, list[int]]] | None] = SimpleQueue()
     waiting: deque[Future[_Loaded]] = deque()
-    largest = 1
+    largest = 0  # bytes: until the first image is known, no more wait than threads decode
 
     def work() -> None:
         while (item := todo.get()) is not None:
@@ -462,7 +462,7 @@ def _load_ahead(
         for job in jobs:
             waiting.append(Future())
             todo.put((waiting[-1], job))
-            while len(waiting) > max(workers, min(batch_size + workers, MEMORY // largest)):
+            while len(waiting) > max(workers, min(batch_size + workers, MEMORY // largest if largest else 0)):
                 image = waiting.popleft().result()
                 largest = max(largest, image.bytes)
                 yield image
