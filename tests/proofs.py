@@ -1,0 +1,163 @@
+"""Write docs/proofs.md: which oracle each feature was compared with, and where it was computed.
+
+``python -m tests.proofs`` writes it; a test compares what it would write with what is there. All but the prose is read
+from the stored values of PyRadiomics, from the tests and from the kernels.
+"""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from kacl_gpu import feature_names
+from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.features import CLASSES
+from reference.frozen import load
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "docs" / "proofs.md"
+
+# The operators between the images and a class's sums, beside those of every feature (EVERYWHERE)
+OPERATORS = {
+    "firstorder": ("level_histogram", "first_order"),
+    "shape2D": ("shape2d",),
+    "glcm": ("level_histogram", "neighbourhood", "glcm_sums"),
+    "glrlm": ("glrlm", "size_sums"),
+    "glszm": ("glszm", "zone_sums"),
+    "ngtdm": ("level_histogram", "neighbourhood", "ngtdm_sums"),
+    "gldm": ("neighbourhood", "size_sums"),
+}
+EVERYWHERE = ("locate", "image_moments", "discretise", "features")
+WITHOUT_FEATURES = ("label_boxes", "largest_components")
+
+HEAD = """# What proves the numbers
+
+Written by `python -m tests.proofs` from the tests, the stored values and the kernels; not to be edited.
+
+## Oracles
+
+| oracle | what is compared with it | where |
+|---|---|---|
+| PyRadiomics 3.0.1, live | all 102 features within 1e-6, and every matrix exactly, on 2000 generated regions, 150 drawn by hypothesis, four of 150 x 180 pixels and 15 batches; Python 3.10 and 3.11 only, where PyRadiomics installs | `tests/radiomics/test_exactness.py` |
+| PyRadiomics 3.0.1, frozen | the stored values of 150 regions of up to 130 pixels, with digests of their matrices; everywhere | `tests/radiomics/test_frozen.py` |
+| definition | all 102 features in long double, written from PyRadiomics' documentation and sharing nothing with the implementation; itself compared with PyRadiomics on 300 regions; the oracle where PyRadiomics returns a rounding error ([differences.md](differences.md)) | `reference/definition.py`, `tests/radiomics/test_differences.py` |
+| by hand | the five matrices of images of 4 x 4 pixels, and features that follow from them as fractions | `tests/radiomics/test_by_hand.py` |
+| NumPy | percentiles to the bit; Imc1 of a nearly flat image of 11 million pixels in closed form | `tests/radiomics/test_corners.py` |
+| scikit-image | the labels of zones, in the plane and in volumes | `tests/kernels/test_glszm.py`, `tests/radiomics/test_api.py` |
+
+## Features
+
+Frozen: stored regions in which PyRadiomics' value is a number and is compared. Definition: those in which the long double
+value takes its place. Interpreter: how many of both Triton's interpreter computes too, with the kernels. Also: tests that
+look at this feature alone (`test_by_hand.py`, `test_corners.py`, `test_differences.py`). Every feature is compared with live
+PyRadiomics too, and its translation for the GPU with torch's evaluation of the formula (`tests/kernels/test_features.py`).
+
+"""
+
+ENGINES = """
+## Engines
+
+The operators by the engines that run them in the tests. The CPU's results are compared with the oracles above, the kernels'
+with the CPU's: integers exactly, floating-point sums to 1e-11 or better. `make ptx` runs whole calls in an emulator of PTX.
+
+"""
+
+TAIL = """
+## What nothing proves
+
+- **No kernel has run on a GPU.** `tests/kernels/test_gpu.py` is written for that and is skipped without one. The interpreter runs
+  one program after the other and sees no race; the emulator of PTX (`make ptx`) sees races, but executes what the compiler emits
+  as PTX, not what the driver makes of it. Speed and peak memory on a GPU are predictions.
+- Regions with more pixels than 150 x 180 are not compared with PyRadiomics by the suite. Larger ones have closed forms for
+  Imc1 and zones, and are compared between engines on a GPU.
+- IBSI's reference values are not compared: most are of volumes. The identifiers say which definition of IBSI a formula is
+  meant to be, and PyRadiomics' formula wins where the two differ.
+- Features of volumes: the operators count in three dimensions, and are compared by definition on one small volume; no feature
+  of a volume is offered or compared.
+- Intensities farther than 1e7 from zero, where PyRadiomics' own Skewness is noise, are covered by single cases only.
+- Windows, macOS and processors other than x86-64: the suite has not run there.
+- float32 results are the float64 ones rounded; only the latter are compared.
+"""
+
+
+def literal(path: str, name: str) -> tuple[int, ...]:
+    """Return a constant of a test module, without importing it."""
+    for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
+            return tuple(ast.literal_eval(node.value))
+    raise LookupError(f"{path} has no {name}")
+
+
+def looked_up(path: str) -> set[str]:
+    """Return the features that a test module looks up: ``glcm["Contrast"]``, ``row["glcm_Contrast"]``."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            key = str(node.slice.value)
+            found.add(key if "_" in key else f"{getattr(node.value, 'id', '')}_{key}")
+    return found
+
+
+def kernels_in(file: str) -> list[str]:
+    """Return the kernels of a file of kernels/, by name."""
+    tree = ast.parse((ROOT / "kernels" / f"{file}.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [f.name for f in functions if any(getattr(d, "id", "") == "kernel" for d in f.decorator_list)]
+
+
+def interpreted(file: str) -> bool:
+    """Return whether a test module of the same name runs the file's kernels in the interpreter."""
+    test = ROOT / "tests" / "kernels" / f"test_{file}.py"
+    return test.exists() and "pytestmark = pytest.mark.interpreted" in test.read_text(encoding="utf-8")
+
+
+def feature_rows() -> list[str]:
+    """Return the rows of the table of features."""
+    frozen, definition, interpreter = Counter[str](), Counter[str](), Counter[str]()
+    chosen = literal("tests/kernels/test_frozen.py", "CHOSEN")
+    names = [name.removeprefix("original_") for name in feature_names()]
+    for index, (_, expected, _) in enumerate(load()):
+        for name, value in zip(names, expected.values, strict=True):
+            if np.isfinite(value):
+                (definition if f"original_{name}" in expected.undefined else frozen)[name] += 1
+                interpreter[name] += index in chosen
+    by_hand, corners = looked_up("tests/radiomics/test_by_hand.py"), looked_up("tests/radiomics/test_corners.py")
+    differences = looked_up("tests/radiomics/test_differences.py")
+    ibsi = {f"{name}_{spec.name}": spec.ibsi for name, (specs, _) in CLASSES.items() for spec in specs}
+    rows = ["| feature | IBSI | frozen | definition | interpreter | also |", "|---|---|---|---|---|---|"]
+    for name in names:
+        sources = {"by hand": by_hand, "a corner": corners, "differences": differences}
+        also = ", ".join(words for words, found in sources.items() if name in found)
+        cells = (ibsi[name], frozen[name], definition[name], interpreter[name], also)
+        rows.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    return rows
+
+
+def operator_rows() -> list[str]:
+    """Return the rows of the table of operators: on which engine each runs in the tests."""
+    compiled = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    rows = [
+        "| operator | for | CPU (Numba) | Triton's interpreter | compiled for sm_70, 80, 90 | GPU |",
+        "|---|---|---|---|---|---|",
+    ]
+    for operator, file in sorted(ops.KERNELS.items()):
+        users = [name for name, used in OPERATORS.items() if operator in used]
+        use = "every feature" if operator in EVERYWHERE else ", ".join(users)
+        if operator in WITHOUT_FEATURES:
+            use = "no feature: regions of label maps, boxes of heatmaps"
+        names = kernels_in(file)
+        listed = [name for name in names if f"`{name}`" in compiled or f"| {name} " in compiled]
+        kernels = f"{len(listed)} of {len(names)} kernels" if file != "features" else "translated from the formulas"
+        tested = f"`tests/kernels/test_{file}.py`" if interpreted(file) else "no"
+        rows.append(f"| `{operator}` | {use} | yes | {tested} | {kernels} | not yet |")
+    return rows
+
+
+def document() -> str:
+    """Return the text of docs/proofs.md."""
+    return HEAD + "\n".join(feature_rows()) + "\n" + ENGINES + "\n".join(operator_rows()) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    OUT.write_text(document(), encoding="utf-8")
