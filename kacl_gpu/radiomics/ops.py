@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .status import Status
+from .columns import BOX, CORNERS, FIRST_ORDER, GLCM, MOMENTS, NGTDM, OFFSET, SHAPE2D, SIZE, SIZES, SPACING, ZONE, width
 
 I64, F64 = torch.int64, torch.float64
 P = ParamSpec("P")
@@ -57,19 +57,21 @@ def _on_host(name: str, *arguments: Any, **settings: Any) -> Any:
     """Call ``cpu.<name>`` with NumPy views of the tensors, or of host copies if they lie elsewhere."""
     from . import cpu
 
-    def on_host(value: Any) -> Any:
+    def array(value: Any) -> Any:
+        if isinstance(value, list):
+            return [array(v) for v in value]
         return value.cpu().numpy() if isinstance(value, Tensor) else value
 
     device = next(a.device for a in arguments if isinstance(a, Tensor))
-    settings = {key: on_host(value) for key, value in settings.items()}
-    result = getattr(cpu, name)(*map(on_host, arguments), **settings)
+    settings = {key: array(value) for key, value in settings.items()}
+    result = getattr(cpu, name)(*map(array, arguments), **settings)
     if isinstance(result, tuple):
         return tuple(torch.from_numpy(r).to(device) for r in result)
     return torch.from_numpy(result).to(device)
 
 
 def _triples(offsets: Sequence[int]) -> np.ndarray[Any, Any]:
-    return np.array(offsets, np.int64).reshape(-1, 3)
+    return np.array(offsets, np.int64).reshape(-1, len(OFFSET))
 
 
 @_operator
@@ -80,7 +82,7 @@ def image_moments(images: Tensor) -> Tensor:
 
 @_fake(image_moments)
 def _(images: Tensor) -> Tensor:
-    return images.new_empty((images.shape[0], 2), dtype=F64)
+    return images.new_empty((images.shape[0], len(MOMENTS)), dtype=F64)
 
 
 @_operator
@@ -96,42 +98,15 @@ def locate(
     float64, 1 where it is not finite and above 0; status (K,) int32. Where the region is invalid, index, box and size
     are as of nothing in image 0, and where its image does not exist, the spacing is that of image 0.
     """
-    count, height, width = images.shape
-    device = images.device
-    if boxes is None:
-        boxes = torch.tensor([[0, 0, width, height]], dtype=F64, device=device).expand(count, 4)
-    if boxes.shape[1] == 4:
-        boxes = torch.cat([torch.arange(count, dtype=F64, device=device)[:, None], boxes.to(F64)], 1)
-    index, x1, y1, x2, y2 = boxes.to(F64).unbind(1)
-    finite = boxes[:, 1:].isfinite().all(1)
-    corners = torch.stack([y1.floor(), x1.floor(), y2.ceil(), x2.ceil()], 1).nan_to_num(0.0)
-    clipped = torch.stack([corners[:, n].clamp(0, side) for n, side in enumerate((height, width) * 2)], 1)
-    known = (index >= 0) & (index < count) & (index == index.floor())
-    pairs = torch.tensor(pair, dtype=F64, device=device).expand(len(boxes), 2)
-    rows = pairs if spacing is None or count == 0 else spacing[torch.where(known, index, 0.0).to(I64)]
-    fit = (rows.isfinite() & (rows > 0)).all(1)
-    rows = torch.where(fit[:, None], rows, 1.0)
-    status = torch.zeros(len(boxes), dtype=torch.int32, device=device)
-    for bad, code in (
-        (~fit, Status.SPACING),
-        ((clipped[:, 0] >= clipped[:, 2]) | (clipped[:, 1] >= clipped[:, 3]), Status.BOX_OUTSIDE),
-        ((x2 <= x1) | (y2 <= y1), Status.BOX_INVERTED),
-        (~finite, Status.BOX_NOT_FINITE),
-        (~known, Status.IMAGE_INDEX),
-    ):
-        status = status.masked_fill(bad, int(code))
-    valid = status == Status.OK
-    image_index = torch.where(valid, index, 0.0).to(I64)
-    box = torch.where(valid[:, None], clipped, 0.0).to(I64)
-    size = torch.cat([torch.ones_like(box[:, :1]), box[:, 2:] - box[:, :2]], 1)
-    return image_index, box, size, rows, status
+    return _on_host("locate", images, boxes, spacing, pair=pair)
 
 
 @_fake(locate)
 def _(images: Tensor, boxes: Any, spacing: Any, *, pair: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     k = images.shape[0] if boxes is None else boxes.shape[0]
     index, status = images.new_empty(k, dtype=I64), images.new_empty(k, dtype=torch.int32)
-    return index, index.new_empty((k, 4)), index.new_empty((k, 3)), index.new_empty((k, 2), dtype=F64), status
+    box, size = index.new_empty((k, len(BOX))), index.new_empty((k, len(SIZE)))
+    return index, box, size, index.new_empty((k, len(SPACING)), dtype=F64), status
 
 
 @_operator
@@ -261,7 +236,7 @@ def first_order(
 
 @_fake(first_order)
 def _(images: Tensor, moments: Any, image_index: Tensor, *_: Any, **__: Any) -> Tensor:
-    return images.new_empty((image_index.shape[0], 17), dtype=F64)
+    return images.new_empty((image_index.shape[0], width(FIRST_ORDER)), dtype=F64)
 
 
 @_operator
@@ -279,7 +254,7 @@ def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -
 
 @_fake(shape2d)
 def _(mask: Any, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
-    return spacing.new_empty((start.shape[0], 9))
+    return spacing.new_empty((start.shape[0], width(SHAPE2D)))
 
 
 @_operator
@@ -313,7 +288,7 @@ def neighbourhood(
 @_fake(neighbourhood)
 def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, *, gldm_a: int, pairs: bool,
       differences: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    k, directions = start.shape[0], len(offsets) // 3
+    k, directions = start.shape[0], len(offsets) // len(OFFSET)
     dependence = levels.new_empty((k if differences else 0, ng, 1 + 2 * directions), dtype=torch.int32)
     glcm = levels.new_empty((k if pairs else 0, directions, ng, ng), dtype=torch.int32)
     return glcm, dependence, torch.empty_like(dependence, dtype=I64)
@@ -342,7 +317,7 @@ def glcm_sums(
 @_fake(glcm_sums)
 def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, **_: Any) -> Tensor:
     regions, directions = counts.shape[:2]
-    return counts.new_empty((regions, 1 if log_weights.shape[0] else directions, 29), dtype=F64)
+    return counts.new_empty((regions, 1 if log_weights.shape[0] else directions, len(GLCM)), dtype=F64)
 
 
 @_operator
@@ -353,7 +328,7 @@ def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
 
 @_fake(glrlm)
 def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_run: int) -> Tensor:
-    return levels.new_empty((start.shape[0], len(offsets) // 3, ng, max_run), dtype=torch.int32)
+    return levels.new_empty((start.shape[0], len(offsets) // len(OFFSET), ng, max_run), dtype=torch.int32)
 
 
 @_operator
@@ -367,7 +342,7 @@ def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
 
 @_fake(glszm)
 def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
-    return levels.new_empty((start.shape[0], max_zones, 3), dtype=torch.int32)
+    return levels.new_empty((start.shape[0], max_zones, len(ZONE)), dtype=torch.int32)
 
 
 @_operator
@@ -386,7 +361,8 @@ def largest_components(maps: Tensor, *, threshold: float, max_components: int) -
 
 @_fake(largest_components)
 def _(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
-    return maps.new_empty((maps.shape[0], max_components, 4)), maps.new_empty((maps.shape[0], max_components))
+    totals = maps.new_empty((maps.shape[0], max_components))
+    return maps.new_empty((*totals.shape, len(CORNERS))), totals
 
 
 @_operator
@@ -402,7 +378,7 @@ def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
 
 @_fake(ngtdm_sums)
 def _(histogram: Tensor, differences: Tensor) -> Tensor:
-    return histogram.new_empty((histogram.shape[0], 8), dtype=F64)
+    return histogram.new_empty((histogram.shape[0], len(NGTDM)), dtype=F64)
 
 
 @_operator
@@ -420,7 +396,7 @@ def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
 @_fake(size_sums)
 def _(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
     regions, directions = counts.shape[:2]
-    return counts.new_empty((regions, 1 if weights.shape[0] else directions, 15), dtype=F64)
+    return counts.new_empty((regions, 1 if weights.shape[0] else directions, len(SIZES)), dtype=F64)
 
 
 @_operator
@@ -431,7 +407,7 @@ def zone_sums(zones: Tensor, ng: int) -> Tensor:
 
 @_fake(zone_sums)
 def _(zones: Tensor, ng: int) -> Tensor:
-    return zones.new_empty((zones.shape[0], 15), dtype=F64)
+    return zones.new_empty((zones.shape[0], len(SIZES)), dtype=F64)
 
 
 @_operator
@@ -444,13 +420,7 @@ def features(
     (K, A, C) or (K, C) of its ``Sums`` but for the spacing, which is (K, 2) y, x. A feature is the mean over the
     directions whose first column is above 0; NaN if there is none, unless its formula says else.
     """
-    from .features import CLASSES, evaluate, group_by_class
-
-    columns = []
-    for table, (class_name, wanted) in zip(sums, group_by_class(names)):
-        rows = table if table.ndim == 3 else table[:, None]
-        columns.append(evaluate(*CLASSES[class_name], rows, spacing, wanted))
-    return torch.cat(columns, 1).masked_fill((status != 0)[:, None], torch.nan).to(dtype)
+    return _on_host("features", sums, spacing, status, names=names, dtype=dtype)
 
 
 @_fake(features)

@@ -165,7 +165,7 @@ def test_a_full_disk_in_a_process_of_its_own(tmp_path: Path) -> None:
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))\n"
         "import torch\n"
-        "from kacl_gpu.radiomics.cpu.sums import squares\n"
+        "from kacl_gpu.radiomics.cpu._sums import squares\n"
         "print(squares(torch.ones((1, 1, 3), dtype=torch.float64).numpy()))\n"
     )
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}

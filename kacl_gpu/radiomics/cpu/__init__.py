@@ -6,6 +6,7 @@ imports it before the first call on the CPU.
 """
 
 from .components import largest_components
+from .features import features
 from .first_order import first_order
 from .glcm import glcm_sums
 from .glrlm import glrlm
@@ -13,11 +14,13 @@ from .glszm import glszm, zone_sums
 from .labels import label_boxes
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_sums
+from .regions import locate
 from .shape2d import shape2d
-from .sums import size_sums
+from .sizes import size_sums
 
 __all__ = [
     "discretise",
+    "features",
     "first_order",
     "glcm_sums",
     "glrlm",
@@ -26,6 +29,7 @@ __all__ = [
     "label_boxes",
     "largest_components",
     "level_histogram",
+    "locate",
     "neighbourhood",
     "ngtdm_sums",
     "shape2d",

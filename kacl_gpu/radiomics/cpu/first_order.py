@@ -5,14 +5,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..columns import FIRST_ORDER, width
 from ._compile import jit
 from ._regions import Array, volume
+from ._sums import entropy, squares
 from ._threads import for_each
 from .levels import count, intensities, small_integers
-from .sums import entropy, squares
 
 PERCENTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 SLICES = 1024
+CENTRAL_MOMENTS = slice(FIRST_ORDER.m2, FIRST_ORDER.m4 + 1)
+RANKED = slice(FIRST_ORDER.p10, FIRST_ORDER.p90 + 1)
 
 
 def first_order(
@@ -30,9 +33,10 @@ def first_order(
     shift: float,
 ) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.first_order`."""
-    out = np.full((len(box), 17), np.nan)
-    of_levels = histogram.astype(np.float64)[:, None]
-    out[:, 15], out[:, 16] = entropy(of_levels)[:, 0], squares(of_levels)[:, 0]
+    out = np.full((len(box), width(FIRST_ORDER)), np.nan)
+    pixels_of_levels = histogram.astype(np.float64)[:, None]
+    out[:, FIRST_ORDER.entropy] = entropy(pixels_of_levels)[:, 0]
+    out[:, FIRST_ORDER.level_squares] = squares(pixels_of_levels)[:, 0]
     integers = small_integers(images, moments)
 
     def task(k: int) -> None:
@@ -48,14 +52,14 @@ def first_order(
         pixels = values.ravel() if inside.all() else values[inside]
         values, counts = integer_histogram(pixels)
         if counts is None:
-            out[k, :15] = statistics_of(values, shift)
+            out[k, : FIRST_ORDER.entropy] = statistics_of(values, shift)
             return
         cumulative = np.cumsum(counts)
         n = cumulative[-1]
-        out[k, 10:15] = percentiles(n, lambda ranks: values[np.searchsorted(cumulative, ranks, "right")])
+        out[k, RANKED] = percentiles(n, lambda ranks: values[np.searchsorted(cumulative, ranks, "right")])
         sums, terms = np.zeros((9, 2)), np.empty(6)
-        statistics_of_counts(values, counts, n, out[k, 10], out[k, 14], shift, sums, terms, out[k])
-        out[k, 7:10] = centred(*sums[2:6, 0].tolist())
+        statistics_of_counts(values, counts, n, shift, sums, terms, out[k])
+        out[k, CENTRAL_MOMENTS] = centred(*sums[2:6, 0].tolist())
 
     for_each(task, len(box), len(levels) if integers is None else len(levels) // 4)  # as in discretise
     return out
@@ -82,7 +86,10 @@ def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
 
 
 def statistics_of(values: Array, shift: float) -> list[float]:
-    """The first fifteen columns, of one region's pixels. NumPy sums pairwise: accurate, and what the reference does."""
+    """Return the columns up to the percentiles, of one region's pixels.
+
+    NumPy sums pairwise: accurate, and what the reference does.
+    """
     n, lo, hi = values.size, values.min(), values.max()
     # the mean of equal numbers, free of rounding: a flat region has moments of exactly zero
     mean = lo if lo == hi else np.add.reduce(values) / n
@@ -124,13 +131,14 @@ def centred(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, f
 
 @jit
 def statistics_of_counts(
-    values: Array, counts: Array, n: int, p10: float, p90: float, shift: float, sums: Array, terms: Array, out: Array
+    values: Array, counts: Array, n: int, shift: float, sums: Array, terms: Array, out: Array
 ) -> None:
-    """The first seven columns, of the distinct values, in ascending order, and how often each occurs.
+    """Write the columns up to the mean absolute deviations, of distinct values, ascending, and how often each occurs.
 
-    ``sums`` (9, 2) of zeros and ``terms`` (6,) are space; the moments about the mean stay in ``sums[2:6, 0]``.
+    ``out`` holds the percentiles already. ``sums`` (9, 2) of zeros and ``terms`` (6,) are scratch; the moments about
+    the mean stay in ``sums[2:6, 0]``.
     """
-    lo, hi = values[0], values[values.size - 1]
+    lo, hi, p10, p90 = values[0], values[values.size - 1], out[FIRST_ORDER.p10], out[FIRST_ORDER.p90]
     for place in range(values.size):
         v, times = values[place], counts[place]
         terms[0], terms[1] = v * times, (v + shift) * (v + shift) * times
@@ -154,8 +162,9 @@ def statistics_of_counts(
         add(sums[8:], terms)
     for m in range(2, 7):
         sums[m, 0] = (sums[m, 0] + sums[m, 1]) / n
-    out[0], out[1], out[2], out[3], out[4] = n, sums[1, 0] + sums[1, 1], lo, hi, mean
-    out[5], out[6] = sums[6, 0], (sums[8, 0] + sums[8, 1]) / between
+    out[FIRST_ORDER.n], out[FIRST_ORDER.energy], out[FIRST_ORDER.mean] = n, sums[1, 0] + sums[1, 1], mean
+    out[FIRST_ORDER.minimum], out[FIRST_ORDER.maximum] = lo, hi
+    out[FIRST_ORDER.mad], out[FIRST_ORDER.robust_mad] = sums[6, 0], (sums[8, 0] + sums[8, 1]) / between
 
 
 @jit

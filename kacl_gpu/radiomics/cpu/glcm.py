@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 
+from ..columns import GLCM, width
+from ..constants import EPS
 from ._compile import jit
 from ._regions import Array, at
+from ._sums import central_moments, entropy, mixed, weighted_sums
 from ._threads import COMPILED, for_each
-from .sums import EPS, central_moments, entropy, mixed, weighted_sums
 
 TOGETHER = 4  # regions that a thread computes between two returns to Python, where it waits for the others
 
@@ -26,39 +28,47 @@ def glcm_sums(
     counts: Array, histogram: Array, n_levels: Array, log_weights: Array, *, symmetric: bool, mcc: bool
 ) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glcm_sums`."""
-    marginals, diagonals, joint = statistics_of_directions(counts, log_weights, symmetric, mcc)
+    marginals, diagonals, out = statistics_of_directions(counts, log_weights, symmetric, mcc)
     ng = counts.shape[-1]
     (x, y), (added, subtracted) = marginals.transpose(2, 0, 1, 3), diagonals.transpose(2, 0, 1, 3)
     level, k, top = np.arange(1.0, ng + 1), np.arange(2.0 * ng), n_levels[:, None].astype(np.float64)
-    (mean_x, variance_x, *_), (mean_y, variance_y, *_) = central_moments(x, level), central_moments(y, level)
     with np.errstate(divide="ignore", invalid="ignore"):  # a region without levels has no top
-        of_differences = weighted_sums(
-            subtracted,
-            *(k * k, 1 / (1 + k), 1 / (1 + k * k), 1 / (1 + k / top), 1 / (1 + (k * k) / (top * top))),
-            1 / np.where(k == 0, np.inf, k * k),
-        )
-    sums = [
-        *(entropy(rows) for rows in (x, y, added, subtracted)),
-        *(mean_x, mean_y, variance_x, variance_y),
-        *central_moments(added, k + 2),
-        *central_moments(subtracted, k)[:2],
-        *of_differences,
-    ]
-    flat = np.broadcast_to(((histogram > 0).sum(1) == 1)[:, None], joint.shape[:2])
-    table = np.stack([*np.moveaxis(joint, 2, 0), *sums, flat], 2)
-    table[..., 1:-1][joint[..., 0] == 0] = np.nan
-    return table
+        weights_of_k = {
+            GLCM.contrast: k * k,
+            GLCM.inverse: 1 / (1 + k),
+            GLCM.inverse_square: 1 / (1 + k * k),
+            GLCM.inverse_normalised: 1 / (1 + k / top),
+            GLCM.inverse_square_normalised: 1 / (1 + (k * k) / (top * top)),
+            GLCM.inverse_variance: 1 / np.where(k == 0, np.inf, k * k),
+        }
+        for column, sums in zip(weights_of_k, weighted_sums(subtracted, *weights_of_k.values())):
+            out[..., column] = sums
+    out[..., GLCM.hx], out[..., GLCM.hy] = entropy(x), entropy(y)
+    out[..., GLCM.h_sum], out[..., GLCM.h_difference] = entropy(added), entropy(subtracted)
+    out[..., GLCM.mean_x], out[..., GLCM.variance_x] = central_moments(x, level)[:2]
+    out[..., GLCM.mean_y], out[..., GLCM.variance_y] = central_moments(y, level)[:2]
+    mean, m2, m3, m4 = central_moments(added, k + 2)
+    out[..., GLCM.sum_mean], out[..., GLCM.sum_m2], out[..., GLCM.sum_m3], out[..., GLCM.sum_m4] = mean, m2, m3, m4
+    out[..., GLCM.difference_mean], out[..., GLCM.difference_m2] = central_moments(subtracted, k)[:2]
+    empty = out[..., GLCM.total] == 0
+    out[empty] = np.nan
+    out[empty, GLCM.total] = 0
+    out[..., GLCM.flat] = ((histogram > 0).sum(1) == 1)[:, None]
+    return out
 
 
 def statistics_of_directions(
     counts: Array, log_weights: Array, symmetric: bool, mcc: bool
 ) -> tuple[Array, Array, Array]:
-    """Marginals p_x, p_y (K, A, 2, ng); p_{x+y} from sum 2 and p_{x-y} from 0 (K, A, 2, 2 ng); columns 0 to 7."""
+    """Return p_x, p_y (K, A, 2, ng); p_{x+y} from sum 2, p_{x-y} from 0 (K, A, 2, 2 ng); the table of sums (K, A, 29).
+
+    Of the table are filled the total, the sums over pairs of levels and MCC; the other columns are 0.
+    """
     regions, directions, ng = counts.shape[:3]
     rows = 1 if len(log_weights) else directions
     marginals = np.zeros((regions, rows, 2, ng))
     diagonals = np.zeros((regions, rows, 2, 2 * ng))
-    joint = np.zeros((regions, rows, 8))
+    out = np.zeros((regions, rows, width(GLCM)))
 
     def task(k: int) -> None:
         here = slice(k * TOGETHER, (k + 1) * TOGETHER)
@@ -69,9 +79,9 @@ def statistics_of_directions(
         filled = filled.any(1) | filled.any(2)  # many levels below the greatest may be empty too, above it all are
         present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
         scaled = np.empty((*matrices.shape[:2], levels.max(), levels.max()))
-        sums_of_pairs(matrices, present, levels, symmetric, marginals[here], diagonals[here], joint[here], scaled)
+        sums_of_pairs(matrices, present, levels, symmetric, marginals[here], diagonals[here], out[here], scaled)
         if not mcc:
-            joint[here, :, 7] = np.nan
+            out[here, :, GLCM.mcc_square] = np.nan
             return
         if not symmetric:
             for matrix, n in zip(scaled, levels):
@@ -79,10 +89,10 @@ def statistics_of_directions(
         u, w = np.empty((2, scaled.shape[-1]))
         diagonal, beside = np.zeros((2, *matrices.shape[:2], scaled.shape[-1] + 1))
         tridiagonalise(scaled, levels, u, w, diagonal, beside)
-        second_eigenvalues(diagonal, beside, levels, symmetric, joint[here])
+        second_eigenvalues(diagonal, beside, levels, symmetric, out[here])
 
     for_each(task, -(-regions // TOGETHER), counts.size * COMPILED)
-    return marginals, diagonals, joint
+    return marginals, diagonals, out
 
 
 def weights(counts: Array, log_weights: Array) -> Array:
@@ -103,10 +113,10 @@ def sums_of_pairs(
     symmetric: bool,
     marginals: Array,
     diagonals: Array,
-    joint: Array,
+    out: Array,
     scaled: Array,
 ) -> None:
-    """Of each direction: fills p_x, p_y; p_{x+y}, p_{x-y}; joint columns 0 to 6. One without pairs stays 0.
+    """Fill p_x, p_y; p_{x+y}, p_{x-y}; total and sums over pairs of levels of each direction; 0 without pairs.
 
     Of ``counts`` (K, A, n, n) only ``levels`` (K,) levels have pairs, of which ``present`` (K, n) begins with a list.
     Among these, ``scaled`` becomes p / sqrt(px py + eps): PyRadiomics adds eps there, which shows where a part of the
@@ -114,19 +124,19 @@ def sums_of_pairs(
     """
     for k in range(counts.shape[0]):
         for a in range(counts.shape[1]):
-            count, p_xy, sums = counts[k, a], scaled[k, a], joint[k, a]
+            count, p_xy, sums = counts[k, a], scaled[k, a], out[k, a]
             (p_x, p_y), (added, subtracted) = marginals[k, a], diagonals[k, a]
             for m in range(levels[k]):
                 for n in range(levels[k]):
                     i, j = present[k, m], present[k, n]
                     p_xy[m, n] = count[i, j] + (count[j, i] if symmetric else 0)
-                    sums[0] += p_xy[m, n]
-            if sums[0] == 0.0:
+                    sums[GLCM.total] += p_xy[m, n]
+            if sums[GLCM.total] == 0.0:
                 continue
             for m in range(levels[k]):
                 for n in range(levels[k]):
                     i, j = present[k, m], present[k, n]
-                    p_xy[m, n] /= sums[0]
+                    p_xy[m, n] /= sums[GLCM.total]
                     p_x[i] += p_xy[m, n]
                     p_y[j] += p_xy[m, n]
                     added[i + j] += p_xy[m, n]
@@ -141,13 +151,13 @@ def sums_of_pairs(
                     i, j = present[k, m], present[k, n]
                     p, independent = p_xy[m, n], p_x[i] * p_y[j]
                     log_independent = math.log2(independent + EPS)
-                    sums[4] -= independent * log_independent
+                    sums[GLCM.hxy2] -= independent * log_independent
                     if p > 0.0:
-                        sums[1] += p * p
-                        sums[2] -= p * math.log2(p + EPS)
-                        sums[3] -= p * log_independent
-                        sums[5] = max(sums[5], p)
-                        sums[6] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
+                        sums[GLCM.energy] += p * p
+                        sums[GLCM.hxy] -= p * math.log2(p + EPS)
+                        sums[GLCM.hxy1] -= p * log_independent
+                        sums[GLCM.maximum] = max(sums[GLCM.maximum], p)
+                        sums[GLCM.covariance] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
                     p_xy[m, n] = p / math.sqrt(independent + EPS)
 
 
@@ -188,16 +198,16 @@ def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals:
 
 
 @jit
-def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute: bool, joint: Array) -> None:
-    """Of tridiagonal matrices (n, n), the second largest eigenvalue to joint column 7.
+def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute: bool, out: Array) -> None:
+    """Write the second largest eigenvalue of each tridiagonal matrix (n, n) as the square of its MCC.
 
     If ``absolute``, the square of the second largest absolute one: the largest is near 1, so that is the second, or the
     lowest. Eigenvalues are found by Sturm counts. Eight shifts at once cut the interval to a ninth each time: their
     divisions do not wait for each other.
     """
     pivot, above = np.empty(8), np.empty(8, np.int64)
-    for which in range(joint.shape[0] * joint.shape[1]):
-        row, a = which // joint.shape[1], which % joint.shape[1]
+    for which in range(out.shape[0] * out.shape[1]):
+        row, a = which // out.shape[1], which % out.shape[1]
         diagonal, beside, n, second = diagonals[row, a], besides[row, a], sizes[row], 0.0
         bound = 0.0
         for i in range(n):  # Gershgorin
@@ -223,4 +233,4 @@ def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute:
                 low += parts * step
                 high = low + step
             second = max(second, low)
-        joint[row, a, 7] = second * second if absolute else second
+        out[row, a, GLCM.mcc_square] = second * second if absolute else second

@@ -2,17 +2,18 @@
 
 import numpy as np
 
+from ..columns import SIZES, ZONE, width
 from ._compile import jit
 from ._regions import Array, at, volume, with_margin
 from ._threads import COMPILED, for_each
-from .sums import add_joint, sums_of_marginals
+from .sizes import add_joint, write_marginal_sums
 
 SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
 
 
 def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_zones: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glszm`."""
-    out = np.zeros((len(start), max_zones, 3), np.int32)
+    out = np.zeros((len(start), max_zones, width(ZONE)), np.int32)
     ordered, joined = in_order_of_use(offsets)
 
     def task(k: int) -> None:
@@ -27,7 +28,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
             numbers, counts = np.unique(large[:listed], return_counts=True)
             number, count = np.append(number, numbers), np.append(count, counts)
         zones = out[k, : len(number)]
-        zones[:, 0], zones[:, 1], zones[:, 2] = number % ng + 1, number // ng, count
+        zones[:, ZONE.level], zones[:, ZONE.size], zones[:, ZONE.count] = number % ng + 1, number // ng, count
 
     for_each(task, len(start), len(levels) * COMPILED)
     return out
@@ -110,23 +111,26 @@ def find_zones(
 def zone_sums(zones: Array, ng: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, rows = zones.shape[:2]
-    by_level, by_size, joint = np.zeros((regions, 1, ng)), np.zeros((regions, 1, rows)), np.zeros((regions, 1, 5))
-    for_each(lambda k: add_zones(zones[k], by_level[k, 0], by_size[k, 0], joint[k, 0]), regions, zones.size)
-    return sums_of_marginals(by_level, by_size, zones[..., 1].astype(np.float64), joint)[:, 0]
+    by_level, by_size = np.zeros((regions, 1, ng)), np.zeros((regions, 1, rows))
+    out = np.zeros((regions, 1, width(SIZES)))
+    for_each(lambda k: add_zones(zones[k], by_level[k, 0], by_size[k, 0], out[k, 0]), regions, zones.size)
+    write_marginal_sums(by_level, by_size, zones[..., ZONE.size].astype(np.float64), out)
+    return out[:, 0]
 
 
 @jit
-def add_zones(zones: Array, by_level: Array, by_size: Array, joint: Array) -> None:
+def add_zones(zones: Array, by_level: Array, by_size: Array, out: Array) -> None:
     """Marginals and joint sums of one region's zones. Those of one size stand together: the first carries their sum."""
     total, first = 0.0, 0
     for n in range(len(zones)):
-        level, size, count = zones[n, 0], zones[n, 1], zones[n, 2]
+        level, size, count = zones[n, ZONE.level], zones[n, ZONE.size], zones[n, ZONE.count]
         if count > 0:
-            if size != zones[first, 1]:
+            if size != zones[first, ZONE.size]:
                 first = n
             by_level[level - 1] += count
             by_size[first] += count
             total += count
     for n in range(len(zones)):
-        if zones[n, 2] > 0:
-            add_joint(float(zones[n, 2]), total, float(zones[n, 0]), float(zones[n, 1]), joint)
+        level, size, count = zones[n, ZONE.level], zones[n, ZONE.size], zones[n, ZONE.count]
+        if count > 0:
+            add_joint(float(count), total, float(level), float(size), out)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..columns import MOMENTS, width
 from ..status import Status
 from ._compile import jit
 from ._regions import Array, at, volume
@@ -14,7 +15,7 @@ from ._threads import for_each
 
 def image_moments(images: Array) -> Array:
     """Mean and standard deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
-    out = np.empty((len(images), 2))
+    out = np.empty((len(images), width(MOMENTS)))
 
     def task(b: int) -> None:
         pixels = images[b].astype(np.float64).ravel()

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from ..columns import NGTDM, width
 from ._compile import jit
 from ._regions import Array, at, volume, with_margin
+from ._sums import central_moments, weighted_sums
 from ._threads import COMPILED, for_each
 from .glcm import count_pairs
-from .sums import central_moments, weighted_sums
 
 
 def neighbourhood(
@@ -82,20 +83,22 @@ def ngtdm_sums(histogram: Array, differences: Array) -> Array:
     (s,) = weighted_sums(differences.astype(np.float64), 1 / counts)
     n = histogram.astype(np.float64)[:, None]
     total, ns = weighted_sums(n, np.ones_like(s), s)
-    (s_total,) = weighted_sums(s[:, None], np.ones(s.shape[1]))
-    variance = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1]
-    present = (n > 0).sum(-1)
-    pairs = np.zeros((len(s), 3))
+    out = np.zeros((len(s), 1, width(NGTDM)))
+    out[..., NGTDM.n], out[..., NGTDM.ns] = total, ns
+    out[..., NGTDM.s] = weighted_sums(s[:, None], np.ones(s.shape[1]))[0]
+    out[..., NGTDM.variance] = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1]
+    out[..., NGTDM.levels] = (n > 0).sum(-1)
     for k in range(len(s)):
-        sums_over_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), pairs[k])
-    return np.concatenate([total, present, variance, s_total, ns, pairs], 1)
+        add_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), out[k, 0])
+    return out[:, 0]
 
 
 @jit
-def sums_over_pairs(pixels: Array, differences: Array, present: Array, out: Array) -> None:
+def add_pairs(pixels: Array, differences: Array, present: Array, out: Array) -> None:
+    """Add the sums over all pairs of the levels ``present`` to one region's row."""
     for i in present:
         for j in present:
             n_i, n_j = np.int64(pixels[i]), np.int64(pixels[j])
-            out[0] += abs((i + 1) * n_i - (j + 1) * n_j)  # integers: exactly 0 where all products agree
-            out[1] += abs(i - j) * (n_i * differences[i] + n_j * differences[j]) / (n_i + n_j)
-            out[2] += (n_i + n_j) * (i - j) * (i - j)
+            out[NGTDM.products] += abs((i + 1) * n_i - (j + 1) * n_j)  # integers: exactly 0 where all products agree
+            out[NGTDM.complexity] += abs(i - j) * (n_i * differences[i] + n_j * differences[j]) / (n_i + n_j)
+            out[NGTDM.strength] += (n_i + n_j) * (i - j) * (i - j)

@@ -1,21 +1,21 @@
-"""The features: one file a class, each a literal tuple of names and formulas, one code for every device."""
+"""Features of each class: a literal tuple of names and formulas per file, one code for every device."""
 
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from ..columns import FirstOrderSums, GlcmSums, NgtdmSums, Shape2DSums, SizeSums
 from . import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape2d
-from .sizes import SizeSums
 from .spec import FeatureSpec, evaluate
 
-# class name -> its features, and the named tuple of sums that their formulas see
+# Class name -> its features, and the table of sums that their formulas see
 CLASSES: dict[str, tuple[tuple[FeatureSpec[Any], ...], Any]] = {
-    "firstorder": (firstorder.FEATURES, firstorder.Sums),
-    "shape2D": (shape2d.FEATURES, shape2d.Sums),
-    "glcm": (glcm.FEATURES, glcm.Sums),
+    "firstorder": (firstorder.FEATURES, FirstOrderSums),
+    "shape2D": (shape2d.FEATURES, Shape2DSums),
+    "glcm": (glcm.FEATURES, GlcmSums),
     "glrlm": (glrlm.FEATURES, SizeSums),
     "glszm": (glszm.FEATURES, SizeSums),
-    "ngtdm": (ngtdm.FEATURES, ngtdm.Sums),
+    "ngtdm": (ngtdm.FEATURES, NgtdmSums),
     "gldm": (gldm.FEATURES, SizeSums),
 }
 

@@ -1,43 +1,18 @@
 """First-order features (``radiomics.firstorder``)."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from ..columns import FirstOrderSums
 from .spec import FeatureSpec
 
 
-class Sums(NamedTuple):
-    """Each (K, 1) float64; all but the last two are the columns of ``ops.first_order``."""
-
-    n: Tensor
-    energy: Tensor
-    minimum: Tensor
-    maximum: Tensor
-    mean: Tensor
-    mad: Tensor
-    robust_mad: Tensor
-    m2: Tensor
-    m3: Tensor
-    m4: Tensor
-    p10: Tensor
-    p25: Tensor
-    p50: Tensor
-    p75: Tensor
-    p90: Tensor
-    entropy: Tensor  # of the grey levels
-    level_squares: Tensor  # sum over levels of n_i^2
-    spacing_y: Tensor
-    spacing_x: Tensor
-
-
 def _standardised(moment: Tensor, m2: Tensor, power: Tensor) -> Tensor:
-    """moment / power, 0 in a flat region."""
+    """Return moment / power; 0 in a flat region."""
     return torch.where(m2 == 0, 0.0, moment / torch.where(m2 == 0, 1.0, power))
 
 
-FEATURES: tuple[FeatureSpec[Sums], ...] = (
+FEATURES: tuple[FeatureSpec[FirstOrderSums], ...] = (
     FeatureSpec("10Percentile", lambda s: s.p10, "QG58"),
     FeatureSpec("90Percentile", lambda s: s.p90, "8DWT"),
     FeatureSpec("Energy", lambda s: s.energy, "N8CA"),

@@ -1,71 +1,33 @@
 """Grey-level co-occurrence features (``radiomics.glcm``), each the mean over the directions that have pairs."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..columns import GlcmSums
+from ..constants import EPS
 from .spec import FeatureSpec, lengths
 
-EPS = 2.0**-52
 
-
-class Sums(NamedTuple):
-    """Each (K, A) float64, the columns of ``ops.glcm_sums``.
-
-    x and y are the levels of a pair's two pixels; h are entropies in bits.
-    """
-
-    total: Tensor
-    energy: Tensor
-    hxy: Tensor
-    hxy1: Tensor
-    hxy2: Tensor
-    maximum: Tensor
-    covariance: Tensor
-    mcc_square: Tensor
-    hx: Tensor
-    hy: Tensor
-    h_sum: Tensor
-    h_difference: Tensor
-    mean_x: Tensor
-    mean_y: Tensor
-    variance_x: Tensor
-    variance_y: Tensor
-    sum_mean: Tensor
-    sum_m2: Tensor
-    sum_m3: Tensor
-    sum_m4: Tensor
-    difference_mean: Tensor
-    difference_m2: Tensor
-    contrast: Tensor
-    inverse: Tensor
-    inverse_square: Tensor
-    inverse_normalised: Tensor
-    inverse_square_normalised: Tensor
-    inverse_variance: Tensor
-    flat: Tensor  # 1 where the whole region has one grey level, else 0
-
-
-def _correlation(s: Sums) -> Tensor:
-    """1 where one of the marginals has a single level."""
+def _correlation(s: GlcmSums) -> Tensor:
+    """Return the correlation; 1 where one of the marginals has a single level."""
     deviations = torch.sqrt(s.variance_x) * torch.sqrt(s.variance_y)
     return torch.where(deviations == 0, 1.0, s.covariance / (deviations + EPS))
 
 
-def _imc1(s: Sums) -> Tensor:
-    """0 where the marginals have one level, or all but one weigh next to nothing: their entropy is above 1e-5 else."""
+def _imc1(s: GlcmSums) -> Tensor:
+    """Return Imc1; 0 where one level has next to all of both marginals, whose entropy is above 1e-5 elsewhere."""
     larger = torch.maximum(s.hx, s.hy)
     return torch.where(larger < 1e-7, 0.0, (s.hxy - s.hxy1) / larger)
 
 
-def _imc2(s: Sums) -> Tensor:
-    """0 where rounding leaves HXY above HXY2."""
+def _imc2(s: GlcmSums) -> Tensor:
+    """Return Imc2; 0 where rounding leaves HXY above HXY2."""
     return torch.sqrt(torch.clamp(1 - torch.exp(-2 * (s.hxy2 - s.hxy)), min=0.0))
 
 
-FEATURES: tuple[FeatureSpec[Sums], ...] = (
+FEATURES: tuple[FeatureSpec[GlcmSums], ...] = (
     FeatureSpec("Autocorrelation", lambda s: s.covariance + s.mean_x * s.mean_y, "QWB0"),
     FeatureSpec("ClusterProminence", lambda s: s.sum_m4, "AE86"),
     FeatureSpec("ClusterShade", lambda s: s.sum_m3, "7NFM"),
@@ -99,7 +61,7 @@ FEATURES: tuple[FeatureSpec[Sums], ...] = (
 
 
 def log_weights(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
-    """(K, A) minus the squared length of each offset; 0 for "no_weighting"; empty without a norm."""
+    """Return minus the squared length of each offset (K, A); 0 for "no_weighting"; empty without a norm."""
     length = lengths(offsets, spacing, norm)
     if norm is None:
         return length

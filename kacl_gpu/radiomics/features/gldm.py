@@ -1,6 +1,6 @@
 """Grey-level dependence features (``radiomics.gldm``)."""
 
-from .sizes import SizeSums
+from ..columns import SizeSums
 from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (

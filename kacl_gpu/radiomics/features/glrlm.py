@@ -1,6 +1,6 @@
 """Grey-level run-length features (``radiomics.glrlm``), each the mean over the directions that have runs."""
 
-from .sizes import SizeSums
+from ..columns import SizeSums
 from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (

@@ -1,6 +1,6 @@
 """Grey-level size-zone features (``radiomics.glszm``)."""
 
-from .sizes import SizeSums
+from ..columns import SizeSums
 from .spec import FeatureSpec
 
 FEATURES: tuple[FeatureSpec[SizeSums], ...] = (

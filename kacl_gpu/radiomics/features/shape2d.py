@@ -1,55 +1,41 @@
 """2D shape features (``radiomics.shape2D``)."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..columns import Shape2DSums
 from .spec import FeatureSpec
 
 
-class Sums(NamedTuple):
-    """Each (K, 1) float64; all but the last two are the columns of ``ops.shape2d``."""
-
-    n: Tensor
-    vertical: Tensor  # pieces of outline, in pixels
-    horizontal: Tensor
-    diagonal: Tensor  # of half a pixel's diagonal
-    eight_areas: Tensor  # in pixels
-    diameter: Tensor  # in units of the spacing
-    yy: Tensor  # n^2 times the covariances of the pixels' indices
-    xx: Tensor
-    yx: Tensor
-    spacing_y: Tensor
-    spacing_x: Tensor
-
-
-def _surface(s: Sums) -> Tensor:
+def _surface(s: Shape2DSums) -> Tensor:
+    """Return the area inside the outline."""
     return s.eight_areas / 8 * (s.spacing_y * s.spacing_x)
 
 
-def _perimeter(s: Sums) -> Tensor:
+def _perimeter(s: Shape2DSums) -> Tensor:
+    """Return the length of the outline."""
     y, x = s.spacing_y, s.spacing_x
     return s.vertical * y + s.horizontal * x + s.diagonal * (0.5 * torch.sqrt(y * y + x * x))
 
 
-def _major(s: Sums) -> Tensor:
-    """n^2 times the larger eigenvalue of the covariance of the pixels' positions."""
+def _major(s: Shape2DSums) -> Tensor:
+    """Return n^2 times the larger eigenvalue of the covariance of the pixels' positions."""
     yy, xx = s.yy * (s.spacing_y * s.spacing_y), s.xx * (s.spacing_x * s.spacing_x)
     yx = s.yx * (s.spacing_y * s.spacing_x)
     return 0.5 * (yy + xx + torch.sqrt((yy - xx) * (yy - xx) + 4 * (yx * yx)))
 
 
-def _minor(s: Sums) -> Tensor:
-    """The smaller one, from the determinant, which for pixels on one line is a difference of equal numbers: 0."""
+def _minor(s: Shape2DSums) -> Tensor:
+    """Return n^2 times the smaller one, from the determinant: 0 for pixels on one line, whose terms are equal."""
     area = s.spacing_y * s.spacing_x
     determinant = torch.clamp(s.yy * s.xx - s.yx * s.yx, min=0.0) * (area * area)
     major = _major(s)
     return torch.where(major > 0, determinant / major, 0.0)
 
 
-FEATURES: tuple[FeatureSpec[Sums], ...] = (
+FEATURES: tuple[FeatureSpec[Shape2DSums], ...] = (
     FeatureSpec("Elongation", lambda s: torch.sqrt(_minor(s) / _major(s))),
     FeatureSpec("MajorAxisLength", lambda s: 4 * torch.sqrt(_major(s) / (s.n * s.n))),
     FeatureSpec("MaximumDiameter", lambda s: s.diameter),

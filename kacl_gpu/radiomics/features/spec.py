@@ -1,4 +1,4 @@
-"""What a feature is, and how the features of a class are evaluated."""
+"""Features: name, formula and IBSI identifier together; evaluation of those of a class."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ..columns import COUNT, OFFSET, SPACING, width
+
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class FeatureSpec(Generic[S]):
-    """A feature: PyRadiomics' name, its formula over the class's sums, and its identifier in the IBSI reference manual.
+    """A feature: PyRadiomics' name, its formula over the class's sums, and its IBSI identifier.
 
     The formulas are PyRadiomics' own (documentation of ``radiomics.<class>``); IBSI's differs where ``ibsi`` is empty.
     They are evaluated by torch, and translated for the GPU (``kernels/features.py``), which knows arithmetic,
@@ -26,15 +28,19 @@ class FeatureSpec(Generic[S]):
 
 
 def evaluate(
-    features: Sequence[FeatureSpec[Any]], kind: Any, sums: Tensor, spacing: Tensor, names: list[str]
+    features: Sequence[FeatureSpec[Any]], kind: Any, sums: Tensor, spacing: Tensor, names: Sequence[str]
 ) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.features`; ``kind`` is the named tuple that the formulas see."""
+    """Return the named features (K, F) of one class, see :func:`kacl_gpu.radiomics.ops.features`.
+
+    ``kind``: the table of the class in :mod:`kacl_gpu.radiomics.columns`; ``sums``: its columns (K, A, C); ``spacing``:
+    (K, 2) y, x.
+    """
     by_name = {feature.name: feature for feature in features}
-    extra = spacing.unbind(1) if "spacing_y" in kind._fields else ()
-    seen = kind(*sums.unbind(-1), *(s[:, None] for s in extra))
-    present = sums[..., 0] > 0
+    pixel = spacing[:, None].unbind(-1) if len(kind._fields) > width(kind) else ()
+    columns = kind(*sums.unbind(-1), *pixel)
+    present = sums[..., COUNT] > 0
     number = present.sum(1)
-    values = torch.stack([by_name[name].formula(seen) for name in names], -1)
+    values = torch.stack([by_name[name].formula(columns) for name in names], -1)
     values = torch.where(present[..., None], values, 0.0)
     mean = values[:, 0]
     for a in range(1, values.shape[1]):  # one after the other: torch's sum has an order for each shape
@@ -42,17 +48,18 @@ def evaluate(
     mean = mean / number[:, None]
     for column, name in enumerate(names):
         if otherwise := by_name[name].otherwise:
-            mean[:, column] = torch.where(number == 0, otherwise(seen)[:, 0], mean[:, column])
+            mean[:, column] = torch.where(number == 0, otherwise(columns)[:, 0], mean[:, column])
     return mean
 
 
 def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
-    """(K, A) length of each offset (z, y, x triples) in units of the spacing (K, 2); empty without a norm."""
+    """Return the length (K, A) of each offset (z, y, x triples) in units of the spacing (K, 2), or nothing (0, 0)."""
     if norm is None:
         return spacing.new_empty((0, 0))
     columns = []
-    for step_y, step_x in zip(offsets[1::3], offsets[2::3]):  # numbers of Python: a tensor of them would be a copy
-        y, x = spacing[:, 0] * abs(step_y), spacing[:, 1] * abs(step_x)
+    steps_y, steps_x = offsets[OFFSET.y :: len(OFFSET)], offsets[OFFSET.x :: len(OFFSET)]
+    for step_y, step_x in zip(steps_y, steps_x):  # numbers of Python: a tensor of them would be a copy
+        y, x = spacing[:, SPACING.y] * abs(step_y), spacing[:, SPACING.x] * abs(step_x)
         if norm == "manhattan":
             columns.append(y + x)
         elif norm == "euclidean":
