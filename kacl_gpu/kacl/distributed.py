@@ -73,7 +73,7 @@ def synchronise_batchnorm(module: nn.Module, device: torch.device | str | None =
     Example:
         >>> synchronise_batchnorm(nn.Sequential(nn.BatchNorm2d(3)), "cpu")
         Sequential(
-          (0): SynchronisedBatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)
+          (0): SynchronisedBatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, ...)
         )
     """
     if device is None:
