@@ -164,7 +164,7 @@ def compute_features(
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
     packed = volumes.levels, volumes.start, volumes.size
-    counted = {"firstorder", "glcm", "ngtdm"} & wanted.keys()
+    counted = any(name in wanted for name in ("firstorder", "glcm", "ngtdm"))
     histogram = ops.level_histogram(*packed, ng) if counted else n_levels.new_empty((0, ng), dtype=torch.int32)
     pairs, differences = "glcm" in wanted, "ngtdm" in wanted or "gldm" in wanted
     if pairs or differences:
