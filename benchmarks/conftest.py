@@ -54,7 +54,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
-    """What failed, for `benchmarks.report` to refuse, and what was not measured, and why."""
+    """Add what failed, for `benchmarks.report` to refuse, and what was not measured, and why."""
     output_json.update(failed=failed, skipped=skipped)
 
 
@@ -68,7 +68,7 @@ def driver() -> str | None:
 
 
 def git() -> dict[str, Any]:
-    """The commit, and which files that are measured or measure differ from it."""
+    """Return the commit, and which files that are measured or measure differ from it."""
     root = Path(__file__).parents[1]
 
     def ask(*words: str) -> str:

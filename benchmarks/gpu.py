@@ -44,7 +44,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def number_of_sets(image_bytes: int, cache: int) -> int:
-    """Of inputs, so that together they are more than twice the cache."""
+    """Return how many sets of inputs are needed so that together they are more than twice the cache."""
     return max(2, 2 * cache // image_bytes + 1)
 
 
@@ -53,7 +53,7 @@ def call(images: Tensor, rows: Tensor, settings: RadiomicsSettings) -> Tensor:
 
 
 def input_sets(workload: Workload) -> list[tuple[Tensor, Tensor]]:
-    """The workload on the GPU, several times, its images rolled so that they differ."""
+    """Return the workload on the GPU, several times, its images rolled so that they differ."""
     cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", CACHE)
     sets = number_of_sets(workload.images.nbytes, cache)
     rows = workload.rows.cuda()
@@ -93,7 +93,7 @@ def device_ms(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
 
 
 def kernel_us(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) -> dict[str, dict[str, float]]:
-    """Launches a call and microseconds a launch of each kernel, from the profiler."""
+    """Return launches per call and microseconds per launch of each kernel, from the profiler."""
     calls = 10
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for n in range(calls):
@@ -108,7 +108,7 @@ def kernel_us(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) ->
 
 
 def measure(workload: Workload, rounds: int) -> dict[str, Any]:
-    """One workload's row."""
+    """Return one workload's row."""
     sets, settings = input_sets(workload), workload.settings
     regions = len(workload.rows)
     first = time.perf_counter()
@@ -137,7 +137,10 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
 
 
 def slope(rounds: int) -> dict[str, Any]:
-    """Milliseconds a graph replay from 10^7 to 10^8 pixels, and nanoseconds a pixel between neighbouring sizes."""
+    """Time graph replays from 10^7 to 10^8 pixels.
+
+    Returns: milliseconds per replay, and nanoseconds per pixel between neighbouring sizes.
+    """
     points = []
     for count in (10, 20, 48, 96):
         workload = whole_1024(count)
@@ -158,7 +161,7 @@ def workloads() -> list[Workload]:
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """A short table."""
+    """Return a short table."""
 
     def cell(times: dict[str, float]) -> str:
         return f"{times['median']:.3f} ({times['lower']:.3f} to {times['upper']:.3f})"

@@ -21,7 +21,7 @@ SUITE = "benchmarks/test_suite.py::test_workload"
 
 
 def fallen(now: Mapping[str, float], then: Mapping[str, float]) -> list[str]:
-    """The workloads of both whose ratio has fallen by a third or more.
+    """Return the workloads of both whose ratio has fallen by a third or more.
 
     Raises:
         ValueError: they have no workload in common, so that nothing would be compared.
@@ -33,7 +33,7 @@ def fallen(now: Mapping[str, float], then: Mapping[str, float]) -> list[str]:
 
 
 def measure(works: list[str]) -> dict[str, float]:
-    """Ratios of a run of these cases.
+    """Return the ratios of a run of these cases.
 
     Raises:
         RuntimeError: a case failed or was not run.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Its name and the number of cores."""
+    """Return the processor's name and the number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -26,7 +26,7 @@ POINTS = [(curve, value) for curve, values in CURVES.items() for value in values
 
 
 def workload(curve: str, value: int) -> Workload:
-    """Regions of 100 x 110, 16 of them, 32 levels, distance 1, but for what the curve changes."""
+    """Return regions of 100 x 110, 16 of them, 32 levels, distance 1, but for what the curve changes."""
     count = value if curve == "batch" else 4 if curve == "region" and value > 512 else 16
     height, width = (value, value) if curve == "region" else (110, 100)
     settings = RadiomicsSettings(
@@ -41,7 +41,7 @@ def workload(curve: str, value: int) -> Workload:
 
 
 def peak(curve: str, value: int, device: str) -> int:
-    """Bytes at most, what is there anyway included."""
+    """Return the most bytes that were in use, with those in use anyway."""
     if device.startswith("cuda"):
         work = workload(curve, value)
         images, rows = work.images.to(device), work.rows.to(device)

@@ -69,20 +69,23 @@ LOADS = (
 
 
 def fill_bytes(load: Load) -> float:
-    """Zeros of a region in the default call, the largest first; and its place."""
+    """Return the zeros of a region in the default call, the largest first; and its place."""
     zones = 12 * load.most_zones + 4 * (LEVELS + load.most_zones) + 4 * (64 * LEVELS + 1)
     others = 4 * 256 + 4 * LEVELS + 64 + 16 + 8  # counts of values, histogram, measures, lines, place
     return 4 * 4 * LEVELS * load.image + zones + 4 * 4 * MATRIX + (4 + 8) * 9 * LEVELS + others
 
 
 def cell_instructions(matrices: int, sizes: float, longest: float) -> float:
-    """Of ``sum_cells``: once over all sizes by level, once over those up to the longest, 128 at a time."""
+    """Return the instructions of ``sum_cells``.
+
+    Once over all sizes by level, once over those up to the longest, 128 at a time.
+    """
     blocks, used = math.ceil(sizes / 128), math.ceil(longest / 128)
     return matrices * 128 * (800 + 8 * (287 + 55 * blocks) + used * (107 + 8 * 559))
 
 
 def line_pairs(load: Load) -> float:
-    """Of ``compare_lines``: blocks of 32 half lines against those that follow."""
+    """Return the pairs of ``compare_lines``: blocks of 32 half lines against those that follow."""
     blocks = math.ceil((2 * load.side + 1) / 32)
     return blocks * (blocks + 1) / 2
 
@@ -106,7 +109,7 @@ class Work(NamedTuple):
         return load.block_pixels if self.of_images else load.pixels
 
     def atomics(self, load: Load) -> float:
-        """A pixel."""
+        """Return atomics per pixel."""
         name = self.name.split()[0]
         return {
             "measure": 7 / 1024,
@@ -125,19 +128,21 @@ class Work(NamedTuple):
         }.get(name, 0.0)
 
     def moved(self, load: Load) -> float:
-        """Bytes."""
+        """Return the bytes that are moved."""
         return self.bytes * self.pixels(load) + REGIONS * self.region_bytes(load)
 
     def executed(self, load: Load) -> float:
-        """Instructions of a warp."""
+        """Return the instructions of warps."""
         return (self.instructions * self.pixels(load) + REGIONS * self.region_instructions(load)) / 32
 
     def floor(self, load: Load, device: Device) -> float:
-        """Seconds to move the bytes."""
+        """Return the seconds to move the bytes."""
         return self.moved(load) / device.bandwidth
 
     def predicted(self, load: Load, device: Device) -> float:
-        """Seconds: launches, programs that find nothing, the slowest of bytes, instructions and atomics, the chain.
+        """Return the seconds predicted.
+
+        Launches, programs that find nothing, the slowest of bytes, instructions and atomics, the chain.
 
         Where each region has a program, the chain is that program, beside which the others run.
         """
@@ -304,12 +309,12 @@ def figure(microseconds: float) -> str:
 
 
 def of_each(pixel: float, region: float) -> str:
-    """A pixel's, or to three digits a region's."""
+    """Format a pixel's figure, or to three digits a region's."""
     return f"{pixel:g} a pixel" if pixel else f"{float(f'{region:.3g}'):,.0f} a region" if region else ""
 
 
 def row(work: Work, first: list[str]) -> str:
-    """A line of a table; times in microseconds."""
+    """Return a line of a table; times in microseconds."""
     whole = LOADS[-1]
     cells = [*first, f"`{work.name}`", work.what]
     cells.append(of_each(work.bytes, work.region_bytes(whole)))
@@ -321,7 +326,7 @@ def row(work: Work, first: list[str]) -> str:
 
 
 def table() -> list[str]:
-    """The lines of the docs, predictions in microseconds."""
+    """Return the lines of the docs, predictions in microseconds."""
     whole = LOADS[-1]
     head = ["kernel", "what must be done", "bytes", "instructions", "atomics a pixel"]
     head += [f"floor {d.name}, whole images" for d in (V100, H200)]
@@ -345,14 +350,14 @@ def table() -> list[str]:
 
 
 def written(document: Path, begin: str, end: str) -> tuple[str, list[str], str]:
-    """What stands before a generated part of a document, up to and with its mark; its lines; and what follows."""
+    """Split a document at a generated part: the text up to and with its mark, its lines, the text after it."""
     before, rest = document.read_text().split(f"{begin}\n")
     lines, after = rest.split(f"{end}\n")
     return f"{before}{begin}\n", lines.splitlines(), f"{end}\n{after}"
 
 
 def table_in_docs() -> tuple[str, list[str], str]:
-    """The tables of docs/kernels.md, between what stands before and after them."""
+    """Return the tables of docs/kernels.md, between what stands before and after them."""
     return written(DOCS, BEGIN, END)
 
 

@@ -430,7 +430,7 @@ PEERS: dict[str, Any] = {
 
 
 def serve(name: str) -> None:
-    """The end in the peer's process: a line of JSON in, one out."""
+    """Run the peer's end of the pipe: a line of JSON in, one out."""
     version = importlib.import_module("importlib.metadata").version(PEERS[name].version_of)
     out = os.fdopen(os.dup(1), "w")  # what libraries print must not come between
     os.dup2(2, 1)
@@ -462,7 +462,10 @@ def serve(name: str) -> None:
 
 
 def parts_of(images: Any, rows: Any, masks: Any = None) -> list[Part]:
-    """Regions cut out of images (B, H, W): rows (K, 5) of image index and box, and masks (B, H, W) if there are any."""
+    """Return regions cut out of images (B, H, W).
+
+    Rows (K, 5) of image index and box, and masks (B, H, W) if there are any.
+    """
     parts = []
     for index, *box in rows:
         (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
@@ -528,7 +531,7 @@ class Peer:
         self.ask(do="run", round=number)
 
     def values(self) -> list[dict[str, float]]:
-        """Features of the last round under PyRadiomics' names, without ``original_``."""
+        """Return the features of the last round under PyRadiomics' names, without ``original_``."""
         return list(self.ask(do="values")["values"])
 
     def close(self) -> None:
@@ -554,7 +557,7 @@ def interpreter(name: str) -> tuple[list[str], dict[str, str]]:
 
 
 def find_python(least: tuple[int, int] | None) -> str | None:
-    """An interpreter of at least this version: this one, or one that is found by its name or by pyenv."""
+    """Return an interpreter of at least this version: this one, or one that is found by its name or by pyenv."""
     if least is None or sys.version_info[:2] >= least:
         return sys.executable
     names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]

@@ -44,7 +44,7 @@ class Refused(ValueError):
 
 
 def shorten(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of pytest-benchmark's JSON.
+    """Return what is kept of pytest-benchmark's JSON.
 
     Raises:
         Refused: a case failed, the code was not that of a commit, or nothing was measured.
@@ -61,7 +61,7 @@ def shorten(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shorten_cases(run: Mapping[str, Any]) -> list[Case]:
-    """Of each case what it is, median, quartiles and number of its rounds."""
+    """Return of each case what it is, median, quartiles and number of its rounds."""
     cases = []
     for one in run["benchmarks"]:
         stats = {name: one["stats"][name] for name in ("median", "q1", "q3", "rounds")}
@@ -71,14 +71,17 @@ def shorten_cases(run: Mapping[str, Any]) -> list[Case]:
 
 
 def rounded(value: Any) -> Any:
-    """Lists of seconds as their median and quartiles."""
+    """Return lists of seconds as their median and quartiles."""
     if isinstance(value, dict):
         return {key: [float(f"{q:.4g}") for q in np.percentile(times, (50, 25, 75))] for key, times in value.items()}
     return value
 
 
 def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of y over x, by least squares of their logarithms over the upper half of the points: below, a call costs more."""
+    """Fit the exponent of y over x, by least squares of their logarithms over the upper half of the points.
+
+    Below, a call costs more.
+    """
     upper = slice(len(x) // 2 if len(x) > 3 else 0, None)
     return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
 
@@ -89,7 +92,7 @@ def each(case: Case) -> float:
 
 
 def ratios(cases: Iterable[Case]) -> dict[str, float]:
-    """How many times faster ours is than PyRadiomics in one process, by workload."""
+    """Return how many times faster ours is than PyRadiomics in one process, by workload."""
     found = {(case["workload"], case["who"]): each(case) for case in cases if case["part"] == "workload"}
     return {
         work: found[work, REFERENCE] / ours
@@ -99,7 +102,10 @@ def ratios(cases: Iterable[Case]) -> dict[str, float]:
 
 
 def against(cases: Iterable[Case], part: str, of: str) -> list[tuple[Case, bool]]:
-    """Each case of a peer that ours has too, and whether the peer is faster; ``of`` names what both were timed on."""
+    """Return each case of a peer that ours has too, and whether the peer is faster.
+
+    ``of`` names what both were timed on.
+    """
     found = {(case[of], case["who"]): case for case in cases if case["part"] == part}
     return [
         (case, each(case) < each(found[what, OURS]))
@@ -114,7 +120,7 @@ def number(value: float) -> str:
 
 
 def cell(case: Case | None) -> str:
-    """Milliseconds a region: median (quartiles), and the rounds where they are few."""
+    """Format milliseconds per region: median (quartiles), and the rounds where they are few."""
     if case is None:
         return "-"
     scale = 1e3 / case["regions"]
@@ -187,7 +193,7 @@ def section(device: str, result: Mapping[str, Any], docs: Path) -> list[str]:
 
 
 def workload_tables(cases: list[Case], title: str) -> list[str]:
-    """Each workload, and what each peer is."""
+    """Return the tables of each workload, and what each peer is."""
     works = {case["workload"]: case["pixels"] for case in cases}
     people = [*dict.fromkeys(case["who"] for case in cases)]
     found = {(case["workload"], case["who"]): case for case in cases}
@@ -222,7 +228,7 @@ def workload_tables(cases: list[Case], title: str) -> list[str]:
 
 
 def not_measured(cases: list[Case], skipped: Mapping[str, str]) -> str:
-    """Which workloads whom was not timed on, and why."""
+    """Return which workloads each peer was not timed on, and why."""
     found: dict[tuple[str, str], list[str]] = {}
     for work in dict.fromkeys(case["workload"] for case in cases):
         for name, reason in skipped.items():
@@ -234,7 +240,7 @@ def not_measured(cases: list[Case], skipped: Mapping[str, str]) -> str:
 
 
 def goals(cases: list[Case]) -> str:
-    """The project's goals on two cores, and what was measured."""
+    """Return the project's goals on two cores, and what was measured."""
     work = {(case["workload"], case["who"]): case for case in cases if case["part"] == "workload"}
     times, rows = ratios(cases), []
     for (name, who), case in work.items():
@@ -273,7 +279,7 @@ def class_table(cases: list[Case]) -> str:
 
 
 def curves(cases: list[Case]) -> dict[str, tuple[list[float], list[float], list[float]]]:
-    """Of each curve its points, milliseconds a call and MiB at most."""
+    """Return the points of each curve, milliseconds a call and MiB at most."""
     (memory,) = (case["points"] for case in cases if case["part"] == "memory")
     peaks = {(curve, value): size / 2**20 for curve, value, size in memory}
     found: dict[str, tuple[list[float], list[float], list[float]]] = {}
@@ -301,7 +307,7 @@ def growth_table(cases: list[Case]) -> str:
 
 
 def training_table(cases: list[Case], title: str) -> list[str]:
-    """A step of KACL with ours and with PyRadiomics."""
+    """Return the table of a step of KACL with ours and with PyRadiomics."""
     steps = [case for case in cases if case["part"] == "training"]
     if not steps:
         return []
@@ -349,7 +355,7 @@ def extraction_table(cases: list[Case], title: str) -> list[str]:
 
 
 def first_call(cases: list[Case], title: str) -> list[str]:
-    """What the first call of a process takes."""
+    """Return the lines on the first call of a process."""
     parts = []
     for case in cases:
         if case["part"] == "first call":

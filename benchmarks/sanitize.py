@@ -23,7 +23,7 @@ SETTINGS = RadiomicsSettings(bin_count=16), EVERYTHING
 
 
 def tables(device: str) -> Iterator[Tensor]:
-    """Features of three regions, with and without masks, of both kinds of images."""
+    """Return features of three regions, with and without masks, of both kinds of images."""
     for dtype in (torch.uint8, torch.float32):
         images = (torch.rand(3, 70, 60) * 250).to(dtype)
         images[2] = images[2] // 60
@@ -35,14 +35,14 @@ def tables(device: str) -> Iterator[Tensor]:
 
 
 def zones_of_a_volume(device: str) -> Tensor:
-    """Of which an image has none: 13 directions."""
+    """Return the zones of a volume, with 13 directions."""
     levels = torch.randint(0, 4, (3072,), dtype=torch.uint8).to(device)
     start, size = torch.tensor([0, 2048]).to(device), torch.tensor([[10, 12, 14], [4, 15, 16]]).to(device)
     return ops.glszm(levels, start, size, half_offsets((1,), dimensions=3), 3, 200)
 
 
 def components_of_maps(device: str) -> tuple[Tensor, Tensor]:
-    """Of noise, in a map of several tiles."""
+    """Return components of noise, in a map of several tiles."""
     return ops.largest_components(torch.rand(3, 90, 61).to(device), threshold=0.5, max_components=4)
 
 

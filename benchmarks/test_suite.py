@@ -68,7 +68,7 @@ def ibsi() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def peers(device: str) -> Iterator[Callable[..., Peer]]:
-    """Peers by name and classes, each started once."""
+    """Return peers by name and classes, each started once."""
     started: dict[tuple[str, tuple[str, ...]], Peer] = {}
     names = [name.removeprefix("original_") for name in feature_names()]
 
@@ -110,7 +110,7 @@ def reference(peers: Callable[..., Peer]) -> Callable[[Workload], list[dict[str,
 
 
 def table(work: Workload, device: str, settings: RadiomicsSettings | None = None) -> torch.Tensor:
-    """Ours, in float64."""
+    """Return our table, in float64."""
     masks = None if work.masks is None else work.masks.to(device)
     return gpu_radiomics(
         work.images.to(device), work.rows.to(device), masks=masks, settings=settings or work.settings, invalid="nan",
@@ -124,7 +124,10 @@ def prepare(peer: Peer, work: Workload, rounds: list[list[int]]) -> None:
 
 
 def tried(peer: Peer, work: Workload) -> tuple[list[dict[str, float]], float]:
-    """Values of the chosen regions, and seconds a region: of a second, warm call, unless the first takes long."""
+    """Return the values of the chosen regions, and seconds per region.
+
+    The seconds are those of a second, warm call, unless the first takes long.
+    """
     regions = chosen(work)
     prepare(peer, work, [regions])
     seconds = 0.0
@@ -139,7 +142,7 @@ def tried(peer: Peer, work: Workload) -> tuple[list[dict[str, float]], float]:
 
 
 def agreeing(found: list[dict[str, float]], reference: list[dict[str, float]], classes: tuple[str, ...]) -> list[str]:
-    """Features that a peer computes and that agree with the reference in every region."""
+    """Return the features that a peer computes and that agree with the reference in every region."""
     names = [name for name in reference[0] if name.split("_")[0] in classes and name in found[0]]
     pairs = list(zip(found, reference))
     return [
@@ -148,7 +151,7 @@ def agreeing(found: list[dict[str, float]], reference: list[dict[str, float]], c
 
 
 def check_ours(work: Workload, device: str, reference: list[dict[str, float]], classes: tuple[str, ...]) -> int:
-    """How many features are right, which must be all of them."""
+    """Return how many features are right, which must be all of them."""
     settings = RadiomicsSettings(bin_count=32, feature_class=dict.fromkeys(classes))
     names = feature_names(settings)
     rows = table(work._replace(rows=work.rows[chosen(work)]), device, settings).numpy()
@@ -162,13 +165,13 @@ def check_ours(work: Workload, device: str, reference: list[dict[str, float]], c
 
 
 def timed(benchmark: Any, action: Callable[[int], object], rounds: int) -> None:
-    """Each round with another number."""
+    """Call once per round, each with another number."""
     numbers = itertools.count()
     benchmark.pedantic(action, setup=lambda: ((next(numbers),), {}), rounds=rounds, iterations=1)
 
 
 def spread(work: Workload, each: int, rounds: int) -> list[list[int]]:
-    """Regions of every round: in order of size, every so-manieth, beginning with another each time."""
+    """Return the regions of every round: in order of size, every so-manieth, beginning with another each time."""
     order = work.pixels.argsort().tolist()
     step = len(order) / each
     return [[order[int(n + i * step) % len(order)] for i in range(each)] for n in range(rounds)]
@@ -177,7 +180,7 @@ def spread(work: Workload, each: int, rounds: int) -> list[list[int]]:
 def time_ours(
     benchmark: Any, work: Workload, device: str, rounds: int, threads: int, settings: RadiomicsSettings | None = None
 ) -> None:
-    """All regions a round, synchronised."""
+    """Time all regions per round, synchronised."""
     sets = []
     for turned in work.turned(min(SETS, max(2, 2**28 // work.images.nbytes))):
         masks = None if turned.masks is None else turned.masks.to(device)
@@ -203,7 +206,7 @@ def time_ours(
 
 
 def time_peer(benchmark: Any, peer: Peer, work: Workload, rounds: int, one: float) -> None:
-    """A few regions a round, each of which takes some ``one`` seconds."""
+    """Time a few regions per round, each of which takes some ``one`` seconds."""
     regions = len(work.rows)
     longest = LONGEST.get(peer.name, LONG) / (1 if len(peer.classes) > 1 else 4)
     each = max(1, min(regions, 8, int(longest / (20 * one))))
@@ -314,7 +317,7 @@ def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int)
 
 
 def pictures() -> list[tuple[str, Path, int]]:
-    """Folders of images: title, path, how many a round."""
+    """Return folders of images: title, path, how many a round."""
     data = Path(os.environ.get("KACL_GPU_DATA", "nowhere"))
     found = [
         ("X-rays of 256 x 256", data / "nih_mini" / "images", 64),

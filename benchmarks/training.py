@@ -71,7 +71,7 @@ class Images(Dataset[dict[str, Tensor]]):
 
 
 def by_pyradiomics(images: Tensor, boxes: Tensor, *, settings: RadiomicsSettings, invalid: str) -> Tensor:
-    """PyRadiomics in the place of ours, as the paper's authors call it: on the host, an image after another."""
+    """Run PyRadiomics in the place of ours, as the paper's authors call it: on the host, an image after another."""
     from reference.pyradiomics import pyradiomics_features
 
     rows = pyradiomics_features(images.cpu(), boxes.cpu(), settings=settings, invalid=invalid)

@@ -36,7 +36,10 @@ class Workload(NamedTuple):
         return float(self.pixels.mean())
 
     def turned(self, count: int) -> list[Workload]:
-        """The workload several times, so that no two begin with the same pixels: images rolled, or images in turn."""
+        """Return the workload several times, so that no two begin with the same pixels.
+
+        Images rolled, or images in turn.
+        """
         if self.masks is None:
             return [self._replace(images=self.images.roll(7 * n, -1)) for n in range(count)]
         return [self._replace(images=self.images.roll(n, 0), masks=self.masks.roll(n, 0)) for n in range(count)]
@@ -89,7 +92,7 @@ def scattered(size: int = 256, count: int = 8) -> Workload:
 
 
 def spiral(size: int = 256, count: int = 8) -> Workload:
-    """A line of one pixel that winds inward, with grey levels that change every few thousand pixels along it.
+    """Return a line of one pixel that winds inward, with grey levels that change every few thousand pixels along it.
 
     Its zones are as long as they can be, so that their labels have the longest way to go.
     """

@@ -1,4 +1,6 @@
-"""What kacl_gpu is held to: PyRadiomics behind our signature, the definitions in long double, and generated regions.
+"""The reference of kacl_gpu's numbers.
+
+PyRadiomics behind our signature, the definitions in long double, and generated regions.
 
 Imported by tests and benchmarks only; not installed.
 """

@@ -15,8 +15,7 @@ from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.memory import Bounds, max_levels, zone_bound
 from kacl_gpu.radiomics.regions import make_regions
 from kacl_gpu.radiomics.volumes import discretise, half_offsets
-from reference.definition import Definition, RegionInvalid, define
-from reference.definition import Region as Prepared
+from reference.definition import Definition, PreparedRegion, RegionInvalid, define
 from reference.regions import Region
 from reference.tolerance import deviations
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Expected(NamedTuple):
-    """What ours must return for a region.
+    """Hold what ours must return for a region.
 
     invalid : why there are no features, or None
     values : (F,) of PyRadiomics, or of the definition where ``undefined`` has the feature; NaN where invalid
@@ -53,8 +52,8 @@ class Miss(NamedTuple):
         return f"{self.what}: {self.ours} for {self.expected} ({self.deviation:.3g} times the tolerance)"
 
 
-def defined(region: Region) -> tuple[Prepared, Definition]:
-    """The definition of ``region``.
+def defined(region: Region) -> tuple[PreparedRegion, Definition]:
+    """Return the definition of ``region``.
 
     Raises
     ------
@@ -66,7 +65,7 @@ def defined(region: Region) -> tuple[Prepared, Definition]:
 
 
 def expect(region: Region) -> Expected:
-    """What PyRadiomics says of ``region``, and where it is undefined the definition.
+    """Return what PyRadiomics says of ``region``, and where it is undefined the definition.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def expect(region: Region) -> Expected:
 
 
 def definition_row(region: Region, expected: Expected) -> NDArray[np.float64]:
-    """The features (F,) of the definition, NaN where the region is invalid; its grey levels are PyRadiomics'."""
+    """Return the features (F,) of the definition, NaN where the region is invalid; its grey levels are PyRadiomics'."""
     names = feature_names(region.settings)
     if expected.invalid is not None:
         return np.full(len(names), np.nan)
@@ -114,7 +113,7 @@ def definition_row(region: Region, expected: Expected) -> NDArray[np.float64]:
 
 
 def ours(region: Region, device: str = "cpu") -> NDArray[np.float64]:
-    """The row (F,) of ``gpu_radiomics`` in float64, all NaN where the region is invalid."""
+    """Return the row (F,) of ``gpu_radiomics`` in float64, all NaN where the region is invalid."""
     images, boxes, masks = _tensors(region, device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "bin_width = ")  # one grey level is a case like others here
@@ -125,7 +124,7 @@ def ours(region: Region, device: str = "cpu") -> NDArray[np.float64]:
 
 
 def feature_misses(region: Region, expected: Expected, row: NDArray[np.float64]) -> list[Miss]:
-    """Where the row (F,) of ours is further from what is expected than tolerated."""
+    """Return where the row (F,) of ours is further from what is expected than tolerated."""
     names = feature_names(region.settings)
     if expected.invalid is not None:
         return [] if np.isnan(row).all() else [Miss("features", "computed", f"invalid: {expected.invalid}", np.inf)]
@@ -139,7 +138,7 @@ def feature_misses(region: Region, expected: Expected, row: NDArray[np.float64])
 
 
 def matrix_misses(region: Region, expected: Expected) -> list[Miss]:
-    """Which of our integer matrices differs from PyRadiomics' in any element."""
+    """Return which of our integer matrices differs from PyRadiomics' in any element."""
     if not expected.matrices:
         return []
     matrices = our_matrices(region)
@@ -152,13 +151,13 @@ def matrix_misses(region: Region, expected: Expected) -> list[Miss]:
 
 
 def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
-    """Levels and matrices of the operators, as int64 and without empty columns at the end.
+    """Return levels and matrices of the operators, as int64 and without empty columns at the end.
 
     "levels" (h, w) in the bounding box of the region; "glcm y x" (Ng, Ng) and "glrlm y x" (Ng, L) of the direction with
     that offset; "glszm" (Ng, S); "gldm" (Ng, D); "ngtdm" (Ng,), the pixels of each level.
     """
     settings = region.settings
-    regions = make_regions(*_tensors(region, device), region.spacing)
+    regions = make_regions(*_tensors(region, device), region.spacing, labels=settings.label)
     moments = ops.image_moments(regions.images) if settings.normalize else None
     volumes = discretise(regions, moments, settings, max_levels(regions, settings))
     where = volumes.levels, volumes.start, volumes.size

@@ -29,8 +29,8 @@ class RegionInvalid(ValueError):
     """No features are defined for this region; the message says why."""
 
 
-class Region(NamedTuple):
-    """One region, ready for its features.
+class PreparedRegion(NamedTuple):
+    """Hold one region, ready for its features.
 
     values : (h, w) float64 intensities, after normalisation
     levels : (h, w) int64 grey levels, 0 outside the region
@@ -46,7 +46,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Definition:
-    """The features of one region.
+    """Hold the features of one region.
 
     Attributes
     ----------
@@ -68,8 +68,8 @@ def define(
     mask: NDArray[np.bool_],
     settings: RadiomicsSettings,
     spacing: tuple[float, float] = (1.0, 1.0),
-) -> tuple[Region, Definition]:
-    """Region and features of the pixels of ``image`` (H, W) that ``mask`` (H, W) holds.
+) -> tuple[PreparedRegion, Definition]:
+    """Return the region and features of the pixels of ``image`` (H, W) that ``mask`` (H, W) holds.
 
     Raises
     ------
@@ -77,14 +77,14 @@ def define(
         As PyRadiomics refuses it.
     """
     region = prepare(image, mask, settings)
-    return region, evaluate(region, settings, spacing)
+    return region, compute_features(region, settings, spacing)
 
 
 # From the image to grey levels, in float64: here the order of operations is the definition
 
 
-def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: RadiomicsSettings) -> Region:
-    """Normalises, checks, resegments, crops and discretises.
+def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: RadiomicsSettings) -> PreparedRegion:
+    """Normalise, check, resegment, crop and discretise.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: Radio
         raise RegionInvalid("no distance fits into the region")
     levels = np.zeros(mask.shape, np.int64)
     levels[mask] = grey_levels(values[mask], settings)
-    return Region(values, levels, mask, mask if settings.resegment_shape else whole)
+    return PreparedRegion(values, levels, mask, mask if settings.resegment_shape else whole)
 
 
 def grey_levels(x: NDArray[np.float64], settings: RadiomicsSettings) -> NDArray[np.int64]:
@@ -181,8 +181,10 @@ def _resegment(values: NDArray[np.float64], mask: NDArray[np.bool_], settings: R
 # From grey levels to features, in long double
 
 
-def evaluate(region: Region, settings: RadiomicsSettings, spacing: tuple[float, float] = (1.0, 1.0)) -> Definition:
-    """All 102 features of ``region``; ``spacing`` is the size of a pixel (y, x)."""
+def compute_features(
+    region: PreparedRegion, settings: RadiomicsSettings, spacing: tuple[float, float] = (1.0, 1.0)
+) -> Definition:
+    """Return all 102 features of ``region``; ``spacing`` is the size of a pixel (y, x)."""
     levels, mask = region.levels, region.mask
     values: dict[str, Real] = {}
     scale: dict[str, Real] = {}
@@ -206,7 +208,10 @@ def evaluate(region: Region, settings: RadiomicsSettings, spacing: tuple[float, 
 
 
 def percentile(x: NDArray[np.float64], q: int) -> np.float64:
-    """The q-th percentile of ``x`` (N,), interpolated as NumPy does, to the bit: it decides which pixels count."""
+    """Return the q-th percentile of ``x`` (N,), interpolated as NumPy does, to the bit.
+
+    It decides which pixels count.
+    """
     x = np.sort(x)
     position = (len(x) - 1) * np.float64(q / 100)
     below = int(position)
@@ -272,7 +277,10 @@ def _mean_deviation(x: Array) -> Real:
 
 
 def _shape(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[dict[str, Real], dict[str, str]]:
-    """The outline joins the middles of the edges between a pixel inside and one outside, square by square."""
+    """Return the shape features; the outline joins the middles of the edges between a pixel inside and one outside.
+
+    Square by square.
+    """
     sy, sx = Real(spacing[0]), Real(spacing[1])
     padded = np.pad(mask, 1).astype(int)
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]  # corners of the squares
@@ -313,7 +321,7 @@ def _shape(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[dict[
 
 
 def _diameter(padded: NDArray[np.bool_], sy: Real, sx: Real) -> Real:
-    """The largest distance between two points of the outline."""
+    """Return the largest distance between two points of the outline."""
     across = np.argwhere(padded[:, 1:] != padded[:, :-1]) + (0, 0.5)
     down = np.argwhere(padded[1:] != padded[:-1]) + (0.5, 0)
     points = np.concatenate([across, down])
@@ -325,14 +333,14 @@ def _diameter(padded: NDArray[np.bool_], sy: Real, sx: Real) -> Real:
 
 
 def half_neighbourhood(distances: Iterable[int]) -> list[tuple[int, int]]:
-    """The y, x offsets whose larger component is one of ``distances``, one of each opposite pair."""
+    """Return the y, x offsets whose larger component is one of ``distances``, one of each opposite pair."""
     distances = set(distances)
     reach = range(-max(distances), max(distances) + 1)
     return [(dy, dx) for dy in reach for dx in reach if (dy, dx) > (0, 0) and max(abs(dy), abs(dx)) in distances]
 
 
 def _shifted(levels: NDArray[np.int64], dy: int, dx: int) -> NDArray[np.int64]:
-    """At each pixel the level at that pixel + (dy, dx), 0 beyond the edge."""
+    """Return at each pixel the level at that pixel + (dy, dx), 0 beyond the edge."""
     height, width = levels.shape
     shifted = np.zeros_like(levels)
     y, x = slice(max(0, -dy), max(0, height - dy)), slice(max(0, -dx), max(0, width - dx))
@@ -353,7 +361,7 @@ def _distance(offset: tuple[int, int], norm: str, spacing: tuple[float, float]) 
 
 
 def _merged(weights: Mapping[tuple[int, int], Real], matrices: Mapping[tuple[int, int], NDArray]) -> Array:
-    """The weighted sum of the directions."""
+    """Return the weighted sum of the directions."""
     return np.sum([weights[offset] * matrices[offset] for offset in matrices], axis=0)
 
 
@@ -421,7 +429,7 @@ def _glcm(
 
 
 def _one_side(matrix: NDArray) -> bool:
-    """Whether one marginal has a single level, and the other has more."""
+    """Return True if one marginal has a single level, and the other has more."""
     fewer, more = sorted((int(matrix.any(0).sum()), int(matrix.any(1).sum())))
     return fewer == 1 < more
 
@@ -435,7 +443,7 @@ _GLCM = (
 
 
 def _glcm_direction(matrix: Array, flat: bool) -> dict[str, Real]:
-    """Features of one matrix (Ng, Ng), and the sums of absolute terms as "|name|"."""
+    """Return the features of one matrix (Ng, Ng), and the sums of absolute terms as "|name|"."""
     ng = len(matrix)
     rows, columns = np.nonzero(matrix)  # every sum runs over the pairs that occur
     i, j = rows + Real(1), columns + Real(1)
@@ -498,7 +506,9 @@ def _glcm_direction(matrix: Array, flat: bool) -> dict[str, Real]:
 
 
 def _maximal_correlation(p: Array, px: Array, py: Array) -> Real:
-    """Root of the second largest eigenvalue of Q(i, j) = sum over k of p(i, k) p(j, k) / (px(i) py(k) + eps).
+    """Return the root of the second largest eigenvalue of Q(i, j) = sum over k of p(i, k) p(j.
+
+    K) / (px(i) py(k) + eps).
 
     That is the second singular value of p / sqrt(px py + eps), which float64 knows to its last digits also near 0: the
     root of an eigenvalue has lost half of them there.
@@ -510,7 +520,7 @@ def _maximal_correlation(p: Array, px: Array, py: Array) -> Real:
 
 
 def _sizes(counts: Array, pixels: Real, names: Mapping[str, str]) -> dict[str, Real]:
-    """Features that GLRLM, GLSZM and GLDM share.
+    """Return the features that GLRLM, GLSZM and GLDM share.
 
     ``counts`` (Ng, S): runs, zones or pixels by grey level and size, both from 1. ``names`` turns the documentation's
     parts of names: S(mall), L(arge), size and the word in the percentage.

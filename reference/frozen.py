@@ -28,7 +28,7 @@ _CANCELLING = ("original_firstorder_Skewness", "original_glcm_ClusterShade", "or
 
 
 def load() -> list[tuple[Region, Expected, dict[str, str]]]:
-    """The frozen regions, what is expected of each, and the digests of its matrices (see :func:`digests`)."""
+    """Return the frozen regions, what is expected of each, and the digests of its matrices (see :func:`digests`)."""
     names = feature_names()
     frozen = []
     with np.load(PATH) as file:
@@ -54,7 +54,7 @@ def load() -> list[tuple[Region, Expected, dict[str, str]]]:
 
 
 def digests(matrices: Mapping[str, NDArray]) -> dict[str, str]:
-    """A digest of each of the matrices of :func:`reference.check.our_matrices`, one for all directions."""
+    """Return a digest of each of the matrices of :func:`reference.check.our_matrices`, one for all directions."""
     joined: dict[str, Any] = {}
     for what, matrix in sorted(matrices.items()):
         content = f"{what} {matrix.shape}".encode() + matrix.astype("<i8").tobytes()
@@ -63,7 +63,7 @@ def digests(matrices: Mapping[str, NDArray]) -> dict[str, str]:
 
 
 def generate() -> dict[str, NDArray]:
-    """The content of ``frozen.npz``, from PyRadiomics."""
+    """Return the content of ``frozen.npz``, from PyRadiomics."""
     names = feature_names()
     entries: list[dict[str, Any]] = []
     arrays: dict[str, NDArray] = {}

@@ -30,7 +30,7 @@ class RegionRefused(ValueError):
 
 
 class Matrices(NamedTuple):
-    """What PyRadiomics counts in one region, with a row for each grey level from 1 to Ng, present or not.
+    """Hold what PyRadiomics counts in one region, with a row for each grey level from 1 to Ng, present or not.
 
     levels : (h, w) grey levels in the bounding box of the region, 0 outside the region
     glcm : (A, Ng, Ng) pairs per direction, not symmetrised: level at p, level at p + offset
@@ -63,7 +63,7 @@ class _Extractor(RadiomicsFeatureExtractor):
 
 
 def to_pyradiomics(settings: RadiomicsSettings) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """PyRadiomics' settings and enabled features that mean what ``settings`` mean.
+    """Return PyRadiomics' settings and enabled features that mean what ``settings`` mean.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def pyradiomics_features(
     spacing: Any = None,
     invalid: str = "raise",
 ) -> NDArray[np.float64]:
-    """Features of K regions as PyRadiomics computes them.
+    """Return the features of K regions as PyRadiomics computes them.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def pyradiomics_matrices(
     settings: RadiomicsSettings | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Matrices:
-    """The matrices of one region (see :class:`Matrices`), counted by PyRadiomics on the arrays it builds itself.
+    """Return the matrices of one region (see :class:`Matrices`), counted by PyRadiomics on the arrays it builds itself.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def pyradiomics_region(
     settings: RadiomicsSettings | None = None,
     spacing: Sequence[float] | None = None,
 ) -> tuple[NDArray[np.float64], Matrices | None]:
-    """Features (F,) and matrices of one region from one execution; see :func:`pyradiomics_matrices`.
+    """Return features (F,) and matrices of one region from one execution; see :func:`pyradiomics_matrices`.
 
     The matrices are None where PyRadiomics has features, but may refuse to count: no distance fits into the region and
     no selected class looks that far, or shape2D is the only class and nothing says that grey levels can be made.

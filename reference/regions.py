@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Region:
-    """One image, where its region is, and how to compute it.
+    """Hold one image, where its region is, and how to compute it.
 
     image : (H, W), of any real dtype
     box : x1, y1, x2, y2 or None
@@ -75,7 +75,7 @@ class Draw(Protocol):
     def choice(self, options: Sequence[T]) -> T: ...
 
     def integer(self, low: int, high: int) -> int:
-        """From low to high, both included."""
+        """Return an integer from low to high, both included."""
 
     def number(self, low: float, high: float) -> float: ...
 
@@ -100,7 +100,7 @@ def seeded(seed: int, index: int) -> Region:
 
 
 def regions() -> SearchStrategy[Region]:
-    """Hypothesis strategy over the same space as :func:`seeded`."""
+    """Return a hypothesis strategy over the same space as :func:`seeded`."""
     from hypothesis import strategies as st
 
     class Hypothesis:
@@ -120,7 +120,7 @@ def regions() -> SearchStrategy[Region]:
 
 
 def draw_region(draw: Draw) -> Region:
-    """One region from ``draw``."""
+    """Return one region from ``draw``."""
     rng = np.random.default_rng(draw.integer(0, 2**32 - 1))  # for the pixels alone
     height, width = draw.choice(_SIZES)(draw)
     content = draw.choice(tuple(CONTENTS))

@@ -24,7 +24,7 @@ CANCELLATION = 1e-12
 def deviations(
     names: Sequence[str], ours: NDArray[np.float64], reference: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How far ours is from the reference, as a multiple of what is tolerated: above 1 is a miss.
+    """Return how far ours is from the reference, as a multiple of what is tolerated: above 1 is a miss.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How many regions are worked on at once, and how many grey levels one may have, so that the memory stays bounded."""
+"""Bounds on memory: how many regions are computed at once, and how many grey levels a region may have."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NARROW = {
 
 
 class Bounds(NamedTuple):
-    """What no region of a call passes: the matrices are as large as these."""
+    """Upper bounds over all regions of a call; matrices are allocated at these sizes."""
 
     ng: int  # grey levels
     longest: int  # side of a box, and so the longest run
@@ -31,30 +31,33 @@ class Bounds(NamedTuple):
 
     @classmethod
     def of_values(cls, size: Tensor, n_levels: Tensor) -> Bounds:
-        """Of boxes (K, 3) and highest levels (K,), as tight as they are."""
+        """Return the bounds of boxes of ``size`` (K, 3) and highest levels (K,)."""
         if not len(size):
             return cls(1, 1, 1)
         return cls(max(int(n_levels.max()), 1), int(size.max()), int(size.prod(1).max()))
 
     @classmethod
     def of_shape(cls, regions: Regions, levels: int) -> Bounds:
-        """Of whatever may lie in images of this shape, without a look at a value."""
+        """Return the bounds of any region in images of this shape, which need no value of a device."""
         height, width = regions.images.shape[1:]
         return cls(levels, max(height, width, 1), max(height * width, 1))
 
 
 def fitting(distances: tuple[int, ...], longest_side: int) -> tuple[int, ...]:
-    """The distances at which a box of this side can hold pairs; one of them at least."""
+    """Return the distances at which a box of this side can hold pairs, or else 1."""
     return tuple(d for d in distances if d < longest_side) or (1,)
 
 
 def zone_bound(pixels: int, ng: int) -> int:
-    """n zones that all differ in level or size hold at least n^2 / (2 ng) pixels: sizes 1, 2, ... at every level."""
+    """Return the most pairs of level and size that zones can have.
+
+    n zones that all differ in level or size hold at least n^2 / (2 ng) pixels: sizes 1, 2, ... at every level.
+    """
     return max(min(pixels, math.isqrt(2 * pixels * ng)), 1)
 
 
 def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
-    """An upper bound on the memory that the matrices of one region take, and what is computed from them."""
+    """Return an upper bound in bytes on the matrices of one region and what is computed from them."""
     directions = 4 * sum(fitting(settings.distances, max_run))
     selected = settings.by_class
     cells = 0
@@ -73,7 +76,7 @@ def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings
 
 
 def most_of_bins(regions: Regions, settings: RadiomicsSettings) -> int:
-    """The most grey levels that the bins can make.
+    """Return the most grey levels that the bins can make.
 
     One a bin; the last edge, the largest intensity plus 1, is beyond every pixel. But from 2^53 up float64 may round
     the sum to that intensity again, whose pixels then have a level of their own, as in PyRadiomics.
@@ -84,9 +87,9 @@ def most_of_bins(regions: Regions, settings: RadiomicsSettings) -> int:
 
 
 def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
-    """The most grey levels a region may have: as asked, as the bins make, as fit the storage and half the memory limit.
+    """Return the most grey levels a region may have: the least of what is asked for, what bins make and what fits.
 
-    Follows from types, shapes and settings alone.
+    What fits is what the storage and half the memory limit hold. It follows from types, shapes and settings alone.
     """
     if not settings.needs_levels:
         return 1
@@ -103,7 +106,7 @@ def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
 
 
 def split(costs: list[int], limit: int) -> Iterator[slice]:
-    """Consecutive slices whose costs add up to at most ``limit``, or of one item; one empty slice of nothing."""
+    """Yield consecutive slices whose costs add up to at most ``limit``, or of one item; of nothing one empty slice."""
     first, total = 0, 0
     for k, cost in enumerate(costs):
         if k > first and total + cost > limit:
@@ -114,7 +117,7 @@ def split(costs: list[int], limit: int) -> Iterator[slice]:
 
 
 def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Iterator[Regions]:
-    """The regions in parts whose level volumes (int16), masks and measures take at most a quarter of the limit."""
+    """Yield the regions in parts whose level volumes (int16), masks and scratch take a quarter of the limit at most."""
     if static:  # each as large as an image
         height, width = regions.images.shape[1:]
         costs = [3 * aligned(height * width) + 256] * len(regions)
@@ -125,7 +128,7 @@ def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Itera
 
 
 def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
-    """An upper bound on what the operators of one region need beside the matrices, without those of the CPU's threads.
+    """Return an upper bound in bytes on the scratch of one region's operators, beside that of the CPU's threads.
 
     Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits; the
     diameter of a mask, the outermost vertices of its half lines.
@@ -136,7 +139,7 @@ def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
 
 
 def matrix_chunks(regions: Regions, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
-    """The rows of these regions in parts whose matrices take at most half the memory limit."""
+    """Yield the rows of these regions in parts whose matrices take at most half the memory limit."""
     on_cpu = regions.images.device.type == "cpu"
     each = matrix_bytes(*bounds, settings, on_cpu) + pixel_bytes(bounds.pixels, settings, on_cpu)
     return split([each] * len(regions), settings.memory_limit // 2)

@@ -128,7 +128,7 @@ def translate(params: object) -> dict[str, Any]:
 
 
 def _original_image_settings(image_types: Mapping[Any, Any]) -> dict[str, Any]:
-    """The settings of the unfiltered image; every other image type is refused."""
+    """Return the settings of the unfiltered image; every other image type is refused."""
     for image_type in image_types:
         if image_type not in _IMAGE_TYPES:
             raise unknown("image type", image_type, _IMAGE_TYPES)
@@ -159,7 +159,7 @@ def _section(params: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
 
 
 def read(path: str) -> object:
-    """The content of a YAML or JSON file; a key that stands twice is refused, as PyRadiomics does in YAML."""
+    """Return the content of a YAML or JSON file; a key that stands twice is refused, as PyRadiomics does in YAML."""
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()

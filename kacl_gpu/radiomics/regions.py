@@ -81,7 +81,7 @@ def make_regions(
     masks: Tensor | None,
     spacing: Spacing | None,
     *,
-    labels: Labels = 1,
+    labels: Labels | None = None,
     check_values: bool = True,
 ) -> Regions:
     """Locate the regions of a call; mark each that has no pixel.
@@ -105,6 +105,8 @@ def make_regions(
     regions = locate(images, boxes, masks, spacing, check_values=check_values)
     if masks is None:
         return regions
+    if labels is None:
+        raise ValueError("masks given without labels: say which of their labels are regions")
     if isinstance(labels, str) or (isinstance(labels, Sequence) and not isinstance(labels, Tensor)):
         if boxes is not None:
             raise ValueError(f"labels={labels!r} with boxes: give one label, or a tensor with one per box, or no boxes")

@@ -28,7 +28,7 @@ FeatureSelection: TypeAlias = (
 
 @dataclass(frozen=True, kw_only=True)
 class RadiomicsSettings:
-    """Settings of :func:`kacl_gpu.gpu_radiomics`: immutable, hashable, equal when they mean the same.
+    """Hold the settings of :func:`kacl_gpu.gpu_radiomics`: immutable, hashable, equal when they mean the same.
 
     Meanings and defaults are those of PyRadiomics 3.0.1 ("Customizing the Extraction"), whose spelling stands in
     brackets.
@@ -76,6 +76,13 @@ class RadiomicsSettings:
         TypeError: a value of the wrong type; the message names the setting, the value and what was expected.
         ValueError: a value out of range, both ``bin_width`` and ``bin_count``, or an unknown class or feature, with the
             nearest known one.
+
+    Example:
+        >>> settings = RadiomicsSettings(bin_count=32, feature_class={"glcm": ["Contrast"]})
+        >>> settings.selected, settings.bin_width
+        ((('glcm', 'Contrast'),), None)
+        >>> RadiomicsSettings.from_pyradiomics({"binCount": 32, "distances": [1, 2]}).distances
+        (1, 2)
     """
 
     bin_width: float | None = None
@@ -150,7 +157,7 @@ class RadiomicsSettings:
 
     @classmethod
     def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:
-        """Settings from PyRadiomics' own: what its ``RadiomicsFeatureExtractor`` takes.
+        """Read PyRadiomics' own settings: what its ``RadiomicsFeatureExtractor`` takes.
 
         Settings without effect on the 2D features of an unfiltered image (``interpolator``, ``padDistance``,
         ``preCrop``, ``force2D``, those of filters, ...) are accepted and ignored. Settings of ``imageType: Original``
@@ -268,7 +275,10 @@ def _thresholds(name: str, value: object) -> tuple[float, ...]:
 
 
 def _feature_class(name: str, value: object) -> tuple[tuple[str, tuple[str, ...] | None], ...] | None:
-    """The selection in its one stored form: pairs in the frozen order, None for all features and for all classes."""
+    """Return the selection in its one stored form.
+
+    Pairs in the frozen order, None for all features and for all classes.
+    """
     expected = 'a mapping of classes to feature names, or a sequence of classes such as ("firstorder", "glcm")'
     if value is None:
         return None

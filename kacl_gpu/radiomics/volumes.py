@@ -19,7 +19,7 @@ ALIGNMENT = 1024  # the kernels cut the packed buffer into tiles of this size, e
 
 
 class LevelVolumes(NamedTuple):
-    """One block of 1 x H x W levels a region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
+    """Hold one block of 1 x H x W levels per region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
 
     levels: Tensor  # (total,) uint8 or int16
     shape_mask: Tensor | None  # (total,), above 0 where the shape features see the region; None: in all of the box
@@ -31,7 +31,7 @@ class LevelVolumes(NamedTuple):
     begin: list[int]  # K + 1: start, and the end of the last block, as the host knows them
 
     def part(self, k: slice) -> LevelVolumes:
-        """Of some consecutive regions, with their part of the buffer."""
+        """Return the volumes of consecutive regions, with their part of the buffer."""
         first, last = self.begin[k.start], self.begin[k.stop]
         if last - first == len(self.levels):
             return self
@@ -42,11 +42,15 @@ class LevelVolumes(NamedTuple):
 
 
 def discretise(
-    regions: Regions, moments: Tensor | None, settings: RadiomicsSettings, max_levels: int, static: bool = False
+    regions: Regions, image_moments: Tensor | None, settings: RadiomicsSettings, max_levels: int, static: bool = False
 ) -> LevelVolumes:
-    """The grey levels of each region, at most ``max_levels``; ``moments`` (B, 2) normalise the images first.
+    """Return the grey levels of each region, at most ``max_levels``.
 
-    The blocks are as large as the boxes, which the host must know then, or with ``static`` each as large as an image.
+    Args:
+        regions: K regions.
+        image_moments: (B, 2) float64, mean and deviation by which the images are normalised first; None: they are not.
+        settings, max_levels: how intensities become levels, and how many of them a region may have.
+        static: make each block as large as an image; else blocks are as large as the boxes, which the host must know.
     """
     if static:
         block = aligned(max(regions.images[0:1].numel(), 1))
@@ -60,7 +64,7 @@ def discretise(
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
         regions.masks,
-        moments,
+        image_moments,
         regions.image_index,
         regions.box,
         regions.status,
@@ -86,12 +90,12 @@ def discretise(
 
 
 def aligned(pixels: P) -> P:
-    """The next multiple of ALIGNMENT."""
+    """Return the next multiple of ALIGNMENT."""
     return (pixels + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
 
 
 def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:
-    """One of each pair of opposite offsets at these distances (infinity norm), as flat z, y, x triples.
+    """Return one of each pair of opposite offsets at these distances (infinity norm), as flat z, y, x triples.
 
     In the order of ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
     """

@@ -172,7 +172,7 @@ def test_gpu_matrices_of_large_regions() -> None:
     settings = RadiomicsSettings(bin_count=32)
     results = []
     for device in ("cuda", "cpu"):
-        regions = make_regions(images.to(device), None, torch.ones_like(images).to(device), None)
+        regions = make_regions(images.to(device), None, torch.ones_like(images).to(device), None, labels=1)
         volumes = discretise(regions, None, settings, 32)
         bounds = Bounds.of_values(volumes.size, volumes.n_levels)
         where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
