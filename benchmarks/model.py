@@ -173,7 +173,7 @@ WORK = (
     Work("count_levels", "histogram of levels", 1, 26, 1, 2_500),
     Work("count_values", "histogram of intensities", 2, 110, 1, 3_000),
     Work(
-        "of_counts", "moments and percentiles of 256 values", chain=10_000,
+        "summarise_counts", "moments and percentiles of 256 values", chain=10_000,
         region_bytes=lambda _: 4 * 256 + 4 * LEVELS + 8 * 17, region_instructions=lambda _: 128 * 2_060,
     ),
     Work(

@@ -1,12 +1,15 @@
-"""What every kernel shares: how it is launched, and which part of which region a program works on.
+"""Shared by all kernels: how they are launched, and which part of which region a program works on.
 
 There is a program for each ``TILE`` pixels of the packed level buffer, and each region's block begins at a multiple of
 ``TILE``: so a program belongs to one region, and the grid depends on the length of the buffer alone, never on a value
-that lies on the device. Where pixels are looked at one by one, a program takes its own tile (``tile_of``). Where rows
-and columns matter, a region's programs share out whatever its work is cut into (``share_of``).
+that lies on the device. Kernels that look at one pixel at a time take the program's own tile (``tile_of``). Kernels
+that follow rows or lines divide a region's work among all of its programs (``share_of``).
 
 Rules for all kernels: integer atomics only, floating-point sums in an order that depends on nothing but the region
 itself, no fused multiply-add (a formula's product is rounded before it is added, as on the CPU), nothing above sm_70.
+
+The parameters of a kernel stand in groups: inputs, scratch, outputs, shapes, settings, constants of the compiler.
+Their names decide how Triton specialises them: see NUMBERS, WIDE and ANYWHERE.
 """
 
 import inspect
@@ -23,22 +26,22 @@ TILE = 1024
 NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of images at distance 1, which some kernels know by heart
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
-# Parameters that are numbers. One binary serves all values below 2^31: else Triton would compile another for a number
-# that is 1, or a multiple of 16, in the middle of a training whose last batch is smaller.
+# Parameters that are numbers. One binary serves all values below 2^31; otherwise Triton would compile another one for a
+# number that is 1 or a multiple of 16, for example in the middle of a training whose last batch is smaller.
 NUMBERS = (
     *("regions", "programs", "tiles", "parts", "block", "blocks", "directions", "columns", "count", "labels_k"),
-    *("ng", "max_levels", "max_run", "most", "sizes", "bin_count", "gldm_a", "place"),
-    *("height", "width", "pixels", "two", "least_dimensions"),
+    *("ng", "max_levels", "max_run", "max_components", "max_zones", "sizes", "bin_count", "gldm_a", "bit"),
+    *("height", "width", "pixels", "has_upper", "least_dimensions"),
 )
-# Numbers that always take 64 bits, since some need them: those would be another binary than the others. The bits of a
-# float64 (0.0 has few), strides, and what may be asked for without a bound.
+# Numbers that are always passed in 64 bits, because some values need them and would ask for another binary: the bits of
+# a float64, strides, and settings without an upper bound.
 WIDE = (
     *("bin_width", "scale", "limit", "shift", "lower", "upper", "pair_y", "pair_x"),
     *("stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x", "spacing_b", "spacing_d"),
     *("total", "least_pixels", "distance"),
 )
-# Tensors of the caller, and rows of regions, which may begin at any element: one binary serves those that begin at a
-# multiple of 16 bytes, and the others. Nothing is read from them in larger pieces than an element.
+# Tensors of the caller, and rows of regions, which may begin at any element: one binary serves them whether or not they
+# begin at a multiple of 16 bytes. They are read element by element.
 ANYWHERE = (
     *("images", "masks", "labels", "maps", "boxes", "spacing"),
     *("image_index", "box", "size", "first_status", "status", "n_levels"),
@@ -46,19 +49,19 @@ ANYWHERE = (
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """A Triton kernel of which as few binaries as possible serve: see NUMBERS, WIDE and ANYWHERE."""
+    """Make a Triton kernel that needs as few binaries as possible: see NUMBERS, WIDE and ANYWHERE."""
     names = inspect.signature(function).parameters
     function.__annotations__.update((name, tl.int64) for name in WIDE if name in names)
     return triton.jit(function, do_not_specialize=(*NUMBERS, *WIDE), do_not_specialize_on_alignment=ANYWHERE)
 
 
-# Called instead of the kernel where set: (kernel, grid, arguments, constexprs with num_warps). Lets the tests list
-# every configuration that the launchers choose, without a GPU.
+# Called instead of the kernel if set: (kernel, grid, arguments, constexprs with num_warps). Lets the tests list every
+# configuration that the launchers choose, without a GPU.
 recorder: Callable[..., None] | None = None
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **constexprs: Any) -> None:
-    """Runs ``kernel[grid]``; a grid without programs is none."""
+    """Run ``kernel[grid]``, unless the grid has no programs."""
     if 0 in grid:
         return
     if recorder is not None:
@@ -69,33 +72,34 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
 
 @cache
 def _offsets_on(offsets: tuple[int, ...], device: torch.device) -> Tensor:
-    # Not blocking: a copy that waits would stop the host.
+    # A blocking copy would stop the host.
     return torch.tensor(offsets, dtype=torch.int32).reshape(-1, 3).to(device, non_blocking=True)
 
 
 def offsets_on(offsets: Sequence[int], device: torch.device) -> Tensor:
-    """(A, 3) int32 z, y, x of a flat list of offsets; the same tensor at each call, never freed: graphs point to it."""
+    """Return offsets as (A, 3) int32 z, y, x: the same tensor each time, never freed, for CUDA graphs."""
     return _offsets_on(tuple(offsets), device)
 
 
 def cdiv(a: int, b: int) -> int:
-    """a / b, rounded up. (Triton's own takes microseconds.)"""
+    """Return a / b, rounded up. (Triton's own function takes microseconds.)"""
     return -(-a // b)
 
 
 def tiles(buffer: Tensor) -> int:
-    """How many tiles a packed buffer has."""
+    """Return the number of tiles of a packed buffer."""
     return cdiv(buffer.shape[0], TILE)
 
 
 @triton.jit
 def larger(a, b):
+    """Return the larger value, as a function for scans."""
     return tl.maximum(a, b)
 
 
 @triton.jit
 def region_of(start_ptr, regions, first):
-    """The last region whose block begins at or before ``first``.
+    """Return the last region whose block begins at or before pixel ``first``.
 
     A region without pixels may share its start with the next one.
     ``start_ptr``: (K,) int64, ascending; ``regions`` is K.
@@ -112,9 +116,9 @@ def region_of(start_ptr, regions, first):
 
 @triton.jit
 def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
-    """This program's tile: its region, where that begins, the tile's pixels counted from there, and D, H, W.
+    """Return a program's region, the region's first pixel in the buffer, the tile's first pixel in the region, D, H, W.
 
-    ``size_ptr``: (K, 3) int64. The tile lies beyond the region's last pixel where the first of its pixels does.
+    ``size_ptr``: (K, 3) int64. A tile whose first pixel lies beyond the region's last one is empty.
     """
     first = tl.program_id(0).to(tl.int64) * TILE
     k = region_of(start_ptr, regions, first)
@@ -127,7 +131,7 @@ def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
 
 @triton.jit
 def share_of(start_ptr, size_ptr, regions, programs):
-    """This program's region, where that begins, D, H, W; which of the region's programs this is, and of how many."""
+    """Return a program's region, the region's first pixel, D, H, W, the program's rank and how many there are."""
     program = tl.program_id(0).to(tl.int64)
     k = region_of(start_ptr, regions, program * BLOCK_OF_PROGRAM)
     base = tl.load(start_ptr + k)
@@ -142,7 +146,7 @@ def share_of(start_ptr, size_ptr, regions, programs):
 
 @triton.jit
 def position(index, height, width):
-    """z, y, x of pixels (TILE,) of a volume whose planes are height x width, both above 0."""
+    """Return z, y, x of pixels (TILE,) of a volume whose planes are height x width, both above 0."""
     row = index // width
     z = row // height
     return z, row - z * height, index - row * width
@@ -150,8 +154,8 @@ def position(index, height, width):
 
 @triton.jit
 def neighbour(levels, base, index, z, y, x, dz, dy, dx, depth, height, width, inside):
-    """The levels at an offset from each pixel ``inside``, 0 beyond the borders of the volume: (TILE,) int32."""
-    there = inside & (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
-    there = there & (x + dx >= 0) & (x + dx < width)
+    """Return the levels (TILE,) int32 at an offset from each pixel ``inside``, 0 beyond the borders of the volume."""
+    valid = inside & (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
+    valid = valid & (x + dx >= 0) & (x + dx < width)
     shift = (dz * height + dy) * width + dx
-    return tl.load(levels + base + (index + shift), mask=there, other=0).to(tl.int32)
+    return tl.load(levels + base + (index + shift), mask=valid, other=0).to(tl.int32)

@@ -1,8 +1,8 @@
-"""The largest components of maps: what lies above a threshold, labelled by the union-find of zones, and summed.
+"""Largest components of maps above a threshold, labelled by the union-find of zones, and summed.
 
-Each map has a block of whole tiles, in which pixels are counted from its first one. Per pixel of the blocks, `totals`
-int64 and `extents` int32 (3,) x1, x2, y2 are used at the roots of components alone: a root is the first pixel, so y1 is
-its own row.
+Each map has a block of whole tiles, whose pixels are counted from its first one. ``totals`` int64 and ``extents`` int32
+(3,) x1, x2, y2 have an entry for each pixel of the blocks and are used at the roots of components alone. A root is the
+component's first pixel, so y1 is its row.
 """
 
 import torch
@@ -15,78 +15,95 @@ from .glszm import join_nearest, root_of
 from .intensity import bits_of, float_of
 
 FIXED = tl.constexpr(2.0**20)  # values are summed as integers
-ROUND = tl.constexpr(2.0**23)  # added and taken away, it rounds floats below it to whole numbers, halves to even ones
-BLOCK = 4096  # pixels of a map, at once
-PARTS = tl.constexpr(512)  # of a map, which has 2^21 pixels at most
-ROOTS = 1024  # of a map, at once
+ROUND = tl.constexpr(2.0**23)  # added and subtracted, it rounds smaller floats to integers, halves to even
+BLOCK = 4096  # pixels of a map that a program takes
+PARTS = tl.constexpr(512)  # at most, of a map of up to 2^21 pixels
+ROOTS = 1024  # of a map that a program takes at once
 
 
 @triton.jit
 def is_finite(value):
+    """Return whether values are neither infinite nor NaN."""
     return tl.abs(value) < float("inf")  # false for NaN
 
 
 @triton.jit
 def unit(value, low, high):
-    """Where values lie between the least, 0, and the largest, 1; 0 for what is not finite, NaN where all are alike.
+    """Return values scaled so that ``low`` becomes 0 and ``high`` 1; not finite ones become 0, equal ones NaN.
 
-    The quotient is rounded to the nearest, as on the CPU: Triton's own division of float32 is not.
+    The quotient is rounded to nearest, as on the CPU, which Triton's own division of float32 is not.
     """
     return tl.where(is_finite(value), tl.div_rn(value - low, high - low), 0.0)
 
 
 @kernel
-def measure_maps(maps, ranges, start, size, number, height, width, block, parts, BLOCK: tl.constexpr):
-    """The least and the largest finite value of each part of each map: (B, parts, 2).
+def measure_maps(
+    # inputs
+    maps,
+    # outputs
+    ranges, start, size, root_counts,
+    # shapes
+    height, width, block, parts,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the least and the largest finite value of each part of each map: ``ranges`` (B, parts, 2).
 
-    And per map where its block begins, and its size; no component counted yet.
+    Also write where each map's block begins, its size, and a count of 0 components.
     """
     b, part = (tl.program_id(0) // parts).to(tl.int64), tl.program_id(0) % parts
     pixels = height * width
     index = part * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(maps + b * pixels + index, mask=index < pixels, other=float("inf"))
-    here = ranges + 2 * (b * parts + part)
-    tl.store(here, tl.min(tl.where(is_finite(value), value, float("inf"))))
-    tl.store(here + 1, tl.max(tl.where(is_finite(value), value, -float("inf"))))
+    row = ranges + 2 * (b * parts + part)
+    tl.store(row, tl.min(tl.where(is_finite(value), value, float("inf"))))
+    tl.store(row + 1, tl.max(tl.where(is_finite(value), value, -float("inf"))))
     if part == 0:
         tl.store(start + b, b * block)
         tl.store(size + 3 * b, 1)
         tl.store(size + 3 * b + 1, height)
         tl.store(size + 3 * b + 2, width)
-        tl.store(number + b, 0)
+        tl.store(root_counts + b, 0)
 
 
 @triton.jit
 def map_of(maps, ranges, height, width, block, parts, TILE: tl.constexpr):
-    """This program's map, where that and its block begin, its range, and the first pixel of the tile."""
+    """Return a program's map, where the map and its block begin, the map's range, and the first pixel of the tile."""
     tile = tl.program_id(0)
     tiles = block // TILE
     b = (tile // tiles).to(tl.int64)
     part = tl.arange(0, PARTS)
-    of_parts = ranges + 2 * (b * parts + part)
-    low = tl.min(tl.load(of_parts, mask=part < parts, other=float("inf")))
-    high = tl.max(tl.load(of_parts + 1, mask=part < parts, other=-float("inf")))
+    part_range = ranges + 2 * (b * parts + part)
+    low = tl.min(tl.load(part_range, mask=part < parts, other=float("inf")))
+    high = tl.max(tl.load(part_range + 1, mask=part < parts, other=-float("inf")))
     return b, maps + b * height * width, b * block, low, high, (tile % tiles) * TILE
 
 
 @kernel
 def begin_components(
-    maps, ranges, limit, levels, parent, totals, extents, height, width, block, parts, TILE: tl.constexpr
-):
-    """Level 1 above the threshold, the bits of a float64, else 0; runs along the rows of a tile, as of `begin_zones`.
+    # inputs
+    maps, ranges,
+    # outputs
+    levels, parent, totals, extents,
+    # shapes
+    height, width, block, parts,
+    # settings
+    limit,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Write level 1 above the threshold ``limit`` (the bits of a float64), 0 elsewhere, and runs as `begin_zones` does.
 
-    Nothing is summed yet where a run begins: only there can a root be.
+    Set the sums to 0 where runs begin, since only there can a root be.
     """
     _, map_, base, low, high, first = map_of(maps, ranges, height, width, block, parts, TILE)
     lane = tl.arange(0, TILE)
     index = first + lane
     inside = index < height * width
-    goes_on = inside & (lane > 0) & (index % width > 0)
+    continues = inside & (lane > 0) & (index % width > 0)
     threshold = float_of(limit).to(tl.float32)
     value = tl.load(map_ + index, mask=inside, other=0.0)
-    before = tl.load(map_ + index - 1, mask=goes_on, other=0.0)
+    before = tl.load(map_ + index - 1, mask=continues, other=0.0)
     above = inside & (unit(value, low, high) > threshold)
-    begins = above & ~(goes_on & (unit(before, low, high) > threshold))
+    begins = above & ~(continues & (unit(before, low, high) > threshold))
     run = tl.associative_scan(tl.where(above & ~begins, 0, index), 0, larger)
     tl.store(levels + base + index, above.to(tl.uint8), mask=inside)
     tl.store(parent + base + index, tl.where(above, run, -1), mask=inside)
@@ -99,12 +116,18 @@ def begin_components(
 
 @kernel
 def sum_components(
-    maps, ranges, levels, parent, totals, extents, number, roots, height, width, block, parts, TILE: tl.constexpr
-):
-    """Totals and extents at the roots, and a list of these for each map, in any order.
+    # inputs
+    maps, ranges, levels, parent,
+    # outputs
+    totals, extents, root_counts, roots,
+    # shapes
+    height, width, block, parts,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Sum totals and extents at the roots, and list the roots of each map in any order.
 
-    The component with the tile's first root, a large one fills most of its tiles, is added up before it goes there;
-    others run by run, as what there is up to its end less what there is before it.
+    The pixels of the tile's first root are summed before they go there, since a large component fills most of its
+    tiles. Others are summed run by run, as the difference of running totals at the run's ends.
     """
     b, map_, base, low, high, first = map_of(maps, ranges, height, width, block, parts, TILE)
     lane = tl.arange(0, TILE)
@@ -123,66 +146,77 @@ def sum_components(
 
     least = tl.min(tl.where(above, root, 2147483647))
     shared = above & (root == least)
-    to_least = extents + 3 * (base + least)
+    least_extent = extents + 3 * (base + least)
     tl.atomic_add(totals + base + least, tl.sum(tl.where(shared, fixed, 0)).to(tl.int64), sem="relaxed")
-    tl.atomic_min(to_least, tl.min(tl.where(shared, x, width)), sem="relaxed")
-    tl.atomic_max(to_least + 1, tl.max(tl.where(shared, x + 1, 0)), sem="relaxed")
-    tl.atomic_max(to_least + 2, tl.max(tl.where(shared, y + 1, 0)), sem="relaxed")
+    tl.atomic_min(least_extent, tl.min(tl.where(shared, x, width)), sem="relaxed")
+    tl.atomic_max(least_extent + 1, tl.max(tl.where(shared, x + 1, 0)), sem="relaxed")
+    tl.atomic_max(least_extent + 2, tl.max(tl.where(shared, y + 1, 0)), sem="relaxed")
 
     begins, ends = begins & ~shared, ends & ~shared
-    up_to = tl.cumsum(fixed, 0)  # of a tile, less than 2^31
-    of_run = tl.where(ends, up_to, 0) - tl.where(begins, up_to - fixed, 0)
+    running_total = tl.cumsum(fixed, 0)  # less than 2^31 in a tile
+    run_total = tl.where(ends, running_total, 0) - tl.where(begins, running_total - fixed, 0)
     extent = extents + 3 * (base + root)
-    tl.atomic_add(totals + base + root, of_run.to(tl.int64), mask=begins | ends, sem="relaxed")
+    tl.atomic_add(totals + base + root, run_total.to(tl.int64), mask=begins | ends, sem="relaxed")
     tl.atomic_min(extent, x, mask=begins, sem="relaxed")
     tl.atomic_max(extent + 1, x + 1, mask=ends, sem="relaxed")
     tl.atomic_max(extent + 2, y + 1, mask=begins, sem="relaxed")
 
     is_root = (above & (root == index)).to(tl.int32)
-    place = tl.cumsum(is_root, 0) - 1
+    slot = tl.cumsum(is_root, 0) - 1
     count = tl.sum(is_root)
     if count > 0:
-        place += tl.atomic_add(number + b, count, sem="relaxed")
-        tl.store(roots + base + place, index, mask=is_root > 0)
+        slot += tl.atomic_add(root_counts + b, count, sem="relaxed")
+        tl.store(roots + base + slot, index, mask=is_root > 0)
 
 
 @kernel
-def pick_components(totals, extents, number, roots, boxes, out, height, width, block, most, ROOTS: tl.constexpr):
-    """Per map: the largest, then each time the largest of those after it, by total, then by the root."""
+def pick_components(
+    # inputs
+    totals, extents, root_counts, roots,
+    # outputs
+    boxes, out,
+    # shapes
+    height, width, block, max_components,
+    ROOTS: tl.constexpr,
+):  # fmt: skip
+    """Write a map's largest components by descending total, then by ascending root, each found by a pass over all."""
     b = tl.program_id(0).to(tl.int64)
     pixels = height * width
     base = b * block
-    count = tl.load(number + b)
-    before = tl.max(tl.full((1,), 0x7FFFFFFFFFFFFFFF, tl.int64))
-    for m in range(most):
+    count = tl.load(root_counts + b)
+    previous = tl.max(tl.full((1,), 0x7FFFFFFFFFFFFFFF, tl.int64))
+    for m in range(max_components):
         best = tl.max(tl.full((1,), -1, tl.int64))
         for begin in range(0, count, ROOTS):
-            place = begin + tl.arange(0, ROOTS)
-            root = tl.load(roots + base + place, mask=place < count, other=0)
-            total = tl.load(totals + base + root, mask=place < count, other=0)
+            slot = begin + tl.arange(0, ROOTS)
+            root = tl.load(roots + base + slot, mask=slot < count, other=0)
+            total = tl.load(totals + base + root, mask=slot < count, other=0)
             key = total * pixels + (pixels - 1 - root)  # no two are alike
-            best = tl.maximum(best, tl.max(tl.where((place < count) & (key < before), key, -1)))
-        there = best >= 0
+            best = tl.maximum(best, tl.max(tl.where((slot < count) & (key < previous), key, -1)))
+        valid = best >= 0
         root = pixels - 1 - best % pixels
         extent = extents + 3 * (base + root)
-        box = boxes + 4 * (b * most + m)
-        tl.store(box, tl.load(extent, mask=there, other=0).to(tl.float32))
-        tl.store(box + 1, tl.where(there, root // width, 0).to(tl.float32))
-        tl.store(box + 2, tl.load(extent + 1, mask=there, other=width).to(tl.float32))
-        tl.store(box + 3, tl.load(extent + 2, mask=there, other=height).to(tl.float32))
-        tl.store(out + b * most + m, tl.where(there, (best // pixels).to(tl.float32) * (1 / FIXED), -1.0))
-        before = best
+        box = boxes + 4 * (b * max_components + m)
+        tl.store(box, tl.load(extent, mask=valid, other=0).to(tl.float32))
+        tl.store(box + 1, tl.where(valid, root // width, 0).to(tl.float32))
+        tl.store(box + 2, tl.load(extent + 1, mask=valid, other=width).to(tl.float32))
+        tl.store(box + 3, tl.load(extent + 2, mask=valid, other=height).to(tl.float32))
+        tl.store(out + b * max_components + m, tl.where(valid, (best // pixels).to(tl.float32) * (1 / FIXED), -1.0))
+        previous = best
 
 
 def largest_components(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.largest_components`: one pass over the components of each map for each."""
+    """Find components; see :func:`kacl_gpu.radiomics.ops.largest_components`.
+
+    Each component takes a pass over all components of its map.
+    """
     maps, device = maps.contiguous(), maps.device
     count, height, width = maps.shape
     tiles, parts = cdiv(height * width, TILE), cdiv(height * width, BLOCK)
-    pixels, of_map = count * tiles * TILE, (height, width, tiles * TILE)
+    pixels, shape = count * tiles * TILE, (height, width, tiles * TILE, parts)
     ranges = torch.empty((count, parts, 2), dtype=torch.float32, device=device)
     start, size = (torch.empty((count, n), dtype=torch.int64, device=device) for n in (1, 3))
-    number = torch.empty(count, dtype=torch.int32, device=device)
+    root_counts = torch.empty(count, dtype=torch.int32, device=device)
     levels = torch.empty(pixels, dtype=torch.uint8, device=device)
     parent, roots = torch.empty((2, pixels), dtype=torch.int32, device=device)
     totals = torch.empty(pixels, dtype=torch.int64, device=device)
@@ -191,10 +225,64 @@ def largest_components(maps: Tensor, *, threshold: float, max_components: int) -
         torch.empty((count, max_components, *four), dtype=torch.float32, device=device) for four in ((4,), ())
     )
 
-    launch(measure_maps, (count * parts,), maps, ranges, start, size, number, *of_map, parts, BLOCK=BLOCK, num_warps=8)
-    grid, values, sums = (count * tiles,), (maps, ranges), (totals, extents)
-    launch(begin_components, grid, *values, bits_of(threshold), levels, parent, *sums, *of_map, parts, TILE=TILE)
-    launch(join_nearest, grid, levels, start, size, count, parent, TILE=TILE, num_warps=8)
-    launch(sum_components, grid, *values, levels, parent, *sums, number, roots, *of_map, parts, TILE=TILE)
-    launch(pick_components, (count,), *sums, number, roots, boxes, out, *of_map, max_components, ROOTS=ROOTS)
+    grid = (count * tiles,)
+    launch(
+        measure_maps,
+        (count * parts,),
+        # inputs
+        maps,
+        # outputs
+        *(ranges, start, size, root_counts),
+        # shapes
+        *shape,
+        BLOCK=BLOCK,
+        num_warps=8,
+    )
+    launch(
+        begin_components,
+        grid,
+        # inputs
+        *(maps, ranges),
+        # outputs
+        *(levels, parent, totals, extents),
+        # shapes
+        *shape,
+        # settings
+        bits_of(threshold),
+        TILE=TILE,
+    )
+    launch(
+        join_nearest,
+        grid,
+        # inputs
+        *(levels, start, size),
+        # outputs
+        parent,
+        # shapes
+        count,
+        TILE=TILE,
+        num_warps=8,
+    )
+    launch(
+        sum_components,
+        grid,
+        # inputs
+        *(maps, ranges, levels, parent),
+        # outputs
+        *(totals, extents, root_counts, roots),
+        # shapes
+        *shape,
+        TILE=TILE,
+    )
+    launch(
+        pick_components,
+        (count,),
+        # inputs
+        *(totals, extents, root_counts, roots),
+        # outputs
+        *(boxes, out),
+        # shapes
+        *(*shape[:3], max_components),
+        ROOTS=ROOTS,
+    )
     return boxes, out

@@ -1,6 +1,6 @@
-"""The formulas of ``kacl_gpu/radiomics/features/`` as one kernel, made from the formulas themselves.
+"""One kernel for the formulas of ``kacl_gpu/radiomics/features/``, made from the formulas themselves.
 
-Each formula is called once with symbols in place of tensors (``torch.fx``); what it does to them is written down as the
+Each formula is called once with symbols in place of tensors (``torch.fx``), and the operations on them become the
 source of a Triton kernel. So a formula stands in one place, and all of them take one launch.
 """
 
@@ -25,6 +25,7 @@ OPERATORS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "eq": "==", "gt
 
 
 def _number(value: Any) -> str:
+    """Return an argument of an operation, in Triton's words."""
     if isinstance(value, fx.Node):
         return value.name
     if isinstance(value, float) and not math.isfinite(value):
@@ -33,7 +34,7 @@ def _number(value: Any) -> str:
 
 
 def _expression(node: fx.Node) -> str:
-    """One operation of a formula, in Triton's words."""
+    """Return one operation of a formula, in Triton's words."""
     name: str = node.target if isinstance(node.target, str) else node.target.__name__
     arguments = [_number(a) for a in node.args]
     if name in OPERATORS:
@@ -41,7 +42,7 @@ def _expression(node: fx.Node) -> str:
         return f"{left} {OPERATORS[name]} {right}"
     if name in ("where", "sqrt", "exp"):
         return f"tl.{name}({', '.join(arguments)})"
-    if name == "maximum":  # these two hand NaN on, as torch's do
+    if name == "maximum":  # this one and clamp propagate NaN, as torch's do
         left, right = arguments
         return f"tl.where(({left} > {right}) | ({left} != {left}), {left}, {right})"
     if name == "clamp" and set(node.kwargs) == {"min"}:
@@ -52,7 +53,7 @@ def _expression(node: fx.Node) -> str:
 
 
 def _lines(formula: Any, kind: Any, suffix: str) -> tuple[list[str], str]:
-    """The assignments that compute a formula from variables named like the sums, and the name of its result."""
+    """Return the assignments that compute a formula from variables named like the sums, and the name of its result."""
     graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
     result = formula(kind(*(fx.Proxy(graph.placeholder(field), tracer) for field in kind._fields))).node
@@ -66,7 +67,7 @@ def _lines(formula: Any, kind: Any, suffix: str) -> tuple[list[str], str]:
 
 
 def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str], int]:
-    """What a program does for one class, whose sums are ``sums<number>``; and how many columns it fills."""
+    """Return the lines of one class, whose sums are ``sums<number>``, and the number of columns that they fill."""
     features, kind = CLASSES[class_name]
     by_name = {feature.name: feature for feature in features}
     of_spacing = ("spacing_y", "spacing_x") if "spacing_y" in kind._fields else ()
@@ -80,16 +81,17 @@ def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str],
             after += [*lines, f"mean{n} = tl.where(number == 0, {result}, mean{n} / number)"]
         else:
             after.append(f"mean{n} = mean{n} / number")
-        after.append(f"tl.store(row_out + {n}, tl.where(good, mean{n}, nan).to(out.dtype.element_ty), mask=there)")
-    # the columns after the loop are those of the last direction: what a formula for none reads is the same in each
+        after.append(f"tl.store(row_out + {n}, tl.where(good, mean{n}, nan).to(out.dtype.element_ty), mask=valid)")
+    # After the loop the columns are those of the last direction; a formula without directions reads only columns that
+    # are equal in all of them.
     lines = [
-        *(f"{s} = tl.load(spacing + 2 * k + {n}, mask=there, other=1.0)" for n, s in enumerate(of_spacing)),
+        *(f"{s} = tl.load(spacing + 2 * k + {n}, mask=valid, other=1.0)" for n, s in enumerate(of_spacing)),
         "number = tl.zeros((BLOCK,), tl.float64)",
         *(f"mean{n} = tl.zeros((BLOCK,), tl.float64)" for n in range(len(wanted))),
         *(f"{c} = tl.zeros((BLOCK,), tl.float64)" for c in columns),
         f"for a in range(directions{number}):",
         f"    row = sums{number} + (k * directions{number} + a) * {len(columns)}",
-        *(f"    {c} = tl.load(row + {n}, mask=there, other=0.0)" for n, c in enumerate(columns)),
+        *(f"    {c} = tl.load(row + {n}, mask=valid, other=0.0)" for n, c in enumerate(columns)),
         f"    present = {columns[0]} > 0",
         "    number += present.to(tl.float64)",
         *(f"    {line}" for line in inside),
@@ -99,14 +101,14 @@ def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str],
 
 
 def source_of(names: tuple[str, ...]) -> str:
-    """The source of the kernel ``evaluate`` of these features: a program takes some regions and one of the classes."""
+    """Return the source of the kernel ``evaluate`` of features; a program takes some regions and one of the classes."""
     branches = [_branch(n, *selected) for n, selected in enumerate(group_by_class(names))]
     total = sum(count for _, count in branches)
     arguments = ", ".join(f"sums{n}, directions{n}" for n in range(len(branches)))
     body = [
         "k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
-        "there = k < regions",
-        "good = tl.load(status + k, mask=there, other=0) == 0",
+        "valid = k < regions",
+        "good = tl.load(status + k, mask=valid, other=0) == 0",
         'nan = float("nan")',
         f"out += k * {total}",
     ]
@@ -120,7 +122,7 @@ def source_of(names: tuple[str, ...]) -> str:
 
 @cache
 def kernel_of(names: tuple[str, ...]) -> Any:
-    """The kernel of these features; made once."""
+    """Return the kernel of these features, made once."""
     source = source_of(names)
     file = f"<features {hash(names)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)  # triton.jit reads it there
@@ -133,10 +135,21 @@ def kernel_of(names: tuple[str, ...]) -> Any:
 def features(
     sums: Sequence[Tensor], spacing: Tensor, status: Tensor, *, names: Sequence[str], dtype: torch.dtype
 ) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.features`."""
+    """Evaluate the formulas; see :func:`kacl_gpu.radiomics.ops.features`."""
     regions = len(spacing)
     out = torch.empty((regions, len(names)), dtype=dtype, device=spacing.device)
     grid = cdiv(regions, BLOCK), len(sums)
-    given = [n for s in sums for n in (s, s.shape[1] if s.ndim == 3 else 1)]
-    launch(kernel_of(tuple(names)), grid, *given, spacing, status, out, regions, BLOCK=BLOCK, num_warps=1)
+    sums_and_directions = [n for s in sums for n in (s, s.shape[1] if s.ndim == 3 else 1)]
+    launch(
+        kernel_of(tuple(names)),
+        grid,
+        # inputs
+        *(*sums_and_directions, spacing, status),
+        # outputs
+        out,
+        # shapes
+        regions,
+        BLOCK=BLOCK,
+        num_warps=1,
+    )
     return out

@@ -60,26 +60,26 @@ def quantile(column):
 def rank_of(n):
     """The wanted ranks (RANKS,) among n values, from 0."""
     rank = tl.arange(0, RANKS)
-    below = (quantile(rank + 4) * (n - 1).to(tl.float64)).to(tl.int32)
-    wanted = tl.where(rank > 5, tl.minimum(below + 1, n - 1), below)
-    wanted = tl.where(rank == 0, 0, wanted)
-    return tl.where(rank > 10, n - 1, wanted)
+    lower = (quantile(rank + 4) * (n - 1).to(tl.float64)).to(tl.int32)
+    target = tl.where(rank > 5, tl.minimum(lower + 1, n - 1), lower)
+    target = tl.where(rank == 0, 0, target)
+    return tl.where(rank > 10, n - 1, target)
 
 
 @triton.jit
-def interpolate(of_rank, n, column):
+def interpolate(rank_values, n, column):
     """Percentile ``column`` by NumPy's linear interpolation between the order statistics (RANKS,) around it."""
     rank = tl.arange(0, RANKS)
-    below = tl.sum(tl.where(rank == column + 1, of_rank, 0.0))
-    above = tl.sum(tl.where(rank == column + 6, of_rank, 0.0))
-    where = quantile(tl.zeros((1,), tl.int32) + column) * (n - 1).to(tl.float64)
-    t = where - where.to(tl.int32).to(tl.float64)
+    below = tl.sum(tl.where(rank == column + 1, rank_values, 0.0))
+    above = tl.sum(tl.where(rank == column + 6, rank_values, 0.0))
+    place = quantile(tl.zeros((1,), tl.int32) + column) * (n - 1).to(tl.float64)
+    t = place - place.to(tl.int32).to(tl.float64)
     step = above - below
     return tl.sum(tl.where(t < 0.5, below + step * t, above - step * (1 - t)))
 
 
 @triton.jit
-def of_levels(histogram, out, k, ng, BLOCK: tl.constexpr):
+def store_level_statistics(histogram, out, k, ng, BLOCK: tl.constexpr):
     """Columns 15 and 16: entropy and sum of squares of a row of the histogram."""
     total = tl.zeros((BLOCK,), tl.float64)
     squares = tl.zeros((BLOCK,), tl.float64)
@@ -138,25 +138,25 @@ def count_values(
 
 
 @kernel
-def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
+def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
     """All columns of one region from the counts of its 256 possible values."""
     k = tl.program_id(0).to(tl.int64)
     out += k * 17
     bin = tl.arange(0, DIGITS)
     count = tl.load(counts + k * DIGITS + bin)
-    upto = tl.cumsum(count, 0)
+    cumulative = tl.cumsum(count, 0)
     n = tl.sum(count)
     if n == 0:
         fill_nan(out)
         return
     # a rank lies in the bin that as many bins are full before
-    wanted = rank_of(n)
-    of_rank = tl.sum((upto[:, None] <= wanted[None, :]).to(tl.int32), 0).to(tl.float64) + LOW
-    least, most = tl.min(of_rank), tl.max(of_rank)
+    target = rank_of(n)
+    rank_values = tl.sum((cumulative[:, None] <= target[None, :]).to(tl.int32), 0).to(tl.float64) + LOW
+    minimum, maximum = tl.min(rank_values), tl.max(rank_values)
     total = n.to(tl.float64)
     c = count.to(tl.float64)
     v = (bin + LOW).to(tl.float64)
-    mean = tl.where(least == most, least, tl.sum(v * c) / total)
+    mean = tl.where(minimum == maximum, minimum, tl.sum(v * c) / total)
     shifted = v + float_of(shift)
     d = v - mean
     square = d * d
@@ -164,20 +164,20 @@ def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
         tl.sum(d * c) / total, tl.sum(square * c) / total, tl.sum(square * d * c) / total,
         tl.sum(square * square * c) / total, out,
     )  # fmt: skip
-    low, high = interpolate(of_rank, n, 0), interpolate(of_rank, n, 4)
+    low, high = interpolate(rank_values, n, 0), interpolate(rank_values, n, 4)
     middle = tl.where((v >= low) & (v <= high), c, 0.0)
     n_middle = tl.sum(middle)  # of two distinct values none is between: 0 / 0
-    about = tl.sum(d * middle) / n_middle
+    middle_mean = tl.sum(d * middle) / n_middle
     tl.store(out, total)
     tl.store(out + 1, tl.sum(shifted * shifted * c))
-    tl.store(out + 2, least)
-    tl.store(out + 3, most)
+    tl.store(out + 2, minimum)
+    tl.store(out + 3, maximum)
     tl.store(out + 4, mean)
     tl.store(out + 5, tl.sum(tl.abs(d) * c) / total)
-    tl.store(out + 6, tl.sum(tl.abs(d - about) * middle) / n_middle)
+    tl.store(out + 6, tl.sum(tl.abs(d - middle_mean) * middle) / n_middle)
     for column in range(5):
-        tl.store(out + 10 + column, interpolate(of_rank, n, column))
-    of_levels(histogram, out, k, ng, 128)
+        tl.store(out + 10 + column, interpolate(rank_values, n, column))
+    store_level_statistics(histogram, out, k, ng, 128)
 
 
 # Other images
@@ -186,7 +186,7 @@ def of_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
 @kernel
 def count_digits(
     images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
-    shift, prefix, leader, counts, partial, tiles, place,
+    shift, prefix, leader, counts, partial, tiles, bit,
     FIRST: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Adds the digits at bit ``place`` to (K, RANKS, 256) int32, of the keys that begin with a rank's ``prefix``.
@@ -203,24 +203,24 @@ def count_digits(
         k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
     )  # fmt: skip
     key = key_of(value) ^ LOWEST  # from 0 up, read as unsigned
-    digit = ((key >> place) & 255).to(tl.int32)
-    one = tl.full((TILE,), 1, tl.int32)
+    digit = ((key >> bit) & 255).to(tl.int32)
+    ones = tl.full((TILE,), 1, tl.int32)
     table = counts + k.to(tl.int64) * (RANKS * DIGITS)
     if FIRST:
-        tl.atomic_add(table + digit, one, mask=inside, sem="relaxed")
+        tl.atomic_add(table + digit, ones, mask=inside, sem="relaxed")
         shifted = value + float_of(shift)
         tl.store(partial + tl.program_id(0), tl.sum(tl.where(inside, value, 0.0)))
         tl.store(partial + tiles + tl.program_id(0), tl.sum(tl.where(inside, shifted * shifted, 0.0)))
     else:
-        above = key >> (place + 8)
+        higher = key >> (bit + 8)
         for rank in range(12):
             if tl.load(leader + k * RANKS + rank) == rank:
-                same = inside & (above == (tl.load(prefix + k * RANKS + rank) >> (place + 8)))
-                tl.atomic_add(table + rank * DIGITS + digit, one, mask=same, sem="relaxed")
+                matches = inside & (higher == (tl.load(prefix + k * RANKS + rank) >> (bit + 8)))
+                tl.atomic_add(table + rank * DIGITS + digit, ones, mask=matches, sem="relaxed")
 
 
 @kernel
-def pick_digits(histogram, prefix, remaining, leader, counts, ng, place, FIRST: tl.constexpr):
+def pick_digits(histogram, prefix, remaining, leader, counts, ng, bit, FIRST: tl.constexpr):
     """Per region: each rank's digit from its leader's counts, which become 0 again."""
     k = tl.program_id(0).to(tl.int64)
     rank = tl.arange(0, RANKS)
@@ -229,33 +229,33 @@ def pick_digits(histogram, prefix, remaining, leader, counts, ng, place, FIRST: 
         total = tl.zeros((DIGITS,), tl.int32)
         for first in range(0, ng, DIGITS):
             total += tl.load(histogram + k * ng + first + bin, mask=first + bin < ng, other=0)
-        left = rank_of(tl.sum(total))
-        upto = rank.to(tl.int64) * 0
-        of = rank * 0
+        local_rank = rank_of(tl.sum(total))
+        key_prefix = rank.to(tl.int64) * 0
+        leader_rank = rank * 0
     else:
-        left = tl.load(remaining + k * RANKS + rank)
-        upto = tl.load(prefix + k * RANKS + rank)
-        of = tl.load(leader + k * RANKS + rank)
-    found = rank * 0
-    before = rank * 0
+        local_rank = tl.load(remaining + k * RANKS + rank)
+        key_prefix = tl.load(prefix + k * RANKS + rank)
+        leader_rank = tl.load(leader + k * RANKS + rank)
+    digit = rank * 0
+    smaller = rank * 0
     for r in range(12):
         table = counts + (k * RANKS + r) * DIGITS + bin
         count = tl.load(table)
-        full = tl.cumsum(count, 0)
-        mine = of == r
+        cumulative = tl.cumsum(count, 0)
+        follows = leader_rank == r
         # how many digits are full before the rank's own, and how many keys are in them
-        passed = full[None, :] <= left[:, None]
-        found = tl.where(mine, tl.sum(passed.to(tl.int32), 1), found)
-        before = tl.where(mine, tl.sum(tl.where(passed, count[None, :], 0), 1), before)
+        is_lower = cumulative[None, :] <= local_rank[:, None]
+        digit = tl.where(follows, tl.sum(is_lower.to(tl.int32), 1), digit)
+        smaller = tl.where(follows, tl.sum(tl.where(is_lower, count[None, :], 0), 1), smaller)
     for r in range(12):
         tl.store(counts + (k * RANKS + r) * DIGITS + bin, tl.zeros((DIGITS,), tl.int32))
-    found = tl.minimum(found, 255)  # of a region without pixels
-    upto = upto | (found.to(tl.int64) << place)
-    same = upto[:, None] == upto[None, :]
-    first_same = tl.min(tl.where(same, rank[None, :], RANKS), 1)
-    tl.store(remaining + k * RANKS + rank, left - before)
-    tl.store(prefix + k * RANKS + rank, upto)
-    tl.store(leader + k * RANKS + rank, tl.minimum(first_same, 11))
+    digit = tl.minimum(digit, 255)  # of a region without pixels
+    key_prefix = key_prefix | (digit.to(tl.int64) << bit)
+    equal = key_prefix[:, None] == key_prefix[None, :]
+    first_equal = tl.min(tl.where(equal, rank[None, :], RANKS), 1)
+    tl.store(remaining + k * RANKS + rank, local_rank - smaller)
+    tl.store(prefix + k * RANKS + rank, key_prefix)
+    tl.store(leader + k * RANKS + rank, tl.minimum(first_equal, 11))
 
 
 @triton.jit
@@ -284,17 +284,17 @@ def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE:
     if n == 0:
         fill_nan(out)
         return
-    of_rank = value_of(tl.load(prefix + k * RANKS + tl.arange(0, RANKS)) ^ LOWEST)
-    least, most = tl.min(of_rank), tl.max(of_rank)
+    rank_values = value_of(tl.load(prefix + k * RANKS + tl.arange(0, RANKS)) ^ LOWEST)
+    minimum, maximum = tl.min(rank_values), tl.max(rank_values)
     tl.store(out, n.to(tl.float64))
     tl.store(out + 1, add_tiles(partial, 1, tiles, begin, count))
-    tl.store(out + 2, least)
-    tl.store(out + 3, most)
+    tl.store(out + 2, minimum)
+    tl.store(out + 3, maximum)
     # the mean of equal numbers, free of rounding: a flat region has moments of exactly zero
-    tl.store(out + 4, tl.where(least == most, least, add_tiles(partial, 0, tiles, begin, count) / n))
+    tl.store(out + 4, tl.where(minimum == maximum, minimum, add_tiles(partial, 0, tiles, begin, count) / n))
     for column in range(5):
-        tl.store(out + 10 + column, interpolate(of_rank, n, column))
-    of_levels(histogram, out, k, ng, 128)
+        tl.store(out + 10 + column, interpolate(rank_values, n, column))
+    store_level_statistics(histogram, out, k, ng, 128)
 
 
 @kernel
@@ -317,18 +317,18 @@ def sum_deviations(
     row = out + k.to(tl.int64) * 17
     d = tl.where(inside, value - tl.load(row + 4), 0.0)
     middle = inside & (value >= tl.load(row + 10)) & (value <= tl.load(row + 14))
-    here = partial + tl.program_id(0)
+    entry = partial + tl.program_id(0)
     if SECOND:
-        tl.store(here, tl.sum(tl.where(middle, tl.abs(d - tl.load(row + 6)), 0.0)))
+        tl.store(entry, tl.sum(tl.where(middle, tl.abs(d - tl.load(row + 6)), 0.0)))
     else:
         square = d * d
-        tl.store(here, tl.sum(d))
-        tl.store(here + tiles, tl.sum(square))
-        tl.store(here + 2 * tiles, tl.sum(square * d))
-        tl.store(here + 3 * tiles, tl.sum(square * square))
-        tl.store(here + 4 * tiles, tl.sum(tl.abs(d)))
-        tl.store(here + 5 * tiles, tl.sum(middle.to(tl.float64)))
-        tl.store(here + 6 * tiles, tl.sum(tl.where(middle, d, 0.0)))
+        tl.store(entry, tl.sum(d))
+        tl.store(entry + tiles, tl.sum(square))
+        tl.store(entry + 2 * tiles, tl.sum(square * d))
+        tl.store(entry + 3 * tiles, tl.sum(square * square))
+        tl.store(entry + 4 * tiles, tl.sum(tl.abs(d)))
+        tl.store(entry + 5 * tiles, tl.sum(middle.to(tl.float64)))
+        tl.store(entry + 6 * tiles, tl.sum(tl.where(middle, d, 0.0)))
 
 
 @kernel
@@ -375,36 +375,36 @@ def first_order(
     images = readable(images)
     regions, ng = histogram.shape
     out = torch.empty((regions, 17), dtype=torch.float64, device=images.device)
-    number = tiles(levels)
-    grid = (number,)
+    tile_count = tiles(levels)
+    grid = (tile_count,)
     where = image_index, box, levels, start, size, regions
     if moments is None and images.dtype in (torch.uint8, torch.int8):
         low = torch.iinfo(images.dtype).min
         counts = torch.zeros((regions, 256), dtype=torch.int32, device=images.device)
         launch(count_values, grid, images, *images.stride(), *where, counts, LOW=low, TILE=TILE)
-        launch(of_counts, (regions,), counts, histogram, bits_of(shift), out, ng, LOW=low)
+        launch(summarise_counts, (regions,), counts, histogram, bits_of(shift), out, ng, LOW=low)
         return out
 
     counts = torch.zeros((regions, 16, 256), dtype=torch.int32, device=images.device)
     prefix, remaining, leader = torch.empty((3, regions, 16), dtype=torch.int64, device=images.device)
-    partial = out.new_empty((7, number))
+    partial = out.new_empty((7, tile_count))
     normal = normalisation(moments, remove_outliers)
     seen = *images.stride(), moments, bits_of(normalize_scale), bits_of(remove_outliers)
     for n in range(PASSES[images.dtype] if moments is None else 8):
-        place, first = 56 - 8 * n, n == 0
+        bit, first = 56 - 8 * n, n == 0
         launch(
             count_digits,
             grid,
-            *(images, *seen, *where, bits_of(shift), prefix, leader, counts, partial, number, place),
+            *(images, *seen, *where, bits_of(shift), prefix, leader, counts, partial, tile_count, bit),
             FIRST=first,
             TILE=TILE,
             **normal,
         )
-        launch(pick_digits, (regions,), histogram, prefix, remaining, leader, counts, ng, place, FIRST=first)
-    launch(begin_columns, (regions,), start, size, histogram, prefix, partial, out, number, ng, TILE=TILE)
+        launch(pick_digits, (regions,), histogram, prefix, remaining, leader, counts, ng, bit, FIRST=first)
+    launch(begin_columns, (regions,), start, size, histogram, prefix, partial, out, tile_count, ng, TILE=TILE)
     for second in (False, True):
-        pixels = images, *seen, *where, out, partial, number
+        pixels = images, *seen, *where, out, partial, tile_count
         # the second sums go to row 0, and leave the number of middle pixels in row 5
         launch(sum_deviations, grid, *pixels, SECOND=second, TILE=TILE, **normal)
-        launch(end_columns, (regions,), start, size, partial, out, number, SECOND=second, TILE=TILE)
+        launch(end_columns, (regions,), start, size, partial, out, tile_count, SECOND=second, TILE=TILE)
     return out

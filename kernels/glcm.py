@@ -34,10 +34,10 @@ def total_of(counts, matrix, ng, top):
 def cells(counts, matrix, ng, top, i, j, SYMMETRIC: tl.constexpr):
     """The count at (i, j), from 0, of one matrix (with its transpose), float64; 0 beyond the levels up to ``top``."""
     inside = (i >= 0) & (i < top) & (j >= 0) & (j < top)
-    here = counts + matrix * ng * ng
-    count = tl.load(here + (i.to(tl.int64) * ng + j), mask=inside, other=0).to(tl.float64)
+    table = counts + matrix * ng * ng
+    count = tl.load(table + (i.to(tl.int64) * ng + j), mask=inside, other=0).to(tl.float64)
     if SYMMETRIC:
-        count += tl.load(here + (j.to(tl.int64) * ng + i), mask=inside, other=0).to(tl.float64)
+        count += tl.load(table + (j.to(tl.int64) * ng + i), mask=inside, other=0).to(tl.float64)
     return count
 
 
@@ -84,27 +84,27 @@ def sum_marginals(counts, matrix, out, ng, top, SYMMETRIC: tl.constexpr):
         by_i = tl.zeros((TALL, COLUMNS), tl.float64)
         by_j = tl.zeros((TALL, COLUMNS), tl.float64)
         by_difference = tl.zeros((TALL, COLUMNS), tl.float64)
-        here = first + lane
+        line = first + lane
         for other in range(0, top, TALL):
             o = other + step
-            by_j += cells(counts, matrix, ng, top, o, here, SYMMETRIC)
+            by_j += cells(counts, matrix, ng, top, o, line, SYMMETRIC)
             if not SYMMETRIC:
-                by_i += cells(counts, matrix, ng, top, here, o, SYMMETRIC)
-            by_difference += cells(counts, matrix, ng, top, o, o + here, SYMMETRIC)
-            by_difference += tl.where(here > 0, cells(counts, matrix, ng, top, o, o - here, SYMMETRIC), 0.0)
+                by_i += cells(counts, matrix, ng, top, line, o, SYMMETRIC)
+            by_difference += cells(counts, matrix, ng, top, o, o + line, SYMMETRIC)
+            by_difference += tl.where(line > 0, cells(counts, matrix, ng, top, o, o - line, SYMMETRIC), 0.0)
         if SYMMETRIC:
             by_i = by_j
-        place = first + tl.arange(0, COLUMNS)
-        tl.store(out + place, tl.sum(by_i, 0), mask=place < top)
-        tl.store(out + ng + place, tl.sum(by_j, 0), mask=place < top)
-        tl.store(out + 4 * ng + place, tl.sum(by_difference, 0), mask=place < top)
+        index = first + tl.arange(0, COLUMNS)
+        tl.store(out + index, tl.sum(by_i, 0), mask=index < top)
+        tl.store(out + ng + index, tl.sum(by_j, 0), mask=index < top)
+        tl.store(out + 4 * ng + index, tl.sum(by_difference, 0), mask=index < top)
     for first in range(0, 2 * top, COLUMNS):
         by_sum = tl.zeros((TALL, COLUMNS), tl.float64)
         for other in range(0, top, TALL):
             o = other + step
             by_sum += cells(counts, matrix, ng, top, o, first + lane - o, SYMMETRIC)
-        place = first + tl.arange(0, COLUMNS)
-        tl.store(out + 2 * ng + place, tl.sum(by_sum, 0), mask=place < 2 * top)
+        index = first + tl.arange(0, COLUMNS)
+        tl.store(out + 2 * ng + index, tl.sum(by_sum, 0), mask=index < 2 * top)
 
 
 @triton.jit
@@ -114,20 +114,20 @@ def moments_of(rows, count, total, first_value):
     weighted = tl.zeros((COLUMNS,), tl.float64)
     present = tl.zeros((COLUMNS,), tl.int32)
     for first in range(0, count, COLUMNS):
-        place = first + tl.arange(0, COLUMNS)
-        n = tl.load(rows + place, mask=place < count, other=0.0)
+        index = first + tl.arange(0, COLUMNS)
+        n = tl.load(rows + index, mask=index < count, other=0.0)
         p = n / total
         entropy -= tl.where(n > 0, p * tl.log2(p + EPS), 0.0)
-        weighted += n * (place + first_value)
+        weighted += n * (index + first_value)
         present += (n > 0).to(tl.int32)
     mean = tl.sum(weighted) / total
     m2 = tl.zeros((COLUMNS,), tl.float64)
     m3 = tl.zeros((COLUMNS,), tl.float64)
     m4 = tl.zeros((COLUMNS,), tl.float64)
     for first in range(0, count, COLUMNS):
-        place = first + tl.arange(0, COLUMNS)
-        n = tl.load(rows + place, mask=place < count, other=0.0)
-        d = (place + first_value).to(tl.float64) - mean
+        index = first + tl.arange(0, COLUMNS)
+        n = tl.load(rows + index, mask=index < count, other=0.0)
+        d = (index + first_value).to(tl.float64) - mean
         m2 += n * (d * d)
         m3 += n * (d * d * d)
         m4 += n * ((d * d) * (d * d))
@@ -159,18 +159,18 @@ def sum_pairs(
 
     levels = tl.zeros((COLUMNS,), tl.int32)
     for first in range(0, ng, COLUMNS):
-        place = first + tl.arange(0, COLUMNS)
-        levels += (tl.load(histogram + k * ng + place, mask=place < ng, other=0) > 0).to(tl.int32)
+        index = first + tl.arange(0, COLUMNS)
+        levels += (tl.load(histogram + k * ng + index, mask=index < ng, other=0) > 0).to(tl.int32)
     flat = tl.where(tl.sum(levels) == 1, 1.0, 0.0)
     added = tl.zeros((COLUMNS,), tl.float64)
     for first in range(0, top, COLUMNS):
-        place = first + tl.arange(0, COLUMNS)
-        added += tl.load(px + place, mask=place < top, other=0.0)
+        index = first + tl.arange(0, COLUMNS)
+        added += tl.load(px + index, mask=index < top, other=0.0)
     total = tl.sum(added)
     column = tl.arange(0, 32)
     if total == 0:
-        nothing = tl.where(column == 0, 0.0, tl.where(column == 28, flat, float("nan")))
-        tl.store(row + column, nothing.to(tl.float64), mask=column < 29)
+        empty = tl.where(column == 0, 0.0, tl.where(column == 28, flat, float("nan")))
+        tl.store(row + column, empty.to(tl.float64), mask=column < 29)
         return
 
     entropy, mean_x, variance, _, _ = moments_of(px, top, total, 1)
@@ -200,16 +200,16 @@ def sum_pairs(
     inverse_variance = tl.zeros((COLUMNS,), tl.float64)
     highest = level_count.to(tl.float64)
     for first in range(0, top, COLUMNS):
-        place = first + tl.arange(0, COLUMNS)
-        p = tl.load(p_difference + place, mask=place < top, other=0.0) / total
-        d = place.to(tl.float64)
+        index = first + tl.arange(0, COLUMNS)
+        p = tl.load(p_difference + index, mask=index < top, other=0.0) / total
+        d = index.to(tl.float64)
         square = d * d
         contrast += p * square
         inverse += p / (1 + d)
         inverse_square += p / (1 + square)
         normalised += p / (1 + d / highest)
         square_normalised += p / (1 + square / (highest * highest))
-        inverse_variance += tl.where(place > 0, p / tl.where(place > 0, square, 1.0), 0.0)
+        inverse_variance += tl.where(index > 0, p / tl.where(index > 0, square, 1.0), 0.0)
     tl.store(row + 22, tl.sum(contrast))
     tl.store(row + 23, tl.sum(inverse))
     tl.store(row + 24, tl.sum(inverse_square))
@@ -258,7 +258,7 @@ def square_rows(scaled, n_levels, out, directions, ng):
     """The product of each matrix with its own transpose: a program makes ROWS rows of it."""
     matrix = tl.program_id(0).to(tl.int64)
     top = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
-    here = scaled + matrix * ng * ng
+    table = scaled + matrix * ng * ng
     lane = tl.arange(0, COLUMNS)
     for n in range(ROWS):
         i = tl.program_id(1) * ROWS + n
@@ -268,65 +268,65 @@ def square_rows(scaled, n_levels, out, directions, ng):
                 total = tl.zeros((COLUMNS, ROWS), tl.float64)
                 for first in range(0, top, ROWS):
                     other = first + tl.arange(0, ROWS)
-                    a = tl.load(here + i.to(tl.int64) * ng + other, mask=other < top, other=0.0)
+                    a = tl.load(table + i.to(tl.int64) * ng + other, mask=other < top, other=0.0)
                     inside = (column < top)[:, None] & (other < top)[None, :]
-                    b = tl.load(here + column.to(tl.int64)[:, None] * ng + other[None, :], mask=inside, other=0.0)
+                    b = tl.load(table + column.to(tl.int64)[:, None] * ng + other[None, :], mask=inside, other=0.0)
                     total += a[None, :] * b
                 cell = out + matrix * ng * ng + i.to(tl.int64) * ng + column
                 tl.store(cell, tl.sum(total, 1), mask=column < top)
 
 
 @triton.jit
-def reflection(square, beyond):
+def reflection(square, pivot):
     """Of a vector with this squared length and first entry: what it becomes, and half its reflector's squared length.
 
     Next to nothing, beside entries near 1, is taken for nothing: smaller squares would lose their digits.
     """
-    some = square >= 1e-36
-    length = tl.where(some, tl.sqrt(square), 0.0)
-    beside = tl.where(beyond > 0, -length, length)
-    return some, beside, tl.where(some, length * (length + tl.abs(beyond)), 1.0)
+    nonzero = square >= 1e-36
+    length = tl.where(nonzero, tl.sqrt(square), 0.0)
+    reflected = tl.where(pivot > 0, -length, length)
+    return nonzero, reflected, tl.where(nonzero, length * (length + tl.abs(pivot)), 1.0)
 
 
 @triton.jit
-def tridiagonalise_small(here, ng, n, diagonal, beside):
+def tridiagonalise_small(table, ng, n, diagonal, off_diagonal):
     """Householder's reflections on a symmetric matrix of up to SMALL rows, which stays in registers."""
     i, j = tl.arange(0, SMALL)[:, None], tl.arange(0, SMALL)[None, :]
     index = tl.arange(0, SMALL)
-    a = tl.load(here + i * ng + j, mask=(i < n) & (j < n), other=0.0)
+    a = tl.load(table + i * ng + j, mask=(i < n) & (j < n), other=0.0)
     for k in range(n - 1):
         row = tl.sum(tl.where(i == k, a, 0.0), 0)
         u = tl.where(index > k, row, 0.0)
-        some, next_, half = reflection(tl.sum(u * u), tl.sum(tl.where(index == k + 1, u, 0.0)))
-        u = tl.where(index == k + 1, u - next_, u)
-        u = tl.where(some, u, 0.0)
+        nonzero, reflected, half = reflection(tl.sum(u * u), tl.sum(tl.where(index == k + 1, u, 0.0)))
+        u = tl.where(index == k + 1, u - reflected, u)
+        u = tl.where(nonzero, u, 0.0)
         w = tl.where(index > k, tl.sum(a * u[:, None], 0) / half, 0.0)
         w -= tl.sum(u * w) / (2 * half) * u
         a -= u[:, None] * w[None, :] + w[:, None] * u[None, :]
-        tl.store(beside + k + 1, next_)
+        tl.store(off_diagonal + k + 1, reflected)
     tl.store(diagonal + index, tl.sum(tl.where(i == j, a, 0.0), 0), mask=index < n)
 
 
 @triton.jit
-def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
+def tridiagonalise_large(table, ng, n, diagonal, off_diagonal, u_scratch, w_scratch):
     """The same in memory, for any number of rows."""
     lane, step = tl.arange(0, WIDE), tl.arange(0, HIGH)
     for k in range(n - 1):
-        row = here + (n.to(tl.int64) * 0 + k) * ng
+        row = table + (n.to(tl.int64) * 0 + k) * ng
         square = tl.zeros((WIDE,), tl.float64)
         begin = (k + 1) // WIDE * WIDE
         for first in range(begin, n, WIDE):
             i = first + lane
             value = tl.load(row + i, mask=(i > k) & (i < n), other=0.0)
             square += value * value
-        beyond = tl.load(row + k + 1)
-        some, next_, half = reflection(tl.sum(square), beyond)
-        tl.store(beside + k + 1, next_)
-        if some:
+        pivot = tl.load(row + k + 1)
+        nonzero, reflected, half = reflection(tl.sum(square), pivot)
+        tl.store(off_diagonal + k + 1, reflected)
+        if nonzero:
             for first in range(begin, n, WIDE):
                 i = first + lane
                 value = tl.load(row + i, mask=(i > k) & (i < n), other=0.0)
-                tl.store(u_space + i, tl.where(i == k + 1, value - next_, value), mask=(i > k) & (i < n))
+                tl.store(u_scratch + i, tl.where(i == k + 1, value - reflected, value), mask=(i > k) & (i < n))
             tl.debug_barrier()
             dot = tl.zeros((WIDE,), tl.float64)
             for first in range(begin, n, WIDE):
@@ -334,60 +334,66 @@ def tridiagonalise_large(here, ng, n, diagonal, beside, u_space, w_space):
                 product = tl.zeros((HIGH, WIDE), tl.float64)
                 for other in range((k + 1) // HIGH * HIGH, n, HIGH):
                     j = other + step
-                    u = tl.load(u_space + j, mask=(j > k) & (j < n), other=0.0)
+                    u = tl.load(u_scratch + j, mask=(j > k) & (j < n), other=0.0)
                     inside = ((j > k) & (j < n))[:, None] & (i < n)[None, :]
-                    cell = here + j.to(tl.int64)[:, None] * ng + i[None, :]
+                    cell = table + j.to(tl.int64)[:, None] * ng + i[None, :]
                     product += u[:, None] * tl.load(cell, mask=inside, other=0.0)
                 w = tl.sum(product, 0) / half
-                dot += w * tl.load(u_space + i, mask=(i > k) & (i < n), other=0.0)
-                tl.store(w_space + i, w, mask=(i > k) & (i < n))
+                dot += w * tl.load(u_scratch + i, mask=(i > k) & (i < n), other=0.0)
+                tl.store(w_scratch + i, w, mask=(i > k) & (i < n))
             projection = tl.sum(dot) / (2 * half)
             tl.debug_barrier()
             for first in range(begin, n, WIDE):
                 i = first + lane
                 inside = (i > k) & (i < n)
-                w = tl.load(w_space + i, mask=inside, other=0.0)
-                tl.store(w_space + i, w - projection * tl.load(u_space + i, mask=inside, other=0.0), mask=inside)
+                w = tl.load(w_scratch + i, mask=inside, other=0.0)
+                tl.store(w_scratch + i, w - projection * tl.load(u_scratch + i, mask=inside, other=0.0), mask=inside)
             tl.debug_barrier()
             for other in range((k + 1) // HIGH * HIGH, n, HIGH):
                 j = other + step
-                of_j = (j > k) & (j < n)
-                u_j, w_j = tl.load(u_space + j, mask=of_j, other=0.0), tl.load(w_space + j, mask=of_j, other=0.0)
+                valid_j = (j > k) & (j < n)
+                u_j, w_j = (
+                    tl.load(u_scratch + j, mask=valid_j, other=0.0),
+                    tl.load(w_scratch + j, mask=valid_j, other=0.0),
+                )
                 for first in range(begin, n, WIDE):
                     i = first + lane
-                    of_i = (i > k) & (i < n)
-                    u_i, w_i = tl.load(u_space + i, mask=of_i, other=0.0), tl.load(w_space + i, mask=of_i, other=0.0)
-                    cell = here + j.to(tl.int64)[:, None] * ng + i[None, :]
-                    inside = of_j[:, None] & of_i[None, :]
+                    valid_i = (i > k) & (i < n)
+                    u_i, w_i = (
+                        tl.load(u_scratch + i, mask=valid_i, other=0.0),
+                        tl.load(w_scratch + i, mask=valid_i, other=0.0),
+                    )
+                    cell = table + j.to(tl.int64)[:, None] * ng + i[None, :]
+                    inside = valid_j[:, None] & valid_i[None, :]
                     change = u_j[:, None] * w_i[None, :] + w_j[:, None] * u_i[None, :]
                     tl.store(cell, tl.load(cell, mask=inside, other=0.0) - change, mask=inside)
             tl.debug_barrier()
     for first in range(0, n, WIDE):
         i = first + lane
-        tl.store(diagonal + i, tl.load(here + i.to(tl.int64) * (ng + 1), mask=i < n, other=0.0), mask=i < n)
+        tl.store(diagonal + i, tl.load(table + i.to(tl.int64) * (ng + 1), mask=i < n, other=0.0), mask=i < n)
 
 
 @triton.jit
-def minor(p, before, difference, square):
+def minor(p, previous, difference, square):
     """The next leading minor of a shifted tridiagonal matrix, the last one, and whether their signs agree.
 
     A minor of 0 counts as one next to it.
     """
-    after = difference * p - square * before
-    after = tl.where(after == 0, p * 2.0**-200, after)
-    return after, p, ((after > 0) == (p > 0)).to(tl.int32)
+    value = difference * p - square * previous
+    value = tl.where(value == 0, p * 2.0**-200, value)
+    return value, p, ((value > 0) == (p > 0)).to(tl.int32)
 
 
 @triton.jit
-def rescale(p, before):
+def rescale(p, previous):
     """Two minors by a common factor, so that in the next two steps neither overflows nor vanishes."""
-    most = tl.maximum(tl.abs(p), tl.abs(before))
-    factor = tl.where(most < 2.0**-300, 2.0**300, tl.where(most > 2.0**300, 2.0**-300, 1.0))
-    return p * factor, before * factor
+    magnitude = tl.maximum(tl.abs(p), tl.abs(previous))
+    factor = tl.where(magnitude < 2.0**-300, 2.0**300, tl.where(magnitude > 2.0**300, 2.0**-300, 1.0))
+    return p * factor, previous * factor
 
 
 @triton.jit
-def second_value(n, diagonal, beside, SYMMETRIC: tl.constexpr):
+def second_value(n, diagonal, off_diagonal, SYMMETRIC: tl.constexpr):
     """The second largest eigenvalue of a tridiagonal matrix, in magnitude if it may have negative ones (SYMMETRIC).
 
     By Sturm's theorem as many of the eigenvalues are above a shift as leading minors keep the sign of the one before.
@@ -396,39 +402,45 @@ def second_value(n, diagonal, beside, SYMMETRIC: tl.constexpr):
     bound = tl.zeros((COLUMNS,), tl.float64)
     for first in range(0, n, COLUMNS):  # Gershgorin
         i = first + tl.arange(0, COLUMNS)
-        left, right = tl.load(beside + i, mask=i < n, other=0.0), tl.load(beside + i + 1, mask=i < n, other=0.0)
-        around = tl.abs(tl.load(diagonal + i, mask=i < n, other=0.0)) + tl.abs(left) + tl.abs(right)
-        bound = tl.maximum(bound, around)
+        left, right = (
+            tl.load(off_diagonal + i, mask=i < n, other=0.0),
+            tl.load(off_diagonal + i + 1, mask=i < n, other=0.0),
+        )
+        radius = tl.abs(tl.load(diagonal + i, mask=i < n, other=0.0)) + tl.abs(left) + tl.abs(right)
+        bound = tl.maximum(bound, radius)
     low = tl.max(bound) * 0
     high = tl.max(bound)
     for _ in range(ROUNDS):
         step = (high - low) / (SHIFTS + 1)
         shift = low + (tl.arange(0, SHIFTS) + 1).to(tl.float64) * step
-        above = tl.zeros((SHIFTS,), tl.int32)
+        agreements = tl.zeros((SHIFTS,), tl.int32)
         p = tl.full((SHIFTS,), 1.0, tl.float64)
-        before = tl.zeros((SHIFTS,), tl.float64)
+        previous = tl.zeros((SHIFTS,), tl.float64)
         q = p
-        before_q = before
+        previous_q = previous
         for i in range(0, n, 2):
-            d, side = tl.load(diagonal + i), tl.load(beside + i)
-            next_d, next_side = tl.load(diagonal + i + 1), tl.load(beside + i + 1)  # past the last row there is space
+            d, side = tl.load(diagonal + i), tl.load(off_diagonal + i)
+            next_d, next_side = (
+                tl.load(diagonal + i + 1),
+                tl.load(off_diagonal + i + 1),
+            )  # past the last row there is space
             square, next_square = side * side, next_side * next_side
-            p, before, one = minor(p, before, d - shift, square)
-            p, before, two = minor(p, before, next_d - shift, next_square)
-            p, before = rescale(p, before)
-            above += one + tl.where(i + 1 < n, two, 0)
+            p, previous, agrees = minor(p, previous, d - shift, square)
+            p, previous, next_agrees = minor(p, previous, next_d - shift, next_square)
+            p, previous = rescale(p, previous)
+            agreements += agrees + tl.where(i + 1 < n, next_agrees, 0)
             if SYMMETRIC:  # and those of the matrix with the opposite sign
-                q, before_q, one = minor(q, before_q, -d - shift, square)
-                q, before_q, two = minor(q, before_q, -next_d - shift, next_square)
-                q, before_q = rescale(q, before_q)
-                above += one + tl.where(i + 1 < n, two, 0)
-        low += tl.sum((above >= 2).to(tl.int32)).to(tl.float64) * step
+                q, previous_q, agrees = minor(q, previous_q, -d - shift, square)
+                q, previous_q, next_agrees = minor(q, previous_q, -next_d - shift, next_square)
+                q, previous_q = rescale(q, previous_q)
+                agreements += agrees + tl.where(i + 1 < n, next_agrees, 0)
+        low += tl.sum((agreements >= 2).to(tl.int32)).to(tl.float64) * step
         high = low + step
     return low
 
 
 @kernel
-def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
+def correlate(scaled, n_levels, scratch, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
     """Column 7: the square of the second singular value of each ``scaled`` matrix, which is lost.
 
     A symmetric matrix has its absolute eigenvalues. Another was multiplied by its transpose before. Matrices of up to
@@ -445,18 +457,18 @@ def correlate(scaled, n_levels, space, out, directions, ng, SYMMETRIC: tl.conste
             return
     if tl.load(row) == 0:
         return
-    here = scaled + matrix * ng * ng
-    diagonal = space + matrix * 4 * (ng + 1)
-    beside = diagonal + ng + 1
-    nothing = tl.sum(tl.zeros((1,), tl.float64))
-    tl.store(beside, nothing)
-    tl.store(beside + n, nothing)
+    table = scaled + matrix * ng * ng
+    diagonal = scratch + matrix * 4 * (ng + 1)
+    off_diagonal = diagonal + ng + 1
+    zero = tl.sum(tl.zeros((1,), tl.float64))
+    tl.store(off_diagonal, zero)
+    tl.store(off_diagonal + n, zero)
     if IN_MEMORY:
-        tridiagonalise_large(here, ng, n, diagonal, beside, beside + ng + 1, beside + 2 * (ng + 1))
+        tridiagonalise_large(table, ng, n, diagonal, off_diagonal, off_diagonal + ng + 1, off_diagonal + 2 * (ng + 1))
     else:
-        tridiagonalise_small(here, ng, n, diagonal, beside)
+        tridiagonalise_small(table, ng, n, diagonal, off_diagonal)
     tl.debug_barrier()
-    second = second_value(n, diagonal, beside, SYMMETRIC)
+    second = second_value(n, diagonal, off_diagonal, SYMMETRIC)
     if SYMMETRIC:
         second = second * second
     tl.store(row + 7, second)

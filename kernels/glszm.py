@@ -1,4 +1,4 @@
-"""Grey-level size zones: labels by union-find, a table of zones by size and level, and its sums.
+"""Grey-level size zones (GLSZM): labels by union-find, a table of zones by size and level, and its sums.
 
 Indices of pixels count from the first pixel of their region; a zone's root is its first pixel.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .common import NEAREST, TILE, kernel, larger, launch, neighbour, offsets_on, position, tile_of, tiles
 
-SMALL = tl.constexpr(64)  # pixels: zones below are counted in a table, the others, few by their size, are sorted
+SMALL = tl.constexpr(64)  # pixels: smaller zones are counted in a table, the few others are sorted
 SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
 BLOCK = 1024  # cells of the table of small zones, at once
 ROWS = 256  # of the table of zones, at once
@@ -20,10 +20,18 @@ EPS = tl.constexpr(2.0**-52)
 
 
 @kernel
-def begin_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
-    """Each pixel's parent is the first one of its run along the row, in this tile; no pixels counted yet.
+def begin_zones(
+    # inputs
+    levels, start, size,
+    # outputs
+    parent, pixels,
+    # shapes
+    regions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Make the first pixel of each run along a row, within the tile, the parent of the run; set all counts to 0.
 
-    -1 outside of the regions.
+    The parent is -1 outside of the regions.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -33,59 +41,67 @@ def begin_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr
     index = first + lane
     inside = index < volume
     level = tl.load(levels + base + index, mask=inside, other=0)
-    before = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (index % width > 0), other=0)
-    run = tl.associative_scan(tl.where((level > 0) & (level == before), 0, index), 0, larger)
+    previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (index % width > 0), other=0)
+    run = tl.associative_scan(tl.where((level > 0) & (level == previous), 0, index), 0, larger)
     tl.store(parent + base + index, tl.where(level > 0, run, -1), mask=inside)
     tl.store(pixels + base + index, tl.zeros((TILE,), tl.int32), mask=inside)
 
 
 @triton.jit
 def root_of(parent, index, mask, HALVE: tl.constexpr):
-    """The roots (TILE,) of pixels; read past the first cache, which does not see what others join meanwhile.
+    """Return the roots (TILE,) of pixels, reading past the first-level cache, which misses concurrent unions.
 
-    Where HALVE, each pixel that is passed gets its parent's parent for a parent, so that long ways become short. What
-    is not a root never becomes one again, and whoever took it from another parent meanwhile joins that one himself.
+    HALVE makes the grandparent of each pixel on the path its parent, so that paths become short. A root only ever loses
+    root status; a concurrent writer re-joins the parent that it displaced, so no union is lost.
     """
-    above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
-    waiting = tl.max((mask & (above != index)).to(tl.int32))
-    while waiting > 0:
-        top = tl.load(parent + above, mask=mask, other=0, cache_modifier=".cg")
+    parent_index = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
+    pending = tl.max((mask & (parent_index != index)).to(tl.int32))
+    while pending > 0:
+        top = tl.load(parent + parent_index, mask=mask, other=0, cache_modifier=".cg")
         if HALVE:
-            tl.store(parent + index, top, mask=mask & (top != above))
+            tl.store(parent + index, top, mask=mask & (top != parent_index))
         index = tl.where(mask, top, index)
-        above = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
-        waiting = tl.max((mask & (above != index)).to(tl.int32))
+        parent_index = tl.load(parent + index, mask=mask, other=0, cache_modifier=".cg")
+        pending = tl.max((mask & (parent_index != index)).to(tl.int32))
     return index
 
 
 @triton.jit
 def join(parent, a, b, joining):
-    """Makes one zone of those of pixels a and b, where ``joining``.
+    """Unite the zones of pixels a and b where ``joining``.
 
-    The greater root gets the smaller one for its parent. Where it had another by then, that one is to be joined too;
-    each time round the roots in question become smaller, so it ends.
+    The smaller root becomes the parent of the greater one. If that had got another parent meanwhile, the displaced
+    parent is joined in the next round. Roots become smaller in each round, so the loop ends.
     """
     a, b = tl.where(joining, a, 0), tl.where(joining, b, 0)
-    waiting = tl.max(joining.to(tl.int32))
-    while waiting > 0:
+    pending = tl.max(joining.to(tl.int32))
+    while pending > 0:
         a = root_of(parent, a, joining, True)
         b = root_of(parent, b, joining, True)
         greater, smaller = tl.maximum(a, b), tl.minimum(a, b)
         joining = joining & (greater != smaller)
-        before = tl.atomic_min(parent + greater, smaller, mask=joining, sem="relaxed")
-        joining = joining & (before != greater)  # else it was a root until now: joined
-        a = tl.where(joining, before, 0)
+        previous = tl.atomic_min(parent + greater, smaller, mask=joining, sem="relaxed")
+        joining = joining & (previous != greater)  # otherwise it was a root until now, and is joined
+        a = tl.where(joining, previous, 0)
         b = tl.where(joining, smaller, 0)
-        waiting = tl.max(joining.to(tl.int32))
+        pending = tl.max(joining.to(tl.int32))
 
 
 @kernel
-def join_nearest(levels, start, size, regions, parent, TILE: tl.constexpr):
-    """``join_zones`` for NEAREST: of its four neighbours before it a pixel needs to be joined with two at most.
+def join_nearest(
+    # inputs
+    levels, start, size,
+    # outputs
+    parent,
+    # shapes
+    regions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Join each pixel with equal neighbours, for the offsets NEAREST: at most two of the four before it are needed.
 
-    Equal pixels side by side are of one run, within a tile from the beginning, across its edge by the tile's first
-    pixel. So the pixel above serves for those beside that one; and where it is another's, those are served by the
-    pixels beside this one, if equal.
+    Equal pixels side by side belong to one run: within a tile from the beginning, across tiles by the tile's first
+    pixel. So joining the pixel above also joins its equal neighbours in the row; where the pixel above has another
+    level, the equal pixels beside this one join those.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -96,21 +112,21 @@ def join_nearest(levels, start, size, regions, parent, TILE: tl.constexpr):
     inside = index < volume
     x = index % width
     below = inside & (index % (height * width) >= width)
-    here = levels + base + index
-    level = tl.load(here, mask=inside, other=0).to(tl.int32)
-    west = tl.load(here - 1, mask=inside & (x > 0), other=0).to(tl.int32) == level
-    east = tl.load(here + 1, mask=inside & (x < width - 1), other=0).to(tl.int32) == level
-    above = here - width
-    north = tl.load(above, mask=below, other=0).to(tl.int32) == level
-    north_west = tl.load(above - 1, mask=below & (x > 0), other=0).to(tl.int32) == level
-    north_east = tl.load(above + 1, mask=below & (x < width - 1), other=0).to(tl.int32) == level
+    pointer = levels + base + index
+    level = tl.load(pointer, mask=inside, other=0).to(tl.int32)
+    west = tl.load(pointer - 1, mask=inside & (x > 0), other=0).to(tl.int32) == level
+    east = tl.load(pointer + 1, mask=inside & (x < width - 1), other=0).to(tl.int32) == level
+    pointer_above = pointer - width
+    north = tl.load(pointer_above, mask=below, other=0).to(tl.int32) == level
+    north_west = tl.load(pointer_above - 1, mask=below & (x > 0), other=0).to(tl.int32) == level
+    north_east = tl.load(pointer_above + 1, mask=below & (x < width - 1), other=0).to(tl.int32) == level
     inside = level > 0
     to_north = inside & north & ~(west & north_west)
     to_north_west = inside & north_west & ~north & ~west
     to_north_east = inside & north_east & ~north & ~east
     to_west = inside & west & (lane == 0)
     up = index - width
-    # one that goes west goes nowhere else, or only north, or only north east
+    # a pixel joined to the west is joined with at most one more, north or north east
     first_of_two = tl.where(to_north, up, tl.where(to_north_west, up - 1, index - 1))
     second_of_two = tl.where(to_north_east, up + 1, index - 1)
     join(parent + base, index, first_of_two, to_north | to_north_west | to_west)
@@ -118,8 +134,16 @@ def join_nearest(levels, start, size, regions, parent, TILE: tl.constexpr):
 
 
 @kernel
-def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: tl.constexpr):
-    """Joins each pixel with equal neighbours before it, where the pixel on its left has not joined the same runs."""
+def join_zones(
+    # inputs
+    levels, start, size, offsets,
+    # outputs
+    parent,
+    # shapes
+    regions, directions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Join each pixel with equal neighbours before it, unless the pixel on its left joins the same two runs."""
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
     if first >= volume:
@@ -130,25 +154,33 @@ def join_zones(levels, start, size, regions, offsets, directions, parent, TILE: 
     z, y, x = position(index, height, width)
     level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
     inside = level > 0
-    left = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)
+    left_level = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)
     for n in range(directions):
         dz = tl.load(offsets + 3 * n)
         dy = tl.load(offsets + 3 * n + 1)
         dx = tl.load(offsets + 3 * n + 2)
-        there = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx, depth, height, width, inside)
-        left_there = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
-        joining = inside & (there == level) & ((left != level) | (left_there != level))
-        if (dz == 0) & (dy == 0):  # within a tile a run is joined
-            joining = inside & (there == level) & (lane == 0)
+        neighbour_level = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx, depth, height, width, inside)
+        left_neighbour = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
+        joining = inside & (neighbour_level == level) & ((left_level != level) | (left_neighbour != level))
+        if (dz == 0) & (dy == 0):  # within a tile begin_zones has joined the run
+            joining = inside & (neighbour_level == level) & (lane == 0)
         join(parent + base, index, index - ((dz * height + dy) * width + dx), joining)
 
 
 @kernel
-def count_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr):
-    """Each pixel's root becomes its parent, where the pixels are counted.
+def count_zones(
+    # inputs
+    levels, start, size,
+    # outputs
+    parent, pixels,
+    # shapes
+    regions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Make each pixel's root its parent, and count the pixels of a zone at its root.
 
-    Those that share the tile's first root are counted at once: a large zone fills most of its tiles. Others are counted
-    a run at a time, as its last place less the one before its first.
+    Pixels of the tile's first root are counted together, since a large zone fills most of its tiles. Other pixels are
+    counted run by run, as the difference of the run's ends.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -159,48 +191,61 @@ def count_zones(levels, start, size, regions, parent, pixels, TILE: tl.constexpr
     inside = index < volume
     x = index % width
     level = tl.load(levels + base + index, mask=inside, other=0)
-    before = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
-    after = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
+    previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
+    following = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
     inside = level > 0
-    # Nothing is shortened here: a way that another tile shortens meanwhile could overwrite a root written below.
+    # Paths are not halved here: another tile's halving could overwrite a root that is stored below.
     root = root_of(parent + base, tl.where(inside, index, 0), inside, False)
     tl.store(parent + base + index, root, mask=inside)
-    least = tl.min(tl.where(inside, root, 2147483647))
-    shared = inside & (root == least)
-    together = tl.sum(shared.to(tl.int32))
-    if together > 0:
-        tl.atomic_add(pixels + base + least, together, sem="relaxed")
-    number = tl.where(level != after, lane + 1, 0) - tl.where(level != before, lane, 0)
-    ends = (level != after) | (level != before)
-    tl.atomic_add(pixels + base + root, number, mask=inside & (root != least) & ends, sem="relaxed")
+    first_root = tl.min(tl.where(inside, root, 2147483647))
+    shared = inside & (root == first_root)
+    shared_count = tl.sum(shared.to(tl.int32))
+    if shared_count > 0:
+        tl.atomic_add(pixels + base + first_root, shared_count, sem="relaxed")
+    count = tl.where(level != following, lane + 1, 0) - tl.where(level != previous, lane, 0)
+    ends = (level != following) | (level != previous)
+    tl.atomic_add(pixels + base + root, count, mask=inside & (root != first_root) & ends, sem="relaxed")
 
 
 def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Connected pixels of one level in a packed level buffer, see :mod:`kacl_gpu.radiomics.ops`.
+    """Label connected pixels of one level in a packed level buffer, see :mod:`kacl_gpu.radiomics.ops`.
 
-    Returns: for each pixel its root (total,) int32, the zone's first pixel counted from the region's first, -1 outside
-    of the regions; and at each root how many pixels its zone has (total,) int32. Both are garbage in gaps.
+    Returns: each pixel's root (total,) int32, the zone's first pixel counted from the region's first, -1 outside of the
+    regions; and at each root the number of pixels of its zone (total,) int32. Both are garbage in gaps.
+
+    Raises ValueError if the offsets do not connect pixels along rows.
     """
     if (0, 0, 1) not in zip(offsets[::3], offsets[1::3], offsets[2::3]):
         raise ValueError(f"zones are connected along rows, (0, 0, 1), which is not among {list(offsets)}")
     parent, pixels = torch.empty((2, len(levels)), dtype=torch.int32, device=levels.device)
-    grid, of_levels = (tiles(levels),), (levels, start, size, len(start))
-    launch(begin_zones, grid, *of_levels, parent, pixels, TILE=TILE)
+    grid, regions, directions = (tiles(levels),), len(start), len(offsets) // 3
+    # each: inputs, outputs, shapes
+    launch(begin_zones, grid, *(levels, start, size), *(parent, pixels), regions, TILE=TILE)
     if tuple(offsets) == NEAREST:
-        launch(join_nearest, grid, *of_levels, parent, TILE=TILE, num_warps=8)
+        launch(join_nearest, grid, *(levels, start, size), parent, regions, TILE=TILE, num_warps=8)
     else:
-        where = offsets_on(offsets, levels.device), len(offsets) // 3
-        launch(join_zones, grid, *of_levels, *where, parent, TILE=TILE, num_warps=8)
-    launch(count_zones, grid, *of_levels, parent, pixels, TILE=TILE)
+        triples = offsets_on(offsets, levels.device)
+        launch(
+            join_zones, grid, *(levels, start, size, triples), parent, *(regions, directions), TILE=TILE, num_warps=8
+        )
+    launch(count_zones, grid, *(levels, start, size), *(parent, pixels), regions, TILE=TILE)
     return parent, pixels
 
 
 @kernel
-def list_zones(levels, start, size, regions, parent, pixels, small, large, number, ng, TILE: tl.constexpr):
-    """Counts small zones in (K, SMALL, ng) int32, and appends the keys of large ones to their region's list.
+def list_zones(
+    # inputs
+    levels, start, size, parent, pixels,
+    # outputs
+    small, large, list_lengths,
+    # shapes
+    regions, ng,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Count small zones in ``small`` (K, SMALL, ng) int32, and append the keys of large ones to their region's list.
 
-    A key is size * ng + level - 1, which orders by size, then level. A region's list begins at 1 / 64 of its place in
-    the buffer: large zones have 64 pixels.
+    A key is size * ng + level - 1, which orders by size, then level. A region's list begins at 1 / 64 of the region's
+    place in the buffer, since large zones have at least 64 pixels.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -212,113 +257,172 @@ def list_zones(levels, start, size, regions, parent, pixels, small, large, numbe
     n = tl.load(pixels + base + index, mask=root, other=0)
     level = tl.load(levels + base + index, mask=root, other=0).to(tl.int64)
     key = n.to(tl.int64) * ng + level - 1
-    few = root & (n < SMALL)
-    one = tl.full((TILE,), 1, tl.int32)
-    tl.atomic_add(small + k.to(tl.int64) * SMALL * ng + key, one, mask=few, sem="relaxed")
-    many = root & (n >= SMALL)
-    if tl.max(many.to(tl.int32)) > 0:
-        place = tl.atomic_add(number + k + index * 0, one, mask=many, sem="relaxed")
-        tl.store(large + base // SMALL + place, key, mask=many)
+    is_small = root & (n < SMALL)
+    ones = tl.full((TILE,), 1, tl.int32)
+    tl.atomic_add(small + k.to(tl.int64) * SMALL * ng + key, ones, mask=is_small, sem="relaxed")
+    is_large = root & (n >= SMALL)
+    if tl.max(is_large.to(tl.int32)) > 0:
+        slot = tl.atomic_add(list_lengths + k + index * 0, ones, mask=is_large, sem="relaxed")
+        tl.store(large + base // SMALL + slot, key, mask=is_large)
 
 
 @kernel
-def sort_zones(start, size, regions, large, number, ordered, TILE: tl.constexpr):
-    """Large zones to their place by key; equal ones in the order of the list. A program places those of 16 slots."""
+def sort_zones(
+    # inputs
+    start, size, large, list_lengths,
+    # outputs
+    ordered,
+    # shapes
+    regions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Copy large zones to their place by key, equal ones in the order of the list; a program takes 16 slots."""
     k, base, first, _, _, _ = tile_of(start, size, regions, TILE)
-    count = tl.load(number + k)
-    mine = first // SMALL + tl.arange(0, SLOTS)
+    count = tl.load(list_lengths + k)
+    slot = first // SMALL + tl.arange(0, SLOTS)
     if first // SMALL >= count:
         return
-    list_ = large + base // SMALL
-    key = tl.load(list_ + mine, mask=mine < count, other=0)
-    before = tl.zeros((SLOTS,), tl.int32)
+    keys = large + base // SMALL
+    key = tl.load(keys + slot, mask=slot < count, other=0)
+    rank = tl.zeros((SLOTS,), tl.int32)
     for begin in range(0, count, 64):
         other = begin + tl.arange(0, 64)
-        those = tl.load(list_ + other, mask=other < count, other=0x7FFFFFFFFFFFFFFF)
-        first_of = (those[None, :] < key[:, None]) | (
-            (those[None, :] == key[:, None]) & (other[None, :] < mine[:, None])
+        other_key = tl.load(keys + other, mask=other < count, other=0x7FFFFFFFFFFFFFFF)
+        precedes = (other_key[None, :] < key[:, None]) | (
+            (other_key[None, :] == key[:, None]) & (other[None, :] < slot[:, None])
         )
-        before += tl.sum(first_of.to(tl.int32), 1)
-    tl.store(ordered + base // SMALL + before, key, mask=mine < count)
+        rank += tl.sum(precedes.to(tl.int32), 1)
+    tl.store(ordered + base // SMALL + rank, key, mask=slot < count)
 
 
 @kernel
-def write_zones(start, small, ordered, number, out, ng, most, BLOCK: tl.constexpr):
-    """Per region: the small zones that occur, then the large ones, equal ones as one row of (K, most, 3)."""
+def write_zones(
+    # inputs
+    start, small, ordered, list_lengths,
+    # outputs
+    out,
+    # shapes
+    ng, max_zones,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write a region's small zones, then its large ones, equal ones as one row of ``out`` (K, max_zones, 3)."""
     k = tl.program_id(0).to(tl.int64)
-    out += k * most * 3
+    out += k * max_zones * 3
     rows = tl.min(tl.zeros((1,), tl.int32))
     table = ng * SMALL
     for begin in range(0, table, BLOCK):
         key = begin + tl.arange(0, BLOCK)
         n = tl.load(small + k * table + key, mask=key < table, other=0)
-        there = n > 0
-        row = rows + tl.cumsum(there.to(tl.int32), 0) - 1
-        tl.store(out + 3 * row, key % ng + 1, mask=there)
-        tl.store(out + 3 * row + 1, key // ng, mask=there)
-        tl.store(out + 3 * row + 2, n, mask=there)
-        rows += tl.sum(there.to(tl.int32))
-    count = tl.load(number + k)
-    list_ = ordered + tl.load(start + k) // SMALL
+        valid = n > 0
+        row = rows + tl.cumsum(valid.to(tl.int32), 0) - 1
+        tl.store(out + 3 * row, key % ng + 1, mask=valid)
+        tl.store(out + 3 * row + 1, key // ng, mask=valid)
+        tl.store(out + 3 * row + 2, n, mask=valid)
+        rows += tl.sum(valid.to(tl.int32))
+    count = tl.load(list_lengths + k)
+    keys = ordered + tl.load(start + k) // SMALL
     for begin in range(0, count, BLOCK):
-        place = begin + tl.arange(0, BLOCK)
-        there = place < count
-        key = tl.load(list_ + place, mask=there, other=0)
-        new = there & ((place == 0) | (key != tl.load(list_ + place - 1, mask=there & (place > 0), other=0)))
-        row = rows + tl.cumsum(new.to(tl.int32), 0) - 1
-        tl.store(out + 3 * row, (key % ng + 1).to(tl.int32), mask=new)
-        tl.store(out + 3 * row + 1, (key // ng).to(tl.int32), mask=new)
-        tl.atomic_add(out + 3 * row + 2, tl.full((BLOCK,), 1, tl.int32), mask=there, sem="relaxed")
-        rows += tl.sum(new.to(tl.int32))
+        slot = begin + tl.arange(0, BLOCK)
+        valid = slot < count
+        key = tl.load(keys + slot, mask=valid, other=0)
+        is_new = valid & ((slot == 0) | (key != tl.load(keys + slot - 1, mask=valid & (slot > 0), other=0)))
+        row = rows + tl.cumsum(is_new.to(tl.int32), 0) - 1
+        tl.store(out + 3 * row, (key % ng + 1).to(tl.int32), mask=is_new)
+        tl.store(out + 3 * row + 1, (key // ng).to(tl.int32), mask=is_new)
+        tl.atomic_add(out + 3 * row + 2, tl.full((BLOCK,), 1, tl.int32), mask=valid, sem="relaxed")
+        rows += tl.sum(is_new.to(tl.int32))
 
 
 def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.glszm`.
+    """Make the table of zones; see :func:`kacl_gpu.radiomics.ops.glszm`.
 
     Large zones are sorted by counting those before each: n^2 / 16 steps for n zones of 64 pixels or more in a region.
     """
     regions, device, grid = len(start), levels.device, (tiles(levels),)
     parent, pixels = label(levels, start, size, offsets)
     zeros = torch.zeros(regions * (SMALL.value * ng + 1), dtype=torch.int32, device=device)
-    small, number = zeros[:-regions], zeros[-regions:]
+    small, list_lengths = zeros[:-regions], zeros[-regions:]
     large, ordered = torch.empty((2, grid[0] * SLOTS.value), dtype=torch.int64, device=device)
     out = torch.zeros((regions, max_zones, 3), dtype=torch.int32, device=device)
-    where = start, size, regions
-    launch(list_zones, grid, levels, *where, parent, pixels, small, large, number, ng, TILE=TILE)
-    launch(sort_zones, grid, *where, large, number, ordered, TILE=TILE, num_warps=1)
-    launch(write_zones, (regions,), start, small, ordered, number, out, ng, max_zones, BLOCK=BLOCK)
+    launch(
+        list_zones,
+        grid,
+        # inputs
+        *(levels, start, size, parent, pixels),
+        # outputs
+        *(small, large, list_lengths),
+        # shapes
+        *(regions, ng),
+        TILE=TILE,
+    )
+    launch(
+        sort_zones,
+        grid,
+        # inputs
+        *(start, size, large, list_lengths),
+        # outputs
+        ordered,
+        # shapes
+        regions,
+        TILE=TILE,
+        num_warps=1,
+    )
+    launch(
+        write_zones,
+        (regions,),
+        # inputs
+        *(start, small, ordered, list_lengths),
+        # outputs
+        out,
+        # shapes
+        *(ng, max_zones),
+        BLOCK=BLOCK,
+    )
     return out
 
 
 @kernel
-def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
-    """The fifteen columns of one region's table; ``space`` (K, ng + most) int32, zeros, for sums by level and size."""
+def sum_zones(
+    # inputs
+    zones,
+    # scratch
+    scratch,
+    # outputs
+    out,
+    # shapes
+    ng, max_zones,
+    ROWS: tl.constexpr,
+):  # fmt: skip
+    """Compute the fifteen columns of one region's table.
+
+    ``scratch``: (K, ng + max_zones) int32 of zeros, for sums by level and by size.
+    """
     k = tl.program_id(0).to(tl.int64)
-    zones += k * most * 3
-    by_level = space + k * (ng + most)
+    zones += k * max_zones * 3
+    by_level = scratch + k * (ng + max_zones)
     by_size = by_level + ng
     n_at = tl.zeros((ROWS,), tl.int64)
     levels_at = tl.zeros((ROWS,), tl.int64)
     pixels_at = tl.zeros((ROWS,), tl.int64)
     groups = tl.min(tl.zeros((1,), tl.int32))
-    used = groups
-    going = groups + 1
-    while going > 0:  # exact, in integers; zones of one size stand together, unused rows at the end
-        row = used + tl.arange(0, ROWS)
-        i = tl.load(zones + 3 * row, mask=row < most, other=0)
-        j = tl.load(zones + 3 * row + 1, mask=row < most, other=0)
-        c = tl.load(zones + 3 * row + 2, mask=row < most, other=0)
-        before = tl.load(zones + 3 * row - 2, mask=(row > 0) & (row < most), other=0)
-        some = c > 0
-        group = groups + tl.cumsum((some & (j != before)).to(tl.int32), 0) - 1
-        groups += tl.sum((some & (j != before)).to(tl.int32))
-        tl.atomic_add(by_level + i - 1, c, mask=some, sem="relaxed")
-        tl.atomic_add(by_size + group, c, mask=some, sem="relaxed")
+    rows_read = groups
+    remaining = groups + 1
+    while remaining > 0:  # exact integer sums; zones of one size stand together, unused rows at the end
+        row = rows_read + tl.arange(0, ROWS)
+        i = tl.load(zones + 3 * row, mask=row < max_zones, other=0)
+        j = tl.load(zones + 3 * row + 1, mask=row < max_zones, other=0)
+        c = tl.load(zones + 3 * row + 2, mask=row < max_zones, other=0)
+        previous = tl.load(zones + 3 * row - 2, mask=(row > 0) & (row < max_zones), other=0)
+        valid = c > 0
+        group = groups + tl.cumsum((valid & (j != previous)).to(tl.int32), 0) - 1
+        groups += tl.sum((valid & (j != previous)).to(tl.int32))
+        tl.atomic_add(by_level + i - 1, c, mask=valid, sem="relaxed")
+        tl.atomic_add(by_size + group, c, mask=valid, sem="relaxed")
         n_at += c.to(tl.int64)
         levels_at += c.to(tl.int64) * i
         pixels_at += c.to(tl.int64) * j
-        used += ROWS
-        going = tl.where(used < most, tl.max(c), 0)
+        rows_read += ROWS
+        remaining = tl.where(rows_read < max_zones, tl.max(c), 0)
     n, pixels = tl.sum(n_at).to(tl.float64), tl.sum(pixels_at).to(tl.float64)
     mean_level, mean_size = tl.sum(levels_at).to(tl.float64) / n, pixels / n
     tl.debug_barrier()
@@ -332,24 +436,24 @@ def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
     large_high = tl.zeros((ROWS,), tl.float64)
     size_variance = tl.zeros((ROWS,), tl.float64)
     size_squares = tl.zeros((ROWS,), tl.float64)
-    for first in range(0, used, ROWS):
+    for first in range(0, rows_read, ROWS):
         row = first + tl.arange(0, ROWS)
-        c = tl.load(zones + 3 * row + 2, mask=row < most, other=0).to(tl.float64)
-        i = tl.load(zones + 3 * row, mask=row < most, other=1).to(tl.float64)
-        j = tl.load(zones + 3 * row + 1, mask=row < most, other=1).to(tl.float64)
+        c = tl.load(zones + 3 * row + 2, mask=row < max_zones, other=0).to(tl.float64)
+        i = tl.load(zones + 3 * row, mask=row < max_zones, other=1).to(tl.float64)
+        j = tl.load(zones + 3 * row + 1, mask=row < max_zones, other=1).to(tl.float64)
         i2, j2 = tl.where(c > 0, i * i, 1.0), tl.where(c > 0, j * j, 1.0)
         p = c * (1 / n)
         d = j - mean_size
         entropy -= tl.where(c > 0, p * tl.log2(p + EPS), 0.0)
-        of_small, of_large = c / j2, c * j2
-        small += of_small
-        large += of_large
-        small_low += of_small / i2
-        small_high += of_small * i2
-        large_low += of_large / i2
-        large_high += of_large * i2
+        small_term, large_term = c / j2, c * j2
+        small += small_term
+        large += large_term
+        small_low += small_term / i2
+        small_high += small_term * i2
+        large_low += large_term / i2
+        large_high += large_term * i2
         size_variance += c * (d * d)
-        group = tl.load(by_size + row, mask=row < most, other=0, cache_modifier=".cg").to(tl.float64)
+        group = tl.load(by_size + row, mask=row < max_zones, other=0, cache_modifier=".cg").to(tl.float64)
         size_squares += group * group
     low = tl.zeros((ROWS,), tl.float64)
     high = tl.zeros((ROWS,), tl.float64)
@@ -386,9 +490,21 @@ def sum_zones(zones, space, out, ng, most, ROWS: tl.constexpr):
 
 
 def zone_sums(zones: Tensor, ng: int) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
-    regions, most = zones.shape[:2]
-    space = torch.zeros((regions, ng + most), dtype=torch.int32, device=zones.device)
+    """Sum a table of zones; see :func:`kacl_gpu.radiomics.ops.zone_sums`."""
+    regions, max_zones = zones.shape[:2]
+    scratch = torch.zeros((regions, ng + max_zones), dtype=torch.int32, device=zones.device)
     out = torch.empty((regions, 15), dtype=torch.float64, device=zones.device)
-    launch(sum_zones, (regions,), zones, space, out, ng, most, ROWS=ROWS)
+    launch(
+        sum_zones,
+        (regions,),
+        # inputs
+        zones,
+        # scratch
+        scratch,
+        # outputs
+        out,
+        # shapes
+        *(ng, max_zones),
+        ROWS=ROWS,
+    )
     return out

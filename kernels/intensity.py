@@ -1,4 +1,4 @@
-"""The intensities of an image as the features see them: in float64, normalised where that is asked for."""
+"""Intensities of an image as the features see them: in float64, normalised if the settings say so."""
 
 import struct
 
@@ -12,13 +12,19 @@ LOWEST = tl.constexpr(-(2**63))
 
 @triton.jit
 def intensity(
-    images, stride_b, stride_y, stride_x, moments, scale, limit, b, y, x, mask,
+    # inputs
+    images, stride_b, stride_y, stride_x, moments,
+    # settings
+    scale, limit,
+    # pixels
+    b, y, x, mask,
     NORMALISE: tl.constexpr, CLIP: tl.constexpr,
 ):  # fmt: skip
-    """Pixels b, y, x in float64; where not ``mask``, of a pixel that is 0.
+    """Return the intensities of pixels b, y, x in float64; a pixel outside of ``mask`` counts as 0.
 
-    ``images``: any real type and strides; ``moments``: (B, 2) float64 mean and deviation of each image; ``scale`` and
-    ``limit``: factor after normalising and before it the largest deviation that is kept, as :func:`bits_of`.
+    ``images``: any real type and strides; ``moments``: (B, 2) float64, mean and standard deviation of each image;
+    ``scale``: factor after normalising; ``limit``: bound, in standard deviations, that values are clipped to; both as
+    :func:`bits_of`.
     """
     at = b.to(tl.int64) * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
     value = tl.load(images + at, mask=mask, other=0).to(tl.float64)
@@ -27,41 +33,42 @@ def intensity(
         reciprocal = 1.0 / tl.load(moments + 2 * b + 1)
         value = (value + -mean) * reciprocal
         if CLIP:
-            most = float_of(limit)
-            value = tl.where(value < -most, -most, value)  # NaN stays
-            value = tl.where(value > most, most, value)
+            bound = float_of(limit)
+            value = tl.where(value < -bound, -bound, value)  # NaN stays
+            value = tl.where(value > bound, bound, value)
         value = value * float_of(scale)
     return value
 
 
 @triton.jit
 def key_of(value):
-    """An int64 that orders like the float64 value; -0.0 is 0.0, and NaN lies beyond the infinity of its sign."""
+    """Return an int64 that orders like the float64 value; -0.0 is 0.0, and NaN lies beyond the infinity of its sign."""
     bits = value.to(tl.int64, bitcast=True)
     return tl.where(bits < 0, LOWEST - bits, bits)
 
 
 @triton.jit
 def value_of(key):
+    """Return the float64 of a key made by :func:`key_of`."""
     return tl.where(key < 0, LOWEST - key, key).to(tl.float64, bitcast=True)
 
 
 @triton.jit
 def float_of(bits):
-    """The float64 of an argument made by :func:`bits_of`."""
+    """Return the float64 (1,) of an argument made by :func:`bits_of`."""
     return (tl.zeros((1,), tl.int64) + bits).to(tl.float64, bitcast=True)
 
 
 def bits_of(value: float) -> int:
-    """A float64 as the integer of its bits: Triton would round a float argument to float32."""
+    """Return the bits of a float64 as an integer: Triton would round a float argument to float32."""
     return int(struct.unpack("q", struct.pack("d", value))[0])
 
 
 def readable(images: Tensor) -> Tensor:
-    """The images as a type that kernels can point to."""
+    """Return the images in a type that kernels can point to."""
     return images.view(torch.uint8) if images.dtype == torch.bool else images
 
 
 def normalisation(moments: Tensor | None, remove_outliers: float) -> dict[str, bool]:
-    """How :func:`intensity` is asked for: outliers are removed from what is normalised, and from nothing else."""
+    """Return the constants of :func:`intensity`; outliers are removed from normalised images alone."""
     return {"NORMALISE": moments is not None, "CLIP": moments is not None and remove_outliers > 0}

@@ -44,11 +44,11 @@ def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, til
     value = intensity(
         images, stride_b, stride_y, stride_x, images, 0, 0, b, y, index - y * width, inside, False, False
     )  # fmt: skip
-    here = partial + b * 4 * tiles + tile
-    tl.store(here, tl.sum(value))
-    tl.store(here + tiles, tl.sum(value * value))
-    tl.store(here + 2 * tiles, tl.min(tl.where(inside, value, float("inf"))))
-    tl.store(here + 3 * tiles, tl.max(tl.where(inside, value, -float("inf"))))
+    row = partial + b * 4 * tiles + tile
+    tl.store(row, tl.sum(value))
+    tl.store(row + tiles, tl.sum(value * value))
+    tl.store(row + 2 * tiles, tl.min(tl.where(inside, value, float("inf"))))
+    tl.store(row + 3 * tiles, tl.max(tl.where(inside, value, -float("inf"))))
 
 
 @kernel
@@ -57,20 +57,20 @@ def end_moments(partial, out, pixels, tiles):
     b = tl.program_id(0).to(tl.int64)
     s = tl.zeros((TILES,), tl.float64)
     q = tl.zeros((TILES,), tl.float64)
-    least = tl.full((TILES,), float("inf"), tl.float64)
-    most = tl.full((TILES,), -float("inf"), tl.float64)
+    minimum = tl.full((TILES,), float("inf"), tl.float64)
+    maximum = tl.full((TILES,), -float("inf"), tl.float64)
     for first in range(0, tiles, TILES):
         tile = first + tl.arange(0, TILES)
-        here, inside = partial + b * 4 * tiles + tile, tile < tiles
-        s += tl.load(here, mask=inside, other=0.0)
-        q += tl.load(here + tiles, mask=inside, other=0.0)
-        least = tl.minimum(least, tl.load(here + 2 * tiles, mask=inside, other=float("inf")))
-        most = tl.maximum(most, tl.load(here + 3 * tiles, mask=inside, other=-float("inf")))
+        row, inside = partial + b * 4 * tiles + tile, tile < tiles
+        s += tl.load(row, mask=inside, other=0.0)
+        q += tl.load(row + tiles, mask=inside, other=0.0)
+        minimum = tl.minimum(minimum, tl.load(row + 2 * tiles, mask=inside, other=float("inf")))
+        maximum = tl.maximum(maximum, tl.load(row + 3 * tiles, mask=inside, other=-float("inf")))
     n = tl.sum(tl.zeros((1,), tl.float64)) + pixels
-    total, low = tl.sum(s), tl.min(least)
+    total, low = tl.sum(s), tl.min(minimum)
     mean = total / n
     deviation = tl.sqrt((tl.sum(q) - total * total / n) / (n - 1))
-    flat = (low == tl.max(most)) & (total == total)  # no deviation, whatever rounding says; unless NaN is among it
+    flat = (low == tl.max(maximum)) & (total == total)  # no deviation, whatever rounding says; unless NaN is among it
     tl.store(out + 2 * b, tl.where(flat, low, mean))
     tl.store(out + 2 * b + 1, tl.where(flat, 0.0, deviation))
 
@@ -80,14 +80,14 @@ def image_moments(images: Tensor) -> Tensor:
     images = readable(images)
     count, height, width = images.shape
     pixels = height * width
-    number = cdiv(pixels, TILE)
+    tile_count = cdiv(pixels, TILE)
     out = torch.full((count, 2), torch.nan, dtype=torch.float64, device=images.device)
     if pixels == 0:
         return out
-    partial = out.new_empty((count, 4, number))
+    partial = out.new_empty((count, 4, tile_count))
     # one dimension: the others of a grid end at 65535
-    launch(image_sums, (count * number,), images, *images.stride(), partial, width, pixels, number, TILE=TILE)
-    launch(end_moments, (count,), partial, out, pixels, number)
+    launch(image_sums, (count * tile_count,), images, *images.stride(), partial, width, pixels, tile_count, TILE=TILE)
+    launch(end_moments, (count,), partial, out, pixels, tile_count)
     return out
 
 
@@ -105,11 +105,11 @@ def tile_values(
     row, column = y + tl.load(box + 4 * k), x + tl.load(box + 4 * k + 1)
     if MASKED:
         label = tl.load(labels + k)
-        found = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
-        if found.dtype.is_floating():
-            inside = inside & (found.to(tl.float64) == label.to(tl.float64))
+        mask_value = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
+        if mask_value.dtype.is_floating():
+            inside = inside & (mask_value.to(tl.float64) == label.to(tl.float64))
         else:
-            inside = inside & (found.to(tl.int64) == label)
+            inside = inside & (mask_value.to(tl.int64) == label)
     value = intensity(
         images, stride_b, stride_y, stride_x, moments, scale, limit, b, row, column, inside, NORMALISE, CLIP
     )  # fmt: skip
@@ -154,14 +154,14 @@ def measure(
         inside = inside & within(value, parameters, k)
     n = tl.sum(inside.to(tl.int32))
     if n > 0:
-        here = measures + 8 * k
-        tl.atomic_add(here + 6, n.to(tl.int64), sem="relaxed")
-        tl.atomic_max(here, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(here + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(here + 2, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(here + 3, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(here + 4, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
-        tl.atomic_max(here + 5, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
+        row = measures + 8 * k
+        tl.atomic_add(row + 6, n.to(tl.int64), sem="relaxed")
+        tl.atomic_max(row, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + 2, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + 3, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + 4, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
+        tl.atomic_max(row + 5, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
 
 
 @triton.jit
@@ -173,9 +173,9 @@ def number_of(measures, k):
 @triton.jit
 def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
     """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
-    here = measures + 8 * k
-    height = tl.load(here) + tl.load(here + 1) + 1
-    width = tl.load(here + 2) + tl.load(here + 3) + 1
+    row = measures + 8 * k
+    height = tl.load(row) + tl.load(row + 1) + 1
+    width = tl.load(row + 2) + tl.load(row + 3) + 1
     dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
     code = tl.where(distance >= tl.maximum(height, width), DISTANCES, 0)
     code = tl.where((least_pixels > 0) & (n <= least_pixels), TOO_SMALL, code)
@@ -201,7 +201,7 @@ def add_tiles(partial, begin, count):
 
 @kernel
 def set_thresholds(
-    status, start, size, measures, partial, parameters, lower, upper, two, least_dimensions, least_pixels,
+    status, start, size, measures, partial, parameters, lower, upper, has_upper, least_dimensions, least_pixels,
     MODE: tl.constexpr, MEAN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Per region: whether it can be resegmented, and its thresholds; the first time in sigma, ``MEAN``, the mean."""
@@ -215,25 +215,25 @@ def set_thresholds(
     if code != 0:
         tl.store(status + k, code)
         return
-    here = parameters + 4 * k
+    row = parameters + 4 * k
     tile_count = (tl.load(size + 3 * k + 1) * tl.load(size + 3 * k + 2) + TILE - 1) // TILE
     if MEAN:
-        tl.store(here, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
+        tl.store(row, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
         return
     low = tl.sum(float_of(lower))
     high = tl.sum(float_of(upper))
     if MODE == 1:
-        least, most = span_of(measures, k)
-        most = tl.where(least != least, least, most)
-        low = most * low
-        high = most * high
+        minimum, maximum = span_of(measures, k)
+        maximum = tl.where(minimum != minimum, minimum, maximum)
+        low = maximum * low
+        high = maximum * high
     if MODE == 2:
-        mean = tl.load(here)
+        mean = tl.load(row)
         deviation = tl.sqrt(add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
         low = mean + deviation * low
         high = mean + deviation * high
-    tl.store(here, low)
-    tl.store(here + 1, tl.where(two != 0, high, float("inf")))
+    tl.store(row, low)
+    tl.store(row + 1, tl.where(has_upper != 0, high, float("inf")))
 
 
 @triton.jit
@@ -242,20 +242,20 @@ def remainder(value, divisor):
 
     From the magnitude the largest divisor * 2^n that fits is taken away, each time without rounding.
     """
-    left = tl.abs(value)
+    rest = tl.abs(value)
     bits = divisor.to(tl.int64, bitcast=True)
-    while left >= divisor:
-        steps = (left.to(tl.int64, bitcast=True) >> 52) - (bits >> 52)
+    while rest >= divisor:
+        steps = (rest.to(tl.int64, bitcast=True) >> 52) - (bits >> 52)
         part = (bits + (steps << 52)).to(tl.float64, bitcast=True)
-        left -= tl.where(part > left, part * 0.5, part)
-    return tl.where((value < 0) & (left > 0), divisor - left, left)
+        rest -= tl.where(part > rest, part * 0.5, part)
+    return tl.where((value < 0) & (rest > 0), divisor - rest, rest)
 
 
 @triton.jit
-def edge(k, first, step, last, number, BY_COUNT: tl.constexpr):
+def edge(k, first, step, last, edge_count, BY_COUNT: tl.constexpr):
     """Edge k of ``number``: as ``numpy.histogram`` makes them, or as ``numpy.arange`` does."""
     if BY_COUNT:
-        return tl.where(k == number - 1, last, k.to(tl.float64) * step + first)
+        return tl.where(k == edge_count - 1, last, k.to(tl.float64) * step + first)
     else:
         distance = (first + step) - first
         return tl.where(k == 1, first + step, first + k.to(tl.float64) * distance)
@@ -280,15 +280,15 @@ def set_edges(
         difference = high - low
         step = tl.sum(float_of(bin_width))
         if (tl.abs(low) < float("inf")) & (tl.abs(high) < float("inf")):
-            many = difference != difference
+            too_many = difference != difference
             if not BY_COUNT:  # before their edges are laid out
-                many = difference / step > 2 * max_levels
-            if many:
+                too_many = difference / step > 2 * max_levels
+            if too_many:
                 code = code * 0 + TOO_MANY_LEVELS
             else:
                 first = low
                 last = high
-                number = tl.maximum(bin_count, 1) + 1 + code * 0
+                edge_count = tl.maximum(bin_count, 1) + 1 + code * 0
                 if BY_COUNT:
                     first = tl.where(low == high, low - 0.5, low)
                     top = tl.where(low == high, high + 0.5, high)
@@ -299,20 +299,20 @@ def set_edges(
                         last = tl.full((), float("inf"), tl.float64)
                 else:
                     first = low - remainder(low, step)
-                    number = tl.ceil((high + 2 * step - first) / step).to(tl.int32)
+                    edge_count = tl.ceil((high + 2 * step - first) / step).to(tl.int32)
                 ascending = tl.full((EDGES,), 1, tl.int32)
-                for begin in range(0, number, EDGES):
+                for begin in range(0, edge_count, EDGES):
                     e = begin + tl.arange(0, EDGES)
-                    here = edge(e, first, step, last, number, BY_COUNT)
-                    after = edge(e + 1, first, step, last, number, BY_COUNT)
-                    levels += tl.sum(((e < number) & (here <= high)).to(tl.int32))
-                    ascending = tl.where((e + 1 < number) & (after <= here), 0, ascending)
-                refused = (number < 2) | (levels < 1) | (tl.min(ascending) == 0)
+                    this_edge = edge(e, first, step, last, edge_count, BY_COUNT)
+                    next_edge = edge(e + 1, first, step, last, edge_count, BY_COUNT)
+                    levels += tl.sum(((e < edge_count) & (this_edge <= high)).to(tl.int32))
+                    ascending = tl.where((e + 1 < edge_count) & (next_edge <= this_edge), 0, ascending)
+                refused = (edge_count < 2) | (levels < 1) | (tl.min(ascending) == 0)
                 code = tl.where(refused, TOO_NARROW, tl.where(levels > max_levels, TOO_MANY_LEVELS, 0))
                 tl.store(parameters + 4 * k + 2, first)
                 tl.store(parameters + 4 * k + 3, step)
                 tl.store(edges + 2 * k, last)
-                tl.store(edges + 2 * k + 1, number.to(tl.float64))
+                tl.store(edges + 2 * k + 1, edge_count.to(tl.float64))
                 tl.store(span + k, tl.where(code == 0, difference, 0.0))
         else:
             code = code * 0 + NOT_FINITE
@@ -335,42 +335,42 @@ def write_levels(
     """
     k, _, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
-    place = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    nothing = tl.zeros((TILE,), tl.int32)
+    index = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    zeros = tl.zeros((TILE,), tl.int32)
     good = tl.load(status + k) == 0
     if (first >= pixels) | (not good):
-        tl.store(levels + place, nothing.to(levels.dtype.element_ty), mask=place < total)
+        tl.store(levels + index, zeros.to(levels.dtype.element_ty), mask=index < total)
         if RESEGMENTED:
-            tl.store(shape_mask + place, nothing.to(tl.uint8), mask=place < total)
+            tl.store(shape_mask + index, zeros.to(tl.uint8), mask=index < total)
         return
     y, x, value, inside = tile_values(
         images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
         image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if RESEGMENTED:
-        whole = inside
+        region = inside
         inside = inside & within(value, parameters, k)
         shape = inside
         if WHOLE_SHAPE:  # cropped to the box of what is kept, as PyRadiomics does
-            here = measures + 8 * k
-            shape = whole & (y >= -tl.load(here)) & (y <= tl.load(here + 1))
-            shape = shape & (x >= -tl.load(here + 2)) & (x <= tl.load(here + 3))
-        tl.store(shape_mask + place, shape.to(tl.uint8), mask=place < total)
+            row = measures + 8 * k
+            shape = region & (y >= -tl.load(row)) & (y <= tl.load(row + 1))
+            shape = shape & (x >= -tl.load(row + 2)) & (x <= tl.load(row + 3))
+        tl.store(shape_mask + index, shape.to(tl.uint8), mask=index < total)
     begin, step = tl.load(parameters + 4 * k + 2), tl.load(parameters + 4 * k + 3)
-    last, number = tl.load(edges + 2 * k), tl.load(edges + 2 * k + 1)
+    last, edge_count = tl.load(edges + 2 * k), tl.load(edges + 2 * k + 1)
     value = tl.where(inside, value, begin)
     guess = (value - begin) * (1.0 / step) + 1.0
     guess = tl.where(guess > 1.0, guess, 1.0)  # also where it is not a number
-    level = tl.minimum(guess, number).to(tl.int32)
-    number = number.to(tl.int32)
+    level = tl.minimum(guess, edge_count).to(tl.int32)
+    edge_count = edge_count.to(tl.int32)
     wrong = tl.max((level > 0).to(tl.int32))
     while wrong > 0:
-        up = (level < number) & (value >= edge(level, begin, step, last, number, BY_COUNT))
-        down = value < edge(level - 1, begin, step, last, number, BY_COUNT)
+        up = (level < edge_count) & (value >= edge(level, begin, step, last, edge_count, BY_COUNT))
+        down = value < edge(level - 1, begin, step, last, edge_count, BY_COUNT)
         level += tl.where(up, 1, tl.where(down, -1, 0))
         wrong = tl.max((up | down).to(tl.int32))
     level = tl.where(inside, level, 0)
-    tl.store(levels + place, level.to(levels.dtype.element_ty), mask=place < total)
+    tl.store(levels + index, level.to(levels.dtype.element_ty), mask=index < total)
 
 
 def discretise(

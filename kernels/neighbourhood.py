@@ -1,4 +1,4 @@
-"""GLCM, GLDM and NGTDM, which look at the same neighbours, and the sums of the NGTDM."""
+"""GLCM, GLDM and NGTDM, counted together because they look at the same neighbours, and the sums of the NGTDM."""
 
 from collections.abc import Sequence
 
@@ -9,38 +9,43 @@ from torch import Tensor
 
 from .common import NEAREST, cdiv, kernel, launch, offsets_on, share_of, tiles
 
-ROWS, LANES = 16, 64  # of pixels, taken at once
+ROWS, LANES = 16, 64  # of pixels that a program takes at once
 OUTSIDE = tl.constexpr(-(2**20))  # far from every level
 SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # nine levels of at most 32767 add up to less
-MOST_APART = 2**16  # further apart than this no levels are
+LARGEST_DIFFERENCE = 2**16  # beyond that of any two levels
 BLOCK = 32  # levels
 
 
 @triton.jit
-def extend(table, cell, amount, new, more):
-    """One pixel further down each column: what falls into the same cell again is added up before it goes to the table.
+def extend(table, cell, amount, next_cell, next_amount):
+    """Take one pixel further down each column; amounts for one cell are summed before they go to the table.
 
-    Cells are negative where there is none. Neighbouring pixels are alike, so the table's few busy cells are spared.
+    A negative cell is none. Neighbouring pixels are alike, so this saves many atomics on the table's few busy cells.
     """
-    same = new == cell
-    tl.atomic_add(table + cell, amount.to(table.dtype.element_ty), mask=(cell >= 0) & (new != cell), sem="relaxed")
-    return new, tl.where(same, amount, 0) + more
+    unchanged = next_cell == cell
+    tl.atomic_add(
+        table + cell, amount.to(table.dtype.element_ty), mask=(cell >= 0) & (next_cell != cell), sem="relaxed"
+    )
+    return next_cell, tl.where(unchanged, amount, 0) + next_amount
 
 
 @triton.jit
 def cell_of_pair(i, j, ng):
+    """Return the cell of a pair of levels in a matrix (ng, ng), -1 if one of them is 0."""
     return tl.where((i > 0) & (j > 0), (i - 1) * ng + (j - 1), -1)
 
 
 @triton.jit
 def three_of_row(plane, x, y, height, width):
-    """The levels (LANES,) of row y of a plane at x - 1, x and x + 1, OUTSIDE beyond its borders; and their sum, with
-    how many there are in the bits from SUM_BITS up."""
+    """Return the levels (LANES,) of row y of a plane at x - 1, x, x + 1, OUTSIDE beyond its borders, and their sum.
+
+    The bits of the sum from SUM_BITS up count the levels.
+    """
     edge = tl.where((y >= 0) & (y < height), width, 0)
-    here = plane + (y * width + x)
-    left = tl.load(here - 1, mask=(x > 0) & (x <= edge), other=0).to(tl.int32)
-    middle = tl.load(here, mask=x < edge, other=0).to(tl.int32)
-    right = tl.load(here + 1, mask=x + 1 < edge, other=0).to(tl.int32)
+    pointer = plane + (y * width + x)
+    left = tl.load(pointer - 1, mask=(x > 0) & (x <= edge), other=0).to(tl.int32)
+    middle = tl.load(pointer, mask=x < edge, other=0).to(tl.int32)
+    right = tl.load(pointer + 1, mask=x + 1 < edge, other=0).to(tl.int32)
     total = tl.where(left > 0, left + ONE, 0) + tl.where(middle > 0, middle + ONE, 0)
     total += tl.where(right > 0, right + ONE, 0)
     left, middle = tl.where(left > 0, left, OUTSIDE), tl.where(middle > 0, middle, OUTSIDE)
@@ -49,90 +54,105 @@ def three_of_row(plane, x, y, height, width):
 
 @triton.jit
 def depends(i, j, gldm_a):
-    """1 where a neighbour's level j, or OUTSIDE, is at most ``gldm_a`` from i; a single comparison, of unsigned."""
+    """Return 1 where a neighbour's level j is at most ``gldm_a`` from i, by a single unsigned comparison."""
     return ((j - i + gldm_a).to(tl.uint32, bitcast=True) <= (2 * gldm_a).to(tl.uint32)).to(tl.int32)
 
 
 @kernel
 def count_nearest(
-    levels, start, size, regions, programs, glcm, gldm, ngtdm, ng, gldm_a,
+    # inputs
+    levels, start, size,
+    # outputs
+    glcm, gldm, ngtdm,
+    # shapes
+    regions, programs, ng,
+    # settings
+    gldm_a,
     PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """``count_neighbourhood`` for NEAREST, with three rows in registers and the one after them on its way."""
-    k, base, depth, height, width, rank, number = share_of(start, size, regions, programs)
+    """Do what ``count_neighbourhood`` does, for NEAREST: three rows stay in registers while the next one is loaded."""
+    k, base, depth, height, width, share, shares = share_of(start, size, regions, programs)
     across = tl.maximum((width + LANES - 1) // LANES, 1)
     in_plane = (height + ROWS - 1) // ROWS * across
-    nothing = tl.zeros((LANES,), tl.int32)
-    one, none = nothing + 1, nothing - 1
+    zeros = tl.zeros((LANES,), tl.int32)
+    ones, no_cell = zeros + 1, zeros - 1
     first, second = glcm + 4 * k * ng * ng, glcm + (4 * k + 1) * ng * ng
     third, fourth = glcm + (4 * k + 2) * ng * ng, glcm + (4 * k + 3) * ng * ng
     dependence, difference = gldm + k * ng * 9, ngtdm + k * ng * 9
-    for tile in range(rank, depth * in_plane, number):
+    for tile in range(share, depth * in_plane, shares):
         plane = levels + base + (tile // in_plane) * height * width
         top = tile % in_plane // across * ROWS
         x = tile % across * LANES + tl.arange(0, LANES)
-        cell1, n1, cell2, n2, cell3, n3, cell4, n4 = none, nothing, none, nothing, none, nothing, none, nothing
-        cell5, n5, cell6, n6 = none, nothing, none, nothing
+        cell1, n1, cell2, n2, cell3, n3, cell4, n4 = no_cell, zeros, no_cell, zeros, no_cell, zeros, no_cell, zeros
+        cell5, n5, cell6, n6 = no_cell, zeros, no_cell, zeros
         l0, c0, r0, sum0 = three_of_row(plane, x, top - 1, height, width)
         l1, c1, r1, sum1 = three_of_row(plane, x, top, height, width)
         l2, c2, r2, sum2 = three_of_row(plane, x, top + 1, height, width)
         for y in range(top, tl.minimum(top + ROWS, height)):
             l3, c3, r3, sum3 = three_of_row(plane, x, y + 2, height, width)
             if PAIRS:
-                cell1, n1 = extend(first, cell1, n1, cell_of_pair(c1, r2, ng), one)
-                cell2, n2 = extend(second, cell2, n2, cell_of_pair(c1, c2, ng), one)
-                cell3, n3 = extend(third, cell3, n3, cell_of_pair(c1, l2, ng), one)
-                cell4, n4 = extend(fourth, cell4, n4, cell_of_pair(c1, r1, ng), one)
+                cell1, n1 = extend(first, cell1, n1, cell_of_pair(c1, r2, ng), ones)
+                cell2, n2 = extend(second, cell2, n2, cell_of_pair(c1, c2, ng), ones)
+                cell3, n3 = extend(third, cell3, n3, cell_of_pair(c1, l2, ng), ones)
+                cell4, n4 = extend(fourth, cell4, n4, cell_of_pair(c1, r1, ng), ones)
             if DIFFERENCES:
                 dependent = depends(c1, l0, gldm_a) + depends(c1, c0, gldm_a) + depends(c1, r0, gldm_a)
                 dependent += depends(c1, l1, gldm_a) + depends(c1, r1, gldm_a)
                 dependent += depends(c1, l2, gldm_a) + depends(c1, c2, gldm_a) + depends(c1, r2, gldm_a)
                 total = sum0 + sum1 + sum2 - c1 - ONE
-                around, total = total >> SUM_BITS, total & (ONE - 1)
+                neighbours, total = total >> SUM_BITS, total & (ONE - 1)
                 row = (c1 - 1) * 9
-                cell5, n5 = extend(dependence, cell5, n5, tl.where(c1 > 0, row + dependent, -1), one)
-                new = tl.where(c1 > 0, row + around, -1)
-                cell6, n6 = extend(difference, cell6, n6, new, tl.abs(around * c1 - total))
+                cell5, n5 = extend(dependence, cell5, n5, tl.where(c1 > 0, row + dependent, -1), ones)
+                next_cell = tl.where(c1 > 0, row + neighbours, -1)
+                cell6, n6 = extend(difference, cell6, n6, next_cell, tl.abs(neighbours * c1 - total))
             l0, c0, r0, sum0 = l1, c1, r1, sum1
             l1, c1, r1, sum1 = l2, c2, r2, sum2
             l2, c2, r2, sum2 = l3, c3, r3, sum3
         if PAIRS:
-            extend(first, cell1, n1, none - 1, one)
-            extend(second, cell2, n2, none - 1, one)
-            extend(third, cell3, n3, none - 1, one)
-            extend(fourth, cell4, n4, none - 1, one)
+            extend(first, cell1, n1, no_cell - 1, ones)
+            extend(second, cell2, n2, no_cell - 1, ones)
+            extend(third, cell3, n3, no_cell - 1, ones)
+            extend(fourth, cell4, n4, no_cell - 1, ones)
         if DIFFERENCES:
-            extend(dependence, cell5, n5, none - 1, one)
-            extend(difference, cell6, n6, none - 1, one)
+            extend(dependence, cell5, n5, no_cell - 1, ones)
+            extend(difference, cell6, n6, no_cell - 1, ones)
 
 
 @triton.jit
 def neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width):
-    """The levels (LANES,) at an offset from a row's pixels ``x``, 0 beyond the borders of the volume."""
+    """Return the levels (LANES,) at an offset from a row's pixels ``x``, 0 beyond the borders of the volume."""
     z = row // height
     y = row - z * height
     in_volume = (z + dz >= 0) & (z + dz < depth) & (y + dy >= 0) & (y + dy < height)
-    there = (x + dx >= 0) & (x + dx < tl.where(in_volume, width, 0))
+    valid = (x + dx >= 0) & (x + dx < tl.where(in_volume, width, 0))
     shift = (dz * height + dy) * width + dx
-    return tl.load(levels + base + (row * width + shift + x), mask=there, other=0).to(tl.int32)
+    return tl.load(levels + base + (row * width + shift + x), mask=valid, other=0).to(tl.int32)
 
 
 @kernel
 def count_neighbourhood(
-    levels, start, size, regions, programs, offsets, directions, glcm, gldm, ngtdm, ng, gldm_a,
+    # inputs
+    levels, start, size, offsets,
+    # outputs
+    glcm, gldm, ngtdm,
+    # shapes
+    regions, programs, directions, ng,
+    # settings
+    gldm_a,
     PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Adds a region's pixels, ROWS x LANES at a time, to its tables.
+    """Add a region's pixels, ROWS x LANES at a time, to its tables.
 
-    Pairs to (A, ng, ng). To (ng, 1 + 2 A), at each pixel's level: dependent neighbours; |c * i - S| by neighbours c.
+    ``glcm`` (A, ng, ng) counts pairs of levels; ``gldm`` (ng, 1 + 2 A) counts pixels by level and number of dependent
+    neighbours; ``ngtdm`` (ng, 1 + 2 A) sums |c * i - S| by level i and number c of neighbours, whose levels sum to S.
     """
-    k, base, depth, height, width, rank, number = share_of(start, size, regions, programs)
+    k, base, depth, height, width, share, shares = share_of(start, size, regions, programs)
     rows = depth * height
     across = tl.maximum((width + LANES - 1) // LANES, 1)
     columns = 2 * directions + 1
-    nothing = tl.zeros((LANES,), tl.int32)
-    one, none = nothing + 1, nothing - 1
-    for tile in range(rank, (rows + ROWS - 1) // ROWS * across, number):
+    zeros = tl.zeros((LANES,), tl.int32)
+    ones, no_cell = zeros + 1, zeros - 1
+    for tile in range(share, (rows + ROWS - 1) // ROWS * across, shares):
         top = tile // across * ROWS
         bottom = tl.minimum(top + ROWS, rows)
         x = tile % across * LANES + tl.arange(0, LANES)
@@ -142,18 +162,18 @@ def count_neighbourhood(
                 dy = tl.load(offsets + 3 * a + 1)
                 dx = tl.load(offsets + 3 * a + 2)
                 table = glcm + (k * directions + a) * ng * ng
-                cell, count = none, nothing
+                cell, count = no_cell, zeros
                 for row in range(top, bottom):
                     i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
-                    cell, count = extend(table, cell, count, cell_of_pair(i, j, ng), one)
-                extend(table, cell, count, none - 1, one)
+                    cell, count = extend(table, cell, count, cell_of_pair(i, j, ng), ones)
+                extend(table, cell, count, no_cell - 1, ones)
         if DIFFERENCES:
             dependence, difference = gldm + k * ng * columns, ngtdm + k * ng * columns
-            cell, count, cell_of_sum, amount = none, nothing, none, nothing
+            cell, count, cell_of_sum, amount = no_cell, zeros, no_cell, zeros
             for row in range(top, bottom):
                 i = neighbour_in_row(levels, base, row, x, 0, 0, 0, depth, height, width)
-                around, total, dependent = nothing, nothing, nothing
+                neighbours, total, dependent = zeros, zeros, zeros
                 for n in range(2 * directions):  # the offsets, then their opposites
                     a = n % directions
                     sign = tl.where(n < directions, 1, -1)
@@ -161,15 +181,15 @@ def count_neighbourhood(
                     dy = tl.load(offsets + 3 * a + 1) * sign
                     dx = tl.load(offsets + 3 * a + 2) * sign
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
-                    around += (j > 0).to(tl.int32)
+                    neighbours += (j > 0).to(tl.int32)
                     total += j
                     dependent += depends(i, tl.where(j > 0, j, OUTSIDE), gldm_a)
-                here = (i - 1) * columns
-                cell, count = extend(dependence, cell, count, tl.where(i > 0, here + dependent, -1), one)
-                new = tl.where(i > 0, here + around, -1)
-                cell_of_sum, amount = extend(difference, cell_of_sum, amount, new, tl.abs(around * i - total))
-            extend(dependence, cell, count, none - 1, one)
-            extend(difference, cell_of_sum, amount, none - 1, one)
+                level_row = (i - 1) * columns
+                cell, count = extend(dependence, cell, count, tl.where(i > 0, level_row + dependent, -1), ones)
+                next_cell = tl.where(i > 0, level_row + neighbours, -1)
+                cell_of_sum, amount = extend(difference, cell_of_sum, amount, next_cell, tl.abs(neighbours * i - total))
+            extend(dependence, cell, count, no_cell - 1, ones)
+            extend(difference, cell_of_sum, amount, no_cell - 1, ones)
 
 
 def neighbourhood(
@@ -183,27 +203,48 @@ def neighbourhood(
     pairs: bool,
     differences: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
+    """Count pairs, dependences and differences; see :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
     regions, directions, device = len(start), len(offsets) // 3, levels.device
     shape = regions * differences, ng, 1 + 2 * directions
     glcm = torch.zeros((regions * pairs, directions, ng, ng), dtype=torch.int32, device=device)
     gldm = torch.zeros(shape, dtype=torch.int32, device=device)
     ngtdm = torch.zeros(shape, dtype=torch.int64, device=device)
-    programs = tiles(levels)
-    tables = glcm, gldm, ngtdm, ng, min(gldm_a, MOST_APART)
-    shape_of_work = {"PAIRS": pairs, "DIFFERENCES": differences, "ROWS": ROWS, "LANES": LANES, "num_warps": 2}
-    of_levels = levels, start, size, regions, programs
+    programs, gldm_a = tiles(levels), min(gldm_a, LARGEST_DIFFERENCE)
+    constants = {"PAIRS": pairs, "DIFFERENCES": differences, "ROWS": ROWS, "LANES": LANES, "num_warps": 2}
     if tuple(offsets) == NEAREST:
-        launch(count_nearest, (programs,), *of_levels, *tables, **shape_of_work)
+        launch(
+            count_nearest,
+            (programs,),
+            # inputs
+            *(levels, start, size),
+            # outputs
+            *(glcm, gldm, ngtdm),
+            # shapes
+            *(regions, programs, ng),
+            # settings
+            gldm_a,
+            **constants,
+        )
     else:
-        where = offsets_on(offsets, device), directions
-        launch(count_neighbourhood, (programs,), *of_levels, *where, *tables, **shape_of_work)
+        launch(
+            count_neighbourhood,
+            (programs,),
+            # inputs
+            *(levels, start, size, offsets_on(offsets, device)),
+            # outputs
+            *(glcm, gldm, ngtdm),
+            # shapes
+            *(regions, programs, directions, ng),
+            # settings
+            gldm_a,
+            **constants,
+        )
     return glcm, gldm, ngtdm
 
 
 @triton.jit
 def difference_of(differences, row, inside, columns, BLOCK: tl.constexpr):
-    """s_i of levels (BLOCK,) at ``row`` of (..., columns): the sum over c of differences / c; of none without any."""
+    """Return s_i of levels (BLOCK,) at ``row`` of (..., columns): the sum over c of differences / c, 0 without any."""
     total = tl.zeros((BLOCK,), tl.float64)
     for c in range(1, columns):
         reciprocal = tl.full((BLOCK,), 1.0, tl.float64) / c
@@ -212,8 +253,19 @@ def difference_of(differences, row, inside, columns, BLOCK: tl.constexpr):
 
 
 @kernel
-def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.constexpr):
-    """Of one block of levels i and all levels j: the terms of (K, blocks, 8), columns as in the result but for 2, i."""
+def pair_sums(
+    # inputs
+    histogram, differences,
+    # outputs
+    partial,
+    # shapes
+    ng, columns, blocks,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Sum over one block of levels i and all levels j: ``partial`` (K, blocks, 8).
+
+    Its columns are those of the result, but for the third, which is the sum of i here.
+    """
     k = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     i = block * BLOCK + tl.arange(0, BLOCK)
@@ -229,13 +281,13 @@ def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.co
             n_j = tl.load(histogram + k * ng + j, mask=j < ng, other=0).to(tl.float64)
             s_j = difference_of(differences, k * ng + j, j < ng, columns, BLOCK)
             pair = (n_i > 0)[:, None] & (n_j > 0)[None, :]
-            both = n_i[:, None] + n_j[None, :]
+            pixels = n_i[:, None] + n_j[None, :]
             distance = (i[:, None] - j[None, :]).to(tl.float64)
             product = tl.abs(n_i[:, None] * (i[:, None] + 1) - n_j[None, :] * (j[None, :] + 1))
             weighted = n_i[:, None] * s_i[:, None] + n_j[None, :] * s_j[None, :]
             products += tl.where(pair, product, 0.0)
-            complexity += tl.where(pair, tl.abs(distance) * weighted / both, 0.0)
-            strength += tl.where(pair, both * distance * distance, 0.0)
+            complexity += tl.where(pair, tl.abs(distance) * weighted / pixels, 0.0)
+            strength += tl.where(pair, pixels * distance * distance, 0.0)
     out = partial + (k * blocks + block) * 8
     tl.store(out, n)
     tl.store(out + 1, tl.sum((n_i > 0).to(tl.float64)))
@@ -248,8 +300,16 @@ def pair_sums(histogram, differences, partial, ng, columns, blocks, BLOCK: tl.co
 
 
 @kernel
-def add_blocks(histogram, partial, out, ng, blocks, BLOCK: tl.constexpr):
-    """The blocks of one region, one after the other; the variance of the levels about their mean."""
+def add_blocks(
+    # inputs
+    histogram, partial,
+    # outputs
+    out,
+    # shapes
+    ng, blocks,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Add up the blocks of one region in order, and compute the variance of its levels about their mean."""
     k = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, 8)
     total = tl.zeros((8,), tl.float64)
@@ -269,11 +329,12 @@ def add_blocks(histogram, partial, out, ng, blocks, BLOCK: tl.constexpr):
 
 
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
+    """Sum the NGTDM; see :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
     regions, ng, columns = differences.shape
     blocks = cdiv(ng, BLOCK)
     partial = torch.empty((regions, blocks, 8), dtype=torch.float64, device=histogram.device)
     out = partial.new_empty((regions, 8))
-    launch(pair_sums, (regions, blocks), histogram, differences, partial, ng, columns, blocks, BLOCK=BLOCK)
-    launch(add_blocks, (regions,), histogram, partial, out, ng, blocks, BLOCK=BLOCK, num_warps=1)
+    # each: inputs, outputs, shapes
+    launch(pair_sums, (regions, blocks), *(histogram, differences), partial, *(ng, columns, blocks), BLOCK=BLOCK)
+    launch(add_blocks, (regions,), *(histogram, partial), out, *(ng, blocks), BLOCK=BLOCK, num_warps=1)
     return out

@@ -1,4 +1,4 @@
-"""Boxes as they are given, brought to whole pixels inside their image."""
+"""Boxes of the caller, brought to whole pixels inside their image."""
 
 from collections.abc import Sequence
 
@@ -19,26 +19,31 @@ SPACING = tl.constexpr(int(Status.SPACING))
 
 
 @triton.jit
-def clip(value, most):
-    """Between 0 and ``most``, as an integer; 0 for what is not a number."""
+def clip(value, upper):
+    """Return values between 0 and ``upper``, as integers; 0 for NaN."""
     value = tl.where(value > 0, value, 0.0)
-    return tl.where(value < most, value, most).to(tl.int64)
+    return tl.where(value < upper, value, upper).to(tl.int64)
 
 
 @kernel
 def clip_boxes(
-    boxes, spacing, spacing_b, spacing_d, pair_y, pair_x, index_of, box, size, of_region, status,
-    regions, count, height, width, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    # inputs
+    boxes, spacing, spacing_b, spacing_d, pair_y, pair_x,
+    # outputs
+    index_out, box, size, region_spacing, status,
+    # shapes
+    regions, count, height, width,
+    COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One region a lane; the more fundamental a problem, the later it is written, over the others.
+    """Clip the boxes of regions, one per lane; of several problems the most fundamental one becomes the status.
 
-    ``boxes`` has 5 COLUMNS, 4 where a region's index is that of its image, or 0: each region is a whole image. Without
-    ``spacing`` that of every image is the pair.
+    ``boxes`` has 5 COLUMNS, or 4 if region k lies in image k, or 0 if region k is the whole image k. Without
+    ``spacing`` every image has the pair.
     """
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = k < regions
+    valid = k < regions
     if COLUMNS == 5:
-        index = tl.load(boxes + 5 * k, mask=there, other=0).to(tl.float64)
+        index = tl.load(boxes + 5 * k, mask=valid, other=0).to(tl.float64)
     else:
         index = k.to(tl.float64)
     if COLUMNS == 0:
@@ -48,58 +53,66 @@ def clip_boxes(
         y2 = x1 + height
     else:
         corner = boxes + COLUMNS * k + (COLUMNS - 4)
-        x1 = tl.load(corner, mask=there, other=0).to(tl.float64)
-        y1 = tl.load(corner + 1, mask=there, other=0).to(tl.float64)
-        x2 = tl.load(corner + 2, mask=there, other=0).to(tl.float64)
-        y2 = tl.load(corner + 3, mask=there, other=0).to(tl.float64)
+        x1 = tl.load(corner, mask=valid, other=0).to(tl.float64)
+        y1 = tl.load(corner + 1, mask=valid, other=0).to(tl.float64)
+        x2 = tl.load(corner + 2, mask=valid, other=0).to(tl.float64)
+        y2 = tl.load(corner + 3, mask=valid, other=0).to(tl.float64)
     known = (index >= 0) & (index < count) & (index == tl.floor(index))
     image = tl.where(known, index, 0.0).to(tl.int64)
     if spacing is None:
         sy = tl.zeros((BLOCK,), tl.float64) + float_of(pair_y)
         sx = tl.zeros((BLOCK,), tl.float64) + float_of(pair_x)
     else:
-        there_too = there & (image < count)  # of no images there is no first one
-        sy = tl.load(spacing + image * spacing_b, mask=there_too, other=1.0)
-        sx = tl.load(spacing + image * spacing_b + spacing_d, mask=there_too, other=1.0)
+        has_image = valid & (image < count)  # without images there is no first one to load from
+        sy = tl.load(spacing + image * spacing_b, mask=has_image, other=1.0)
+        sx = tl.load(spacing + image * spacing_b + spacing_d, mask=has_image, other=1.0)
     fit = (sy > 0) & (sy < float("inf")) & (sx > 0) & (sx < float("inf"))
-    tl.store(of_region + 2 * k, tl.where(fit, sy, 1.0), mask=there)
-    tl.store(of_region + 2 * k + 1, tl.where(fit, sx, 1.0), mask=there)
+    tl.store(region_spacing + 2 * k, tl.where(fit, sy, 1.0), mask=valid)
+    tl.store(region_spacing + 2 * k + 1, tl.where(fit, sx, 1.0), mask=valid)
     top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
     bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
     code = tl.where(fit, 0, SPACING)
     code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, code)
     code = tl.where((x2 <= x1) | (y2 <= y1), BOX_INVERTED, code)
     largest = tl.maximum(tl.maximum(tl.abs(x1), tl.abs(y1)), tl.maximum(tl.abs(x2), tl.abs(y2)))
-    number = (x1 == x1) & (y1 == y1) & (x2 == x2) & (y2 == y2)
-    code = tl.where(number & (largest < float("inf")), code, BOX_NOT_FINITE)
+    not_nan = (x1 == x1) & (y1 == y1) & (x2 == x2) & (y2 == y2)
+    code = tl.where(not_nan & (largest < float("inf")), code, BOX_NOT_FINITE)
     code = tl.where(known, code, IMAGE_INDEX)
     good = code == 0
-    tl.store(status + k, code, mask=there)
-    tl.store(index_of + k, tl.where(good, image, 0), mask=there)
-    tl.store(box + 4 * k, tl.where(good, top, 0), mask=there)
-    tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=there)
-    tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=there)
-    tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=there)
-    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=there)
-    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=there)
-    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=there)
+    tl.store(status + k, code, mask=valid)
+    tl.store(index_out + k, tl.where(good, image, 0), mask=valid)
+    tl.store(box + 4 * k, tl.where(good, top, 0), mask=valid)
+    tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=valid)
+    tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=valid)
+    tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=valid)
+    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=valid)
+    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=valid)
+    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=valid)
 
 
 def locate(
     images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.locate`."""
+    """Clip boxes to their images; see :func:`kacl_gpu.radiomics.ops.locate`."""
     count, height, width = images.shape
     regions, columns = (count, 0) if boxes is None else boxes.shape
     index = torch.empty(regions, dtype=torch.int64, device=images.device)
     box, size = index.new_empty((regions, 4)), index.new_empty((regions, 3))
-    of_region, status = index.new_empty((regions, 2), dtype=torch.float64), torch.empty_like(index, dtype=torch.int32)
+    region_spacing, status = (
+        index.new_empty((regions, 2), dtype=torch.float64),
+        torch.empty_like(index, dtype=torch.int32),
+    )
     launch(
         clip_boxes,
         (cdiv(regions, BLOCK),),
+        # inputs
         *(None if boxes is None else boxes.contiguous(), spacing, *((0, 0) if spacing is None else spacing.stride())),
-        *(*map(bits_of, pair), index, box, size, of_region, status, regions, count, height, width),
+        *map(bits_of, pair),
+        # outputs
+        *(index, box, size, region_spacing, status),
+        # shapes
+        *(regions, count, height, width),
         COLUMNS=columns,
         BLOCK=BLOCK,
     )
-    return index, box, size, of_region, status
+    return index, box, size, region_spacing, status

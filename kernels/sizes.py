@@ -1,4 +1,4 @@
-"""The sums of matrices of counts by grey level i and size j: runs and dependences."""
+"""Sums of matrices of counts by grey level i and size j: GLRLM and GLDM."""
 
 import torch
 import triton
@@ -13,7 +13,7 @@ EPS = tl.constexpr(2.0**-52)
 
 @triton.jit
 def cells(counts, weights, k, directions, matrix, ng, sizes, i, j, WEIGHTED: tl.constexpr):
-    """A block of one matrix, or of the weighted sum of a region's matrices: (LEVELS, SIZES) float64."""
+    """Return a block (LEVELS, SIZES) float64 of one matrix, or of the weighted sum of a region's matrices."""
     inside = (i < ng)[:, None] & (j < sizes)[None, :]
     cell = i.to(tl.int64)[:, None] * sizes + j[None, :]
     if WEIGHTED:
@@ -29,13 +29,18 @@ def cells(counts, weights, k, directions, matrix, ng, sizes, i, j, WEIGHTED: tl.
 
 @kernel
 def sum_cells(
-    counts, n_levels, weights, out, directions, ng, sizes,
+    # inputs
+    counts, n_levels, weights,
+    # outputs
+    out,
+    # shapes
+    directions, ng, sizes,
     WEIGHTED: tl.constexpr, LEVELS: tl.constexpr, SIZES: tl.constexpr,
 ):  # fmt: skip
-    """The fifteen columns of one matrix.
+    """Compute the fifteen columns of one matrix.
 
-    First by level, which gives the total, both means and the largest size; then by size, up to that one, with what
-    needs them.
+    The first pass, by level, gives the total, both means and the largest size; the second, by size up to the largest
+    one, gives the sums that need them.
     """
     matrix = tl.program_id(0).to(tl.int64)
     k = matrix
@@ -43,7 +48,7 @@ def sum_cells(
         k = matrix // directions
     top = tl.minimum(tl.load(n_levels + k), ng).to(tl.int32)
 
-    n_at = tl.zeros((LEVELS,), tl.float64)  # each added up per place in the block, and over the block at the end
+    n_at = tl.zeros((LEVELS,), tl.float64)  # summed for each place in the block, and over the block at the end
     i_at = tl.zeros((LEVELS,), tl.float64)
     low_at = tl.zeros((LEVELS,), tl.float64)
     high_at = tl.zeros((LEVELS,), tl.float64)
@@ -54,14 +59,14 @@ def sum_cells(
     for first in range(0, top, LEVELS):
         level = first + tl.arange(0, LEVELS)
         i = (level + 1).to(tl.float64)
-        along = tl.zeros((LEVELS, SIZES), tl.float64)
+        row_counts = tl.zeros((LEVELS, SIZES), tl.float64)
         for beginning in range(0, sizes, SIZES):
             size = beginning + tl.arange(0, SIZES)
             c = cells(counts, weights, k, directions, matrix, ng, sizes, level, size, WEIGHTED)
-            along += c
+            row_counts += c
             pixels_at += c * (size + 1).to(tl.float64)[None, :]
             largest = tl.where(c > 0, tl.maximum(largest, (size + 1)[None, :]), largest)
-        by_level = tl.sum(along, 1)
+        by_level = tl.sum(row_counts, 1)
         n_at += by_level
         i_at += by_level * i
         low_at += by_level / (i * i)
@@ -136,7 +141,7 @@ def sum_cells(
 
 
 def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.size_sums`."""
+    """Sum matrices by level and size; see :func:`kacl_gpu.radiomics.ops.size_sums`."""
     regions, directions, ng, sizes = counts.shape
     weighted = len(weights) > 0
     rows = 1 if weighted else directions
@@ -144,7 +149,12 @@ def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
     launch(
         sum_cells,
         (regions * rows,),
-        *(counts, n_levels, weights, out, directions, ng, sizes),
+        # inputs
+        *(counts, n_levels, weights),
+        # outputs
+        out,
+        # shapes
+        *(directions, ng, sizes),
         WEIGHTED=weighted,
         LEVELS=LEVELS,
         SIZES=SIZES,

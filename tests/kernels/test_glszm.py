@@ -84,7 +84,7 @@ def test_many_large_zones() -> None:
     large, ordered = torch.empty((2, tile_count * 16), dtype=torch.int64)
     large[16 : 16 + count] = keys
     number = torch.tensor([0, count], dtype=torch.int32)
-    launch(sort_zones, (tile_count,), start, size, 2, large, number, ordered, TILE=TILE, num_warps=1)
+    launch(sort_zones, (tile_count,), start, size, large, number, ordered, 2, TILE=TILE, num_warps=1)
     assert torch.equal(ordered[16 : 16 + count], keys.sort().values)
     small = torch.zeros((2, 64 * ng), dtype=torch.int32)
     small[1, [5, 190]] = torch.tensor([7, 1], dtype=torch.int32)
