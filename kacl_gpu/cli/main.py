@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from kacl_gpu import __version__
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, OutputError
 
 COMMANDS = {
     "extract": "compute the features of many images and write one table",
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # parsers end with --help, --version and wrong use
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except InputError as error:
-        return fail(command, f"error: {error}", 2)
+        return fail(command, f"error: {error}", 1 if isinstance(error, OutputError) else 2)
     except KeyboardInterrupt:
         hint = ": the same command with --resume goes on" if command in RESUMABLE else ""
         return fail(command, f"interrupted{hint}", 130)

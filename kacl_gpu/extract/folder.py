@@ -527,12 +527,12 @@ def _compute_batch(images: Sequence[_Loaded], settings: RadiomicsSettings, devic
         return list(table.tolist())
 
     rows: dict[int, list[Row]] = {}
-    for number in dict.fromkeys(region.number for _, region in regions):
+    for number in sorted({region.number for _, region in regions}):
         alike = [item for item in regions if item[1].number == number]
         for (_, region), result in zip(alike, compute(alike), strict=True):
             values = {"reason": result} if isinstance(result, str) else {"features": result}
             rows.setdefault(region.target, []).append(Row(region.text, region.box, **values))
-    return [Outcome(target, sorted(group, key=lambda row: row.box or ())) for target, group in rows.items()]
+    return [Outcome(target, group) for target, group in rows.items()]
 
 
 def _tables(

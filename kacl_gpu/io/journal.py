@@ -25,8 +25,8 @@ def lock(out: Path) -> Iterator[None]:
     """Hold the right to write an output: a lock on ``<out>.lock``, which the system releases if the process dies.
 
     Raises:
-        InputError: another process holds it.
-        OutputError: the folder of `out` is missing or cannot be written.
+        InputError: another process holds it, or the folder of `out` is missing.
+        OutputError: the folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -39,7 +39,7 @@ def lock(out: Path) -> Iterator[None]:
     """
     path = out.with_name(f"{out.name}.lock")
     if not out.parent.is_dir():  # which some versions of filelock would create
-        raise OutputError(f"cannot write {out}: No such file or directory: {out.parent}")
+        raise InputError(f"cannot write {out}: No such file or directory: {out.parent}")
     held = FileLock(path)
     try:
         held.acquire(timeout=0)

@@ -23,6 +23,7 @@ Image = pytest.importorskip("PIL.Image")
 
 import kacl_gpu.extract.folder as extraction
 from kacl_gpu.cli.main import main
+from kacl_gpu.io.journal import lock
 from tests.io.files import pixels, save, write_dicom
 
 NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
@@ -556,7 +557,7 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
         done = journal.read_bytes().count(b"\n")
         assert done < count, "ended before the signal came"
         if ending == signal.SIGINT:
-            assert f"{journal} keeps what is done: the same command with --resume goes on" in printed
+            assert f"{journal} keeps the results so far: the same command with --resume goes on" in printed
             assert "Traceback" not in printed
     assert run(tmp_path / "images", "--out", out, "--resume", "--batch-size", 7) == 3
     assert out.read_bytes() == whole.read_bytes()
@@ -577,7 +578,7 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
     capsys.readouterr()
-    assert run(tmp_path / "images", "--out", out) == 2
+    assert run(tmp_path / "images", "--out", out) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"cannot write {out}: No space left on device; {out}.partial keeps 2 of 2 regions: " in message
     assert "the same command with --resume goes on" in message
@@ -605,7 +606,7 @@ def test_a_full_disk_at_any_moment_ends_in_one_line(tmp_path, capsys, room):
         status = run(tmp_path / "images", "--out", out, "--batch-size", 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert status == 2
+    assert status == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "cannot write" in said and "File too large" in said and "Traceback" not in said
     assert [path.name for path in out.parent.glob("*.tmp")] == []
@@ -665,3 +666,215 @@ def test_a_line_too_short_to_name_its_image_is_listed(tmp_path):
     assert run(tmp_path / "images", "--boxes", boxes, "--out", tmp_path / "features.csv") == 3
     assert table_of(tmp_path / "features.csv")["label"].tolist() == ["r"]
     assert errors_of(tmp_path / "features.csv")["label"].tolist() == ["q"]
+
+
+# --- several inputs, subfolders, labels -------------------------------------------------------------------------------
+
+
+def test_what_lies_in_a_folder_is_computed_or_named(tmp_path, capsys):
+    for name in ("a.png", "b.tif", "c.bmp", "d.webp", "e.gif"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels()).save(path, **({"lossless": True} if name == "d.webp" else {}))
+    (tmp_path / "images" / "f.nii.gz").write_bytes(b"\x1f\x8b" + bytes(50))
+    (tmp_path / "images" / "notes.txt").write_text("notes\n")
+    save(tmp_path / "images" / "sub" / "g.png", pixels())
+    assert run(tmp_path / "images", "--out", tmp_path / "images" / "features.csv") == 3
+    assert list(table_of(tmp_path / "images" / "features.csv")["image"]) == [
+        "a.png", "b.tif", "c.bmp", "d.webp", "e.gif",
+    ]  # fmt: skip
+    assert list(errors_of(tmp_path / "images" / "features.csv")["image"]) == ["f.nii.gz", "notes.txt"]
+    assert f"not looked into without --recursive: {tmp_path / 'images' / 'sub'}" in capsys.readouterr().err
+    # its own tables, of the run before, are no images either, and are not named
+    assert run(tmp_path / "images", "--recursive", "--out", tmp_path / "images" / "features.csv") == 3
+    assert list(table_of(tmp_path / "images" / "features.csv")["image"])[-1] == "sub/g.png"
+    assert len(errors_of(tmp_path / "images" / "features.csv")) == 2
+
+
+def test_several_inputs_patterns_and_subfolders_with_masks(tmp_path):
+    for place in ("p1/a.png", "p2/a.png", "p2/deep/b.png"):
+        save(tmp_path / "images" / place, pixels(seed=len(place)))
+        save(tmp_path / "masks" / place, labels() if place != "p2/a.png" else np.minimum(labels(), 1))
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--recursive", "--masks", tmp_path / "masks", "--out", out) == 0
+    assert list(table_of(out)["image"]) == ["p1/a.png", "p2/a.png", "p2/deep/b.png"]
+    assert run(tmp_path / "images" / "p1", tmp_path / "images" / "p2" / "*", "--out", out, "--workers", 1) == 0
+    first, second = (str(tmp_path / "images" / name) for name in ("p1/a.png", "p2/a.png"))
+    assert list(table_of(out)["image"]) == [first, second, "b.png"]
+    # a label map that could belong to either is given to none
+    save(tmp_path / "flat" / "a.png", labels())
+    images = [tmp_path / "images" / name for name in ("p1", "p2")]
+    assert run(*images, "--masks", tmp_path / "flat", "--out", out) == 3
+    assert len(table_of(out)) == 0
+    assert errors_of(out)["reason"].str.startswith("mask: ambiguous: a.png could also belong to").all()
+
+
+def test_a_mask_belongs_to_its_image_by_the_whole_name(tmp_path):
+    for k in (1, 2):
+        write_dicom(tmp_path / "images" / f"1.2.826.0.{k}", pixels())
+    write_dicom(tmp_path / "masks" / "1.2.826.0.1", labels())
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--out", out) == 3
+    assert pd.read_csv(out, dtype=str)["image"].tolist() == ["1.2.826.0.1"]
+    assert errors_of(out)["reason"].tolist() == ["mask: missing: there are 1.2.826.0.1"]
+
+
+def test_names_of_a_box_file_with_folders_and_other_suffixes(tmp_path):
+    images = folder_of(tmp_path / "images", 1)
+    names = ["i000.png", "i000.jpg", "images/i000.png", r"C:\x\images\i000.png", str(tmp_path / "images" / "i000.png")]
+    out = tmp_path / "features.csv"
+    for name in names:
+        boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", (name, 4, 4, 20, 20))
+        assert run(tmp_path / "images", "--boxes", boxes, "--out", out) == 0
+        assert table_of(out)["image"].tolist() == [name]
+        assert_row(table_of(out).loc[0], row(images["i000.png"], (4, 4, 20, 20)))
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [(["all"], [1, 2, 300]), (["2", "300"], [2, 300]), (["2,300", "7"], [2, 300]), (["1"], [1])],
+)
+def test_labels(tmp_path, typed, expected):
+    images = folder_of(tmp_path / "images", 3)
+    maps = {"i000.png": labels().astype(np.int32), "i001.png": labels().astype(np.int32), "i002.png": 0 * labels()}
+    maps["i000.png"][:5, :4] = 300
+    maps["i001.png"][labels() == 2] = 1
+    for name, mask in maps.items():
+        save((tmp_path / "masks" / name).with_suffix(".tif"), mask)
+    out = tmp_path / "features.csv"
+    status = run(tmp_path / "images", "--masks", tmp_path / "masks", "--labels", *typed, "--out", out)
+    assert status == 3
+    table = table_of(out)
+    rows = [("i000.png", label) for label in expected] + [("i001.png", 1)] * (1 in expected)
+    assert list(zip(table["image"], table["label"])) == rows
+    for (name, label), (_, line) in zip(rows, table.iterrows(), strict=True):
+        ys, xs = np.nonzero(maps[name] == label)
+        assert tuple(line[WHERE[2:]]) == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+        assert_row(line, row(images[name], mask=maps[name], settings=RadiomicsSettings(label=label)))
+    reasons = errors_of(out).set_index("image")["reason"]
+    assert list(reasons.index) == ["i001.png"] * (1 not in expected) + ["i002.png"]
+    assert "the mask" in reasons["i002.png"] and "no label" in reasons["i002.png"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--labels", "all"], "labels need masks"),
+        (["--labels", "0", "--masks", "masks"], "above 0"),
+        (["--labels", "all", "3", "--masks", "masks"], "--labels must be whole numbers, or all, got all 3"),
+        (["--labels", "1.5", "--masks", "masks"], "got 1.5"),
+        (["--labels", "all", "--masks", "masks", "--boxes", "b.csv"], "together with boxes"),
+    ],
+)
+def test_labels_that_cannot_be(tmp_path, monkeypatch, capsys, more, words):
+    monkeypatch.chdir(tmp_path)
+    folder_of(Path("images"), 1)
+    save(Path("masks") / "i000.png", labels())
+    write_csv(Path("b.csv"), "image,x1,y1,x2,y2", ("i000.png", 4, 4, 20, 20))
+    assert run("images", "--out", "features.csv", *more) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_labels_that_are_there_are_named(tmp_path):
+    folder_of(tmp_path / "images", 2)
+    save(tmp_path / "masks" / "i000.png", np.where(labels() > 0, 255, 0).astype(np.uint8))
+    save(tmp_path / "masks" / "i001.png", np.arange(2, 42).repeat(48).reshape(40, 48).astype(np.uint8))
+    out = tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--out", out) == 3
+    assert errors_of(out)["reason"].tolist() == [
+        "label 1 is not in the mask, which has 255",
+        "label 1 is not in the mask, which has 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more",
+    ]
+
+
+# --- one run at a time, and its end -----------------------------------------------------------------------------------
+
+
+def test_two_runs_into_one_output(tmp_path, capsys):
+    folder_of(tmp_path / "images", 1)
+    out = tmp_path / "features.csv"
+    with lock(out):
+        assert run(tmp_path / "images", "--out", out) == 2
+        assert f"another run is writing {out}" in capsys.readouterr().err
+    assert run(tmp_path / "images", "--out", out) == 0
+    assert_no_leftovers(out)
+
+
+@pytest.mark.parametrize("change", ["image", "mask"])
+def test_resume_after_a_file_changed_with_equal_size(tmp_path, monkeypatch, capsys, change):
+    images = folder_of(tmp_path / "images", 4)
+    for name in images:
+        save(tmp_path / "masks" / name, labels())
+    arguments = [tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "o.csv", "--batch-size", 1]
+    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(2))
+    assert run(*arguments) == 130
+    monkeypatch.undo()
+    file = tmp_path / f"{change}s" / "i003.png"
+    before = file.stat()
+    file.write_bytes(file.read_bytes())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    assert file.stat().st_size == before.st_size
+    capsys.readouterr()
+    assert run(*arguments, "--resume") == 2
+    assert f"the {change} files have changed" in capsys.readouterr().err
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run(*arguments, "--resume") == 0
+
+
+def test_foreign_lines_in_the_journal_are_computed_again(tmp_path, interrupted, capsys):
+    arguments, _ = interrupted
+    journal = tmp_path / "features.csv.partial"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    foreign = [
+        b"hello\n",
+        b'{"target": 99, "rows": []}\n',
+        b'{"target": 9, "rows": [{"label": "", "box": null, "features": [1.0], "reason": null}]}\n',
+        b'{"target": 9, "rows": [{"label": "", "box": [1, 2], "features": null, "reason": "x"}]}\n',
+        lines[1][:40] + b"\n",
+    ]
+    journal.write_bytes(b"".join([lines[0], *foreign, *lines[2:]]))
+    assert run(*arguments, "--resume") == 3
+    assert "5 of its lines (line 2, 3, 4, 5, 6) are cut off or foreign" in capsys.readouterr().err
+    resumed, errors = (tmp_path / "features.csv").read_bytes(), (tmp_path / "features.errors.csv").read_bytes()
+    assert run(*arguments) == 3
+    assert (tmp_path / "features.csv").read_bytes() == resumed
+    assert (tmp_path / "features.errors.csv").read_bytes() == errors
+
+
+SLOW_READER = """if True:
+    import sys, time
+    import kacl_gpu.extract.folder as folder
+    from kacl_gpu.cli.main import main
+
+    read_image = folder.read_image
+
+    def read(path):
+        if path.name != "i000.png":
+            print("decoding", flush=True)
+            time.sleep(60)
+        return read_image(path)
+
+    folder.read_image = read
+    sys.exit(main(["extract", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_an_interruption_waits_for_no_image(tmp_path):
+    folder_of(tmp_path / "images", 4)
+    command = [sys.executable, "-c", SLOW_READER, tmp_path / "images", "--out", tmp_path / "o.csv", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*map(str, command), "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "decoding\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=50)
+    assert time.monotonic() - started < 5  # of 60; a process also has to end
+    assert process.returncode == 130, said
+    assert "--resume goes on" in said and "Traceback" not in said

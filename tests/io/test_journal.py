@@ -187,7 +187,7 @@ def test_the_lock_of_a_killed_process_is_released(tmp_path):
 
 
 def test_a_missing_folder_is_not_made(tmp_path):
-    with pytest.raises(OutputError, match="No such file or directory"), lock(tmp_path / "nowhere" / "out.csv"):
+    with pytest.raises(InputError, match="No such file or directory"), lock(tmp_path / "nowhere" / "out.csv"):
         pass
     assert list(tmp_path.iterdir()) == []
 
