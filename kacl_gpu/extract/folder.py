@@ -34,6 +34,7 @@ from kacl_gpu.io.folders import find_files, find_masks, match_names
 from kacl_gpu.io.journal import Journal, lock
 from kacl_gpu.io.pictures import Array, read_image, read_mask
 from kacl_gpu.io.tables import progress, write_table
+from kacl_gpu.radiomics.regions import find_labels, make_regions, reasons
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
 
@@ -412,13 +413,11 @@ def _word_missing(kind: str, reason: str) -> str:
 
 def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_Region]:
     """Return a region for each of the labels that a map (H, W) has, ascending."""
-    regions = []
-    for label in [int(n) for n in np.unique(mask) if n > 0 and (labels == "all" or n in labels)]:
-        inside = mask == label
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        box = float(columns[0]), float(rows[0]), columns[-1] + 1.0, rows[-1] + 1.0
-        regions.append(_Region(target, str(label), label, box))
-    return regions
+    present = find_labels(torch.from_numpy(mask)[None], labels)  # type: ignore[arg-type]
+    return [
+        _Region(target, str(label), label, (float(x1), float(y1), float(x2), float(y2)))
+        for (_, x1, y1, x2, y2), label in zip(present.boxes.tolist(), present.labels.tolist(), strict=True)
+    ]
 
 
 def _word_labels(mask: Array, labels: list[int] | str) -> str:
@@ -501,37 +500,34 @@ def _compute_batch(images: Sequence[_Loaded], settings: RadiomicsSettings, devic
     """Return the outcomes of all targets of images of one kind."""
     regions = [(place, region) for place, image in enumerate(images) for region in image.regions]
     pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(device)
+    boxes = torch.tensor([(place, *region.box) for place, region in regions], dtype=torch.float64, device=device)
     spacing = torch.tensor([image.spacing for image in images], dtype=torch.float64)
-    masks = None
+    masks = labels = None
     if images[0].mask is not None:
         masks = torch.from_numpy(np.stack([image.mask for image in images if image.mask is not None])).to(device)
-
-    def compute(regions: list[tuple[int, _Region]]) -> list[list[float] | str]:
-        first, last = regions[0][0], regions[-1][0] + 1  # the images of these rows
-        boxes = [(place - first, *region.box) for place, region in regions]
-        try:
-            table = gpu_radiomics(
-                pixels[first:last],
-                torch.tensor(boxes, dtype=torch.float64, device=device),
-                masks=None if masks is None else masks[first:last],
-                settings=dataclasses.replace(settings, label=regions[0][1].number),
-                spacing=spacing[first:last],
-                dtype=torch.float64,
-            )
-        except ValueError as error:
-            if len(regions) > 1:  # halve until the invalid region stands alone: rows do not depend on each other
-                middle = len(regions) // 2
-                return compute(regions[:middle]) + compute(regions[middle:])
-            # the number of the row is that of this call, and the box stands in its own columns: the reason is the rest
-            return [" ".join(str(error).split()).rpartition("]): ")[2]]
-        return list(table.tolist())
-
+        labels = torch.tensor([region.number for _, region in regions], device=device)
+    table, status = gpu_radiomics(
+        pixels,
+        boxes,
+        masks=masks,
+        labels=labels,
+        settings=settings,
+        spacing=spacing,
+        invalid="nan",
+        return_status=True,
+        dtype=torch.float64,
+    )
+    words: dict[int, str] = {}
+    bad = status.nonzero().flatten()
+    if len(bad):
+        some = make_regions(
+            pixels, boxes[bad], masks, spacing, labels=settings.label if labels is None else labels[bad]
+        )
+        words = {int(bad[row]): why for row, why in reasons(some, status[bad], settings).items()}
     rows: dict[int, list[Row]] = {}
-    for number in sorted({region.number for _, region in regions}):
-        alike = [item for item in regions if item[1].number == number]
-        for (_, region), result in zip(alike, compute(alike), strict=True):
-            values = {"reason": result} if isinstance(result, str) else {"features": result}
-            rows.setdefault(region.target, []).append(Row(region.text, region.box, **values))
+    for row, ((_, region), features) in enumerate(zip(regions, table.tolist(), strict=True)):
+        result = Row(region.text, region.box, reason=words[row]) if row in words else None
+        rows.setdefault(region.target, []).append(result or Row(region.text, region.box, features))
     return [Outcome(target, group) for target, group in rows.items()]
 
 
