@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from kacl_gpu import RadiomicsSettings, __version__, feature_names, gpu_radiomics
+from kacl_gpu import RadiomicsSettings, __version__, feature_names
 from kacl_gpu.devices import choose_device, count_processors
 from kacl_gpu.errors import ImageError, InputError, OutputError
 from kacl_gpu.io.boxes import BOX_COLUMNS, Box, Target, read_boxes
@@ -34,6 +34,7 @@ from kacl_gpu.io.folders import find_files, find_masks, match_names
 from kacl_gpu.io.journal import Journal, lock
 from kacl_gpu.io.pictures import Array, read_image, read_mask
 from kacl_gpu.io.tables import progress, write_table
+from kacl_gpu.radiomics.api import compute
 from kacl_gpu.radiomics.regions import find_labels, make_regions, reasons
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
@@ -506,24 +507,10 @@ def _compute_batch(images: Sequence[_Loaded], settings: RadiomicsSettings, devic
     if images[0].mask is not None:
         masks = torch.from_numpy(np.stack([image.mask for image in images if image.mask is not None])).to(device)
         labels = torch.tensor([region.number for _, region in regions], device=device)
-    table, status = gpu_radiomics(
-        pixels,
-        boxes,
-        masks=masks,
-        labels=labels,
-        settings=settings,
-        spacing=spacing,
-        invalid="nan",
-        return_status=True,
-        dtype=torch.float64,
-    )
-    words: dict[int, str] = {}
-    bad = status.nonzero().flatten()
-    if len(bad):
-        some = make_regions(
-            pixels, boxes[bad], masks, spacing, labels=settings.label if labels is None else labels[bad]
-        )
-        words = {int(bad[row]): why for row, why in reasons(some, status[bad], settings).items()}
+    located = make_regions(pixels, boxes, masks, spacing, labels=settings.label if labels is None else labels)
+    # not gpu_radiomics, which would bound its memory by whole images rather than wait for a device
+    table, status = compute(located, settings, dtype=torch.float64)
+    words = reasons(located, status, settings)
     rows: dict[int, list[Row]] = {}
     for row, ((_, region), features) in enumerate(zip(regions, table.tolist(), strict=True)):
         result = Row(region.text, region.box, reason=words[row]) if row in words else None

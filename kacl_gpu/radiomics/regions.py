@@ -223,18 +223,20 @@ def reasons(regions: Regions, status: Tensor, settings: RadiomicsSettings) -> di
     facts = {"last_image": last_image, "height": height, "width": width, "s": settings}
     facts["max_levels"] = max_levels(regions, settings)
     words = {}
+    present: dict[int, list[float]] = {}  # per image, for many regions may lack their label
     for row in status.nonzero().flatten().tolist():
         code = Status(int(status[row]))
         if code == Status.EMPTY and regions.masks is not None and regions.labels is not None:
-            label = int(regions.labels[row])
-            facts["label"], facts["others"] = label, _other_labels(regions.masks[regions.image_index[row]], label)
+            image, label = int(regions.image_index[row]), int(regions.labels[row])
+            if image not in present:
+                present[image] = torch.unique(regions.masks[image].to(torch.float64)).tolist()
+            facts["label"], facts["others"] = label, _other_labels(present[image], label)
         words[row] = code.detailed(**facts)
     return words
 
 
-def _other_labels(mask: Tensor, label: int) -> str:
-    """Return what a label map (H, W) holds instead of a label, in words; nothing where it holds that label."""
-    present = torch.unique(mask.to(torch.float64)).tolist()
+def _other_labels(present: Sequence[float], label: int) -> str:
+    """Return what a label map with these values holds instead of a label, in words; nothing where it holds it."""
     if label in present:
         return ""
     present = [value for value in present if value != 0]

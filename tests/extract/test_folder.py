@@ -24,6 +24,7 @@ Image = pytest.importorskip("PIL.Image")
 import kacl_gpu.extract.folder as extraction
 from kacl_gpu.cli.main import main
 from kacl_gpu.io.journal import lock
+from kacl_gpu.radiomics.api import compute
 from tests.io.files import pixels, save, write_dicom
 
 NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
@@ -342,6 +343,23 @@ def test_reasons_are_those_of_gpu_radiomics(tmp_path):
         assert str(error.value).endswith(f"]): {reason}")
 
 
+def test_bad_regions_are_computed_in_one_call_with_good_ones(tmp_path, monkeypatch):
+    images = folder_of(tmp_path / "images", 1)
+    boxes = [(k, 3, k + 10 * (k % 2), 20) for k in range(30)]
+    lines = [("i000.png", *box) for box in boxes]
+    calls = Interrupter(1)
+    monkeypatch.setattr(extraction, "compute", calls)
+    out = tmp_path / "features.csv"
+    assert (
+        run(tmp_path / "images", "--boxes", write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", *lines), "--out", out)
+        == 3
+    )
+    assert calls.regions == 30
+    assert errors_of(out)[WHERE[2:]].to_numpy().tolist() == [[*box] for box in boxes[::2]]
+    for (_, line), box in zip(table_of(out).iterrows(), boxes[1::2], strict=True):
+        assert_row(line, row(images["i000.png"], box))
+
+
 def test_nothing_but_errors(tmp_path):
     folder_of(tmp_path / "images", 1)
     boxes = write_csv(tmp_path / "b.csv", NIH_HEADER, ("x.png", "Mass", 1, 2, 3, 4))
@@ -426,17 +444,17 @@ def test_missing_extra_is_named(tmp_path, monkeypatch, capsys):
 
 
 class Interrupter:
-    """gpu_radiomics that is interrupted as by Ctrl-C in its n-th call, and counts regions."""
+    """The computation, interrupted as by Ctrl-C in its n-th call; counts regions."""
 
     def __init__(self, calls):
         self.calls, self.regions = calls, 0
 
-    def __call__(self, images, boxes, **kwargs):
+    def __call__(self, regions, settings, **kwargs):
         self.calls -= 1
         if self.calls < 0:
             raise KeyboardInterrupt
-        self.regions += len(boxes)
-        return gpu_radiomics(images, boxes, **kwargs)
+        self.regions += len(regions)
+        return compute(regions, settings, **kwargs)
 
 
 @pytest.fixture
@@ -446,13 +464,13 @@ def interrupted(tmp_path, monkeypatch, capsys):
     (tmp_path / "images" / "i001.png").write_bytes(b"broken")
     arguments = [tmp_path / "images", "--out", tmp_path / "features.csv", "--batch-size", 2]
     (tmp_path / "features.csv").write_text("of an earlier run\n")
-    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(3))
+    monkeypatch.setattr(extraction, "compute", Interrupter(3))
     assert run(*arguments) == 130
     assert "--resume" in capsys.readouterr().err
     assert (tmp_path / "features.csv").read_text() == "of an earlier run\n"
     assert not (tmp_path / "features.errors.csv").exists()
     counter = Interrupter(100)
-    monkeypatch.setattr(extraction, "gpu_radiomics", counter)
+    monkeypatch.setattr(extraction, "compute", counter)
     return arguments, counter
 
 
@@ -585,7 +603,7 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch, ca
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.glob("features.*")) == ["features.parquet", "features.parquet.partial"]
     monkeypatch.undo()
-    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(0))
+    monkeypatch.setattr(extraction, "compute", Interrupter(0))
     assert run(tmp_path / "images", "--out", out, "--resume") == 0  # nothing is computed again
     pd.testing.assert_frame_equal(table_of(out), pd.read_parquet(out))
     assert_no_leftovers(out)
@@ -806,7 +824,7 @@ def test_resume_after_a_file_changed_with_equal_size(tmp_path, monkeypatch, caps
     for name in images:
         save(tmp_path / "masks" / name, labels())
     arguments = [tmp_path / "images", "--masks", tmp_path / "masks", "--out", tmp_path / "o.csv", "--batch-size", 1]
-    monkeypatch.setattr(extraction, "gpu_radiomics", Interrupter(2))
+    monkeypatch.setattr(extraction, "compute", Interrupter(2))
     assert run(*arguments) == 130
     monkeypatch.undo()
     file = tmp_path / f"{change}s" / "i003.png"
