@@ -129,3 +129,14 @@ def test_glcm_sums_without_mcc(symmetric: bool) -> None:
         assert bool(expected[..., MCC].isfinite().any())
         expected[..., MCC] = torch.nan
         same(ours, expected)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_directions_without_pairs_have_no_weight(symmetric: bool) -> None:
+    """A single row has pairs along itself alone, however far apart: exp(-1600) beside the others would be 0."""
+    counts, histogram, n_levels = inputs([np.array([[[1, 3, 2, 2, 1, 4]]])], 4)
+    weights = torch.full((1, 4), -1600.0, dtype=torch.float64)
+    weights[counts.sum((2, 3)) == 0] = -1.0
+    ours, twin = both(counts, histogram, n_levels, weights, symmetric=symmetric)
+    agree(ours, twin, 4)
+    assert bool((twin[..., 0] > 0).all())
