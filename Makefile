@@ -68,7 +68,7 @@ $(DEMO_READY): $(REQUIREMENTS) | $(BIN)/python
 # PyRadiomics 3.0.1 has no wheels for these Pythons, imports numpy in its setup.py without asking for it, and does not
 # build on 3.12 and above. Without it the tests compare with the frozen reference values.
 $(DEV_READY): $(REQUIREMENTS) | $(BIN)/python
-	$(PIP) install --editable ".[io,train,dev]"
+	$(PIP) install --editable ".[io,dicom,train,dev]"
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 	    $(PIP) install --no-build-isolation --editable ".[reference]" \
 	        || echo "make: PyRadiomics 3.0.1 did not install: the tests use its frozen values instead" >&2; \

@@ -235,3 +235,55 @@ def test_a_jpeg_in_dicom_is_refused_as_a_label_map(tmp_path):
     with pytest.raises(ImageError, match=r"a label map must be stored without loss.*JPEG Baseline"):
         read_mask(tmp_path / "a.dcm")
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm")[0], np.asarray(Image.open(file)))
+
+
+COMPRESSIONS = {
+    "JPEG lossless": ("1.2.840.10008.1.2.4.57", "JPEGLosslessProcess14"),
+    "JPEG lossless, first order": ("1.2.840.10008.1.2.4.70", "JPEGLosslessProcess14_1"),
+    "JPEG-LS lossless": ("1.2.840.10008.1.2.4.80", "JPEGLSLossless"),
+    "JPEG 2000 lossless": ("1.2.840.10008.1.2.4.90", "JPEG2000Lossless"),
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSIONS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_compressions_without_loss(tmp_path, name, dtype):
+    gdcm = pytest.importorskip("gdcm", reason="the extra dicom is not installed")
+    array = pixels(dtype=dtype, high=256 if dtype == np.uint8 else 4096)
+    write_dicom(tmp_path / "a.dcm", array)
+    uid, kind = COMPRESSIONS[name]
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(tmp_path / "a.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, kind)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "b.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    assert pydicom.dcmread(tmp_path / "b.dcm").file_meta.TransferSyntaxUID == uid
+    np.testing.assert_array_equal(read_image(tmp_path / "b.dcm")[0], array)
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.dcm"), array)
+
+
+@pytest.mark.parametrize("name", COMPRESSIONS)
+def test_a_missing_decoder_names_the_extra(tmp_path, monkeypatch, name):
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import Decoder
+
+    def compress(data):
+        data.PixelData = encapsulate([b"data"])
+        data["PixelData"].VR = "OB"
+        data["PixelData"].is_undefined_length = True
+        data.file_meta.TransferSyntaxUID = COMPRESSIONS[name][0]
+
+    write_dicom(tmp_path / "a.dcm", pixels())
+    change(tmp_path / "a.dcm", compress)
+    with pytest.raises(ImageError, match=r"cannot be read|needs a decoder"):
+        read_image(tmp_path / "a.dcm")  # broken, where there is one
+    monkeypatch.setattr(Decoder, "is_available", property(lambda self: False))
+    with pytest.raises(
+        ImageError, match=r'JPEG.* needs a decoder that is not installed: pip install "kacl-gpu\[dicom\]"'
+    ):
+        read_image(tmp_path / "a.dcm")
