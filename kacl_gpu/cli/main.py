@@ -30,11 +30,13 @@ RESUMABLE = ("fit", "prepare", "extract")  # commands with --resume
 IO = ("PIL", "jsonargparse", "matplotlib", "pandas", "pyarrow", "pydicom", "tqdm", "yaml")
 TRAIN = (
     "docstring_parser",
+    "jinja2",
     "lightning",
     "markdown",
     "pycocotools",
     "scipy",
     "sklearn",
+    "tabulate",
     "tensorboard",
     "torchmetrics",
     "torchvision",

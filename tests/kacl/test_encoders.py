@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +97,84 @@ def test_the_old_names_of_the_published_densenet(tmp_path: Path) -> None:
     torch.save(old, tmp_path / "old.pth")
     new, found = (ImageEncoder("densenet121", tmp_path / f"{name}.pth").state_dict() for name in ("new", "old"))
     assert all(torch.equal(found[key], new[key]) for key in new)
+
+
+def wrapped(state: dict[str, Tensor], name: str) -> dict[str, dict[str, object]]:
+    """Files of weights as public reimplementations of CheXNet and training frameworks save them."""
+    head = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
+    chexnet = {f"module.{name}.{key}": value for key, value in head.items()}
+    chexnet[f"module.{name}.classifier.0.weight"] = torch.zeros(14, 3)
+    lightning = {f"encoder.features.{key.removeprefix('features.')}": value for key, value in head.items()}
+    return {
+        "DataParallel": {f"module.{key}": value for key, value in state.items()},
+        "CheXNet": {"epoch": 7, "best_loss": 0.2, "state_dict": chexnet, "optimizer": {"state": {}}},
+        "two wrappers": {"model": {"state_dict": state}, "arch": name},
+        "model_state_dict": {"model_state_dict": {f"backbone.{key}": value for key, value in state.items()}},
+        "a run of ours": {"state_dict": lightning | {"classifier.weight": torch.zeros(8, 3)}, "epoch": 2},
+        "half precision": {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+def test_weights_of_reimplementations(name: str, tmp_path: Path) -> None:
+    state = colour_network(name).state_dict()
+    torch.save(state, tmp_path / "plain.pth")
+    wanted = ImageEncoder(name, tmp_path / "plain.pth").state_dict()
+    for form, content in wrapped(state, name).items():
+        torch.save(content, tmp_path / "model.pth.tar")
+        loaded = ImageEncoder(name, tmp_path / "model.pth.tar").state_dict()
+        for key, value in wanted.items():
+            if form == "half precision":
+                torch.testing.assert_close(loaded[key], value, rtol=1e-2, atol=1e-2, msg=f"{form}: {key}")
+            else:
+                assert torch.equal(loaded[key], value), f"{form}: {key}"
+
+
+def test_the_first_chexnet(tmp_path: Path) -> None:
+    """Prefix, wrapper and the names of an old torchvision at once."""
+    state = colour_network("densenet121").state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in state.items()}
+    torch.save(
+        {"state_dict": {f"module.densenet121.{key}": value for key, value in old.items()}}, tmp_path / "m.pth.tar"
+    )
+    torch.save(state, tmp_path / "plain.pth")
+    loaded, wanted = (ImageEncoder("densenet121", tmp_path / name).state_dict() for name in ("m.pth.tar", "plain.pth"))
+    assert any(".norm.1." in key for key in old) and all(torch.equal(loaded[key], wanted[key]) for key in wanted)
+
+
+def test_two_networks_in_one_file(tmp_path: Path) -> None:
+    state = colour_network("resnet18").state_dict()
+    both = {f"encoder_{letter}.{key}": value for letter in "qk" for key, value in state.items()}
+    torch.save(both, tmp_path / "moco.pth")
+    with pytest.raises(InputError, match=r"several networks, under the prefixes encoder_q\., encoder_k\.: save one"):
+        ImageEncoder("resnet18", tmp_path / "moco.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(value: float, tmp_path: Path) -> None:
+    state = colour_network("resnet18").state_dict()
+    state["layer1.0.conv1.weight"][0, 0, 0, 0] = value
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights\.pth has NaN or infinite values in 1 tensor \(layer1\.0\.conv1\."):
+        ImageEncoder("resnet18", tmp_path / "weights.pth")
+
+
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    """At any place: one line, with the remedy."""
+    file = tmp_path / "weights.pth"
+    torch.save(colour_network("resnet18").state_dict(), file)
+    content = file.read_bytes()
+    for size in (0, 1, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        with pytest.raises(InputError, match=r"cannot read the file of weights .*(empty|cut off|damaged)") as caught:
+            ImageEncoder("resnet18", file)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pickled_network_says_what_to_do(tmp_path: Path) -> None:
+    torch.save({"args": argparse.Namespace(lr=1), "state_dict": {}}, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"would run code from the file; .*torch\.save\(model\.state_dict\(\), FILE\)"):
+        ImageEncoder("resnet18", tmp_path / "weights.pth")
 
 
 def test_files_that_hold_no_such_weights(tmp_path: Path) -> None:

@@ -473,6 +473,42 @@ def test_predictions_are_those_of_single_images(phantoms: Path, checkpoint: Chec
     assert 0 < fallbacks < len(found.peaks) / 2
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.8])
+def test_boxes_by_the_threshold_of_the_model(phantoms: Path, tmp_path: Path, threshold: float) -> None:
+    """All components, not the first one alone, which a lower or higher threshold makes larger or smaller."""
+    checkpoint = load_checkpoint(untrained(tmp_path / "a.ckpt", phantoms, threshold=threshold), CPU)
+    data = open_data(checkpoint, phantoms, workers=0)
+    model, images = checkpoint.model, data.test.select(range(6))
+    boxes = predict(model, images, images.table["image"]).boxes
+    differ = 0
+    for row in range(len(images)):
+        with torch.no_grad():
+            activations, _ = model.encoder(standardise(images[row]["image"][None]))
+        for d, name in enumerate(model.diseases):
+            maps = heatmaps(head_cam(activations, model.classifier.weight, torch.tensor([d])), (64, 64))
+            wanted, other = (
+                expected.boxes[0][~expected.boxes[0].isnan().any(1)]
+                for expected in (components(maps, threshold, 64), components(maps, 0.5, 64))
+            )
+            found = boxes[(boxes["image"] == images.table["image"][row]) & (boxes["disease"] == name)]
+            found = torch.tensor(found[~found["fallback"].astype(bool)][[*BOX_COLUMNS]].to_numpy(np.float32))
+            assert torch.equal(found, wanted)
+            differ += len(wanted) > 1 and not torch.equal(wanted, other)
+    assert differ > 3
+
+
+def test_a_model_that_gives_no_number(phantoms: Path, tmp_path: Path) -> None:
+    """Weights that are finite, whose sums are not."""
+    checkpoint = load_checkpoint(untrained(tmp_path / "a.ckpt", phantoms), CPU)
+    data = open_data(checkpoint, phantoms, workers=0)
+    with torch.no_grad():
+        checkpoint.model.classifier.weight[:, ::2] = 3e38
+        checkpoint.model.classifier.weight[:, 1::2] = -3e38
+        checkpoint.model.encoder.features.layer4[1].bn2.weight *= 1e3
+    with pytest.raises(InputError, match=r"the model gives NaN for \d+ of 4 images"):
+        predict(checkpoint.model, data.test.select(range(4)))
+
+
 def test_boxes_of_a_network_that_sees_nothing(phantoms: Path, tmp_path: Path) -> None:
     """Its heatmaps are constant: the whole image, no peak, and figures all the same."""
     made = load_checkpoint(untrained(tmp_path / "a.ckpt", phantoms, shrink_whole_image=True), CPU)

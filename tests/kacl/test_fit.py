@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 import kacl_gpu.cli.demo
 from kacl_gpu.cli.main import main
 from kacl_gpu.errors import InputError
+from kacl_gpu.io.journal import lock
 from kacl_gpu.kacl.data.dataset import NIHChestXray14
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.data.split import split_patients, write_split
@@ -34,8 +37,9 @@ from kacl_gpu.kacl.encoders import ImageEncoder
 from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS, iou
 from kacl_gpu.kacl.model import KACL
 from kacl_gpu.kacl.training.clock import STAGES, StepClock
-from kacl_gpu.kacl.training.fit import Command, WholeFiles, command, fit, processes, progress_bar
+from kacl_gpu.kacl.training.fit import Command, Panels, WholeFiles, command, fit, processes, progress_bar
 from kacl_gpu.kacl.training.parser import CONFIGS
+from tests.kacl.disk import on_small_disk
 
 ROOT = Path(__file__).parents[2]
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu")
@@ -428,6 +432,135 @@ def test_another_run_is_not_resumed(
     given = arguments(phantoms, out_of(run), trainer__max_epochs=4, panels_every=2, **options)
     with pytest.raises(InputError, match=words):
         fit([*given, "--resume"])
+
+
+# --- damaged files, full disks, divergence
+
+
+@pytest.fixture
+def copy(run: Command, tmp_path: Path) -> Path:
+    """A copy of a run of three epochs."""
+    return shutil.copytree(out_of(run), tmp_path / "copy")
+
+
+def edited(checkpoint: dict[str, Any], what: str) -> object:
+    """A checkpoint as a hand or a bug may leave it."""
+    state = checkpoint["state_dict"]
+    if what in checkpoint:
+        del checkpoint[what]
+    elif what == "no weight":
+        del state["classifier.bias"]
+    elif what == "another weight":
+        state["extra.weight"] = torch.zeros(1)
+    elif what == "shape":
+        state["classifier.bias"] = torch.zeros(3)
+    elif what == "nan":
+        state["classifier.bias"][0] = math.nan
+    elif what == "text":
+        state["classifier.bias"] = "zero"
+    elif what == "list":
+        return [checkpoint]
+    elif what == "settings":
+        checkpoint["hyper_parameters"] = "none"
+    elif what == "epoch":
+        checkpoint["epoch"] = "first"
+    elif what == "optimizer":
+        checkpoint["optimizer_states"] = [{}]
+    elif what == "callback":
+        checkpoint["callbacks"] = {key: {} for key in checkpoint["callbacks"]}
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("state_dict", "lacks state_dict"),
+        ("hyper_parameters", "lacks hyper_parameters"),
+        ("loops", "cannot go on from .* lacks loops"),
+        ("ChestXrays", "cannot go on from .* lacks ChestXrays"),
+        ("optimizer_states", "cannot go on from .* lacks optimizer_states"),
+        ("no weight", "cannot go on from .*classifier.bias"),
+        ("another weight", "cannot go on from .*extra.weight"),
+        ("shape", "cannot go on from .*classifier.bias"),
+        ("nan", r"NaN or infinite values in 1 tensor \(classifier.bias\)"),
+        ("text", "classifier.bias .*no tensor"),
+        ("list", "holds a list, not a dictionary"),
+        ("settings", "hyper_parameters .* is a str"),
+        ("epoch", "'first', not a number of epochs"),
+        ("optimizer", "cannot go on from"),
+        ("callback", "cannot go on from"),
+    ],
+)
+def test_edited_checkpoints_are_refused(
+    phantoms: Path, copy: Path, capsys: pytest.CaptureFixture[str], what: str, words: str
+) -> None:
+    last = copy / "checkpoints" / "last.ckpt"
+    torch.save(edited(torch.load(last, weights_only=True), what), last)
+    before = last.read_bytes()
+    given = arguments(phantoms, copy, trainer__max_epochs=4, panels_every=2)
+    assert main(["fit", *given, "--resume"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kacl-gpu fit: error: ") and re.search(words, said), said
+    assert last.read_bytes() == before and not list(copy.glob("**/*.tmp"))
+
+
+def test_files_of_a_run_that_are_cut_off(phantoms: Path, copy: Path) -> None:
+    given = [*arguments(phantoms, copy, trainer__max_epochs=4, panels_every=2), "--resume"]
+    metrics, last = copy / "metrics.csv", copy / "checkpoints" / "last.ckpt"
+    table = metrics.read_text()
+    for damage in ("", table[:3], "epoch\nlast\n"):
+        metrics.write_text(damage)
+        with pytest.raises(InputError, match=r"cannot read .*metrics\.csv: it is cut off or damaged .*move it away"):
+            fit(given)
+    metrics.write_text(table)
+    content = last.read_bytes()
+    for size in (0, 1000, len(content) // 2, len(content) - 1):
+        last.write_bytes(content[:size])
+        with pytest.raises(InputError, match=r"cannot read the checkpoint .*last\.ckpt: .*(empty|cut off|damaged)"):
+            fit(given)
+
+
+def test_training_that_diverges(phantoms: Path, tmp_path: Path) -> None:
+    """It ends in one line, and no checkpoint holds what is no number."""
+    options = {"model__learning_rate": 1e38, "trainer__limit_train_batches": 3, "trainer__limit_val_batches": 0}
+    with pytest.raises(InputError, match=r"diverged in epoch 0.*lower --model\.learning_rate"):
+        fit(arguments(phantoms, tmp_path / "out", **options, model__warmup_epochs=0))
+    assert not list((tmp_path / "out").glob("checkpoints/*"))
+
+
+def test_two_runs_into_one_folder(phantoms: Path, tmp_path: Path) -> None:
+    with lock(tmp_path / "out"), pytest.raises(InputError, match="another run is writing"):
+        fit(arguments(phantoms, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "size, words", [("20m", "no checkpoint was written yet"), ("150m", r"last\.ckpt is kept: .*--resume")]
+)
+def test_a_full_disk(phantoms: Path, tmp_path: Path, size: str, words: str) -> None:
+    """A checkpoint takes 135 MB, and the next one is written beside it."""
+    options = {"trainer__limit_train_batches": 1, "trainer__limit_val_batches": 0, "model__warmup_epochs": 2}
+    script = (
+        "import sys; from pathlib import Path; from kacl_gpu.cli.main import main; status = main(sys.argv[2:])\n"
+        "print([path.name for path in Path(sys.argv[1], 'out').rglob('*') if path.suffix in ('.tmp', '.ckpt')])\n"
+        "sys.exit(status)"
+    )
+    given = arguments(phantoms, tmp_path / "small" / "out", **options)
+    done = on_small_disk(tmp_path / "small", size, script, "fit", *given)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert re.search(rf"fit: error: cannot write .*No space left on device; .*{words}", said)
+    assert done.stdout.splitlines()[-1] == ("['last.ckpt']" if size == "150m" else "[]")
+
+
+def test_pictures_leave_the_mode_of_the_model(run: Command, tmp_path: Path) -> None:
+    """Training goes on in the mode that it was in, in every part; so does evaluation."""
+    model = run.model.cpu()
+    for training in (True, False):
+        model.train(training)
+        trainer = SimpleNamespace(is_global_zero=True, current_epoch=0, datamodule=run.datamodule, loggers=[])
+        Panels(tmp_path, every=1).on_train_epoch_end(trainer, model)
+        assert all(part.training == training for part in model.modules())
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_001.png"]
 
 
 # --- the demo

@@ -26,10 +26,11 @@ from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.data.split import split_patients, write_split
 from kacl_gpu.kacl.evaluation import report
-from kacl_gpu.kacl.evaluation.document import Report
+from kacl_gpu.kacl.evaluation.document import Document
 from kacl_gpu.kacl.evaluation.report import PUBLISHED_AUC, PUBLISHED_LOCALISATION, evaluate
 from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
 from kacl_gpu.kacl.training.fit import fit
+from tests.kacl.disk import on_small_disk
 from tests.kacl.evaluating import untrained
 
 SIZE = 64
@@ -131,7 +132,7 @@ def test_the_html_needs_nothing_else(out: Path) -> None:
     assert re.findall(r"!\[[^]]+\]\(([^)]+)\)", markdown_) == [
         f"figures/{name}.png" for name in ("roc", "localisation", "confusion", "figure_5", "effects")
     ]
-    assert markdown_.count("| --- |") == len(page.tables)
+    assert len(re.findall(r"^\|:-+\|", markdown_, re.MULTILINE)) == len(page.tables)
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower()
 
 
@@ -363,8 +364,23 @@ def test_what_is_there_is_not_overwritten(phantoms: Path, trained: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_full_disk(phantoms: Path, trained: Path, tmp_path: Path) -> None:
+    """One line, and nothing is left."""
+    script = (
+        "import os, sys; from kacl_gpu.cli.main import main; status = main(sys.argv[2:])\n"
+        "print(os.listdir(sys.argv[1])); sys.exit(status)"
+    )
+    given = {"checkpoint": trained, "data": phantoms, "out": tmp_path / "small" / "out", "device": "cpu"}
+    given |= {"workers": 0, "bootstrap": 0}
+    words = [f"--{name}={value}" for name, value in given.items()]
+    done = on_small_disk(tmp_path / "small", "60k", script, "evaluate", *words)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"error: cannot write .*No space left on device; nothing is kept", done.stderr.splitlines()[-1])
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    made = Report(tmp_path, "a <b> & c.ckpt")
+    made = Document(tmp_path, "a <b> & c.ckpt")
     made.grid(["a|b", "c"], [["x|y", "1"], ["<script>alert(1)</script>", "2"]])
     text = made.write({}).read_text()
     assert "<title>a &lt;b&gt; &amp; c.ckpt</title>" in text
@@ -373,7 +389,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
 
 
 def test_pictures_are_whole(tmp_path: Path) -> None:
-    made = Report(tmp_path, "x")
+    made = Document(tmp_path, "x")
     figure = Figure()
     figure.subplots().plot([0, 1])
     made.picture("line", figure, "a line")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from kacl_gpu.devices import count_processors
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, OutputError
 from kacl_gpu.io.boxes import NIH_FRAME
 from kacl_gpu.io.tables import progress
 from kacl_gpu.kacl.data.diseases import DISEASES, NO_FINDING
@@ -230,7 +230,8 @@ def make_phantoms(
         found = list(_draw_all(files, plans, size, workers or min(count_processors(), -(-images // FEW))))
         return _write_tables(out, plans, found, size, boxed, started)
     except OSError as error:
-        raise InputError(f"cannot write {error.filename or out}: {error.strerror}") from error
+        words = f"cannot write {error.filename or out}: {error.strerror}"
+        raise OutputError(f"{words}; {out} is incomplete: empty it, make room, and run the command again") from error
 
 
 @dataclass(frozen=True)

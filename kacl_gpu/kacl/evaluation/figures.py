@@ -4,6 +4,7 @@ of an evaluation. The figures are not pyplot's: no display is asked for, and non
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
+
+from kacl_gpu.io.tables import atomic_file
 
 TRUE, PREDICTED = "#ffd400", "#e5262b"  # yellow and red, as in the paper's figure
 
@@ -216,6 +219,20 @@ def effect_map(table: pd.DataFrame) -> Figure:
     bar.set_label("Cliff's delta; dot: adjusted p below 0.05", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     return figure
+
+
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a picture, completely or not at all.
+
+    Args:
+        path: file to write; its suffix is the format.
+        dpi: pixels per inch of the figure's size.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_file(path) as file:
+        figure.savefig(file, dpi=dpi, format=path.suffix.removeprefix("."))
 
 
 def _boxes_of_legend() -> tuple[list[Rectangle], tuple[str, str]]:

@@ -96,16 +96,18 @@ def open_data(
         InputError: see `ChestXrays`; the split file of the training is not there.
     """
     settings = {**checkpoint.data, "root": root, "batch_size": batch_size, "workers": workers}
-    settings["split_file"] = split_file or settings["split_file"]
-    file = settings["split_file"]
+    file = settings["split_file"] = split_file or settings.get("split_file")
     if file is not None and not Path(file).is_file():
         asked = "" if split_file else f", which {checkpoint.path} was trained with: give its place as --split-file"
         raise InputError(f"no such split file: {file}{asked}")
     try:
         data = ChestXrays(**settings)
-    except TypeError as error:
-        raise InputError(f"the settings of the data in {checkpoint.path} are not those of this version") from error
-    data.setup()
+        data.setup()
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        words = f"the settings of the data in {checkpoint.path} are not those of this version"
+        raise InputError(f"{words}: {one_line(error)}") from error
     return data
 
 
@@ -148,8 +150,14 @@ def predict(
                 total, fallback = all_.total.cpu().numpy()[k, rank], top.fallback.cpu().numpy()[k]
                 found.append((index[chosen][k], np.full(len(k), d), rank, total, fallback, boxes[k, rank]))
                 highest.append((index[chosen], np.full(len(part), d), _peaks(maps)))
+    numbers = _joined(probabilities)
+    if wrong := int((~np.isfinite(numbers)).reshape(len(images), -1).any(1).sum()) if len(images) else 0:
+        raise InputError(
+            f"the model gives NaN for {wrong} of {len(images)} images: its activations overflow; "
+            "take a checkpoint of an earlier epoch"
+        )
     return Predictions(
-        _cases(images, names, _joined(rows), _joined(probabilities)),
+        _cases(images, names, _joined(rows), numbers),
         _placed(images, names, found, ("rank", "total", "fallback", *BOX_COLUMNS)),
         _placed(images, names, highest, ("x", "y")),
     )

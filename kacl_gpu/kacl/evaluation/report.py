@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,8 +16,9 @@ import torch
 
 from kacl_gpu import __version__
 from kacl_gpu.devices import choose_device
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, OutputError
 from kacl_gpu.io.boxes import BOX_COLUMNS
+from kacl_gpu.io.journal import lock
 from kacl_gpu.io.tables import write_table
 
 from ..data.datamodule import ChestXrays
@@ -24,7 +27,7 @@ from ..data.split import SPLITS
 from ..encoders import standardise
 from ..model import KACL
 from . import explain, figures, measures
-from .document import Report
+from .document import Document
 from .measures import ALL, BEST, MEAN, TOP
 from .predictions import Checkpoint, Predictions, load_checkpoint, open_data, other_boxes, predict, true_boxes
 from .validation import IOU_THRESHOLDS
@@ -101,14 +104,14 @@ def evaluate(
 
     Raises:
         InputError: an argument, the checkpoint or the data cannot be used; OUT holds something.
+        OutputError: OUT cannot be written, for instance on a full disk; it is removed.
     """
     out = Path(out)
     if split not in SPLITS:
         raise InputError(f"split must be {', '.join(SPLITS)}: {split}")
     if bootstrap < 0:
         raise InputError(f"bootstrap must be at least 0, got {bootstrap}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already: choose another --out")
+    _check_free(out)
     chosen = choose_device(device)
     loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
     made = load_checkpoint(checkpoint, chosen)
@@ -136,38 +139,65 @@ def evaluate(
         print(f"validation, for the thresholds: {len(module.validation)} images", flush=True)
     choosing = predict(made.model, module.validation, **loading) if chooses else ours.found
 
-    out.mkdir(parents=True, exist_ok=True)
-    report = Report(out, f"Evaluation of {made.path.name}")
-    report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
-    report.add(f"What the folder holds: {escape(' '.join(str(images.inventory).split()))}.")
-    full = len(module.train) + len(module.validation) + len(module.test) == FULL_SET
-    mark = f"as published, NIH ChestX-ray14{'' if full else ', not comparable'}"
-    print("figures and tables", flush=True)
-    draws: dict[str, Any] = {"draws": bootstrap, "seed": seed}
-    _classification(report, ours, theirs, choosing, chooses, mark, draws)
-    _localisation(report, ours, theirs, mark, draws)
-    if others is not None:
-        _other_sources(report, ours, others, words, Path(str(boxes)), draws)
-    _features(report, ours, chosen, seed)
-    raw = {
-        "predictions": ours.found.cases,
-        "boxes": ours.found.boxes,
-        "peaks": ours.found.peaks,
-        "true_boxes": ours.truth,
-    }
-    raw |= {"predictions_validation": choosing.cases} if chooses else {}
-    raw |= {"other_boxes": others} if others is not None else {}
-    if theirs is not None:
-        found = theirs.found
-        raw |= {"comparison_predictions": found.cases, "comparison_boxes": found.boxes, "comparison_peaks": found.peaks}
-    return report.write(raw)
+    with _output_folder(out):
+        report = Document(out, f"Evaluation of {made.path.name}")
+        report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
+        report.add(f"What the folder holds: {escape(' '.join(str(images.inventory).split()))}.")
+        full = len(module.train) + len(module.validation) + len(module.test) == FULL_SET
+        mark = f"as published, NIH ChestX-ray14{'' if full else ', not comparable'}"
+        print("figures and tables", flush=True)
+        draws: dict[str, Any] = {"draws": bootstrap, "seed": seed}
+        _classification(report, ours, theirs, choosing, chooses, mark, draws)
+        _localisation(report, ours, theirs, mark, draws)
+        if others is not None:
+            _other_sources(report, ours, others, words, Path(str(boxes)), draws)
+        _features(report, ours, chosen, seed)
+        raw = {
+            "predictions": ours.found.cases,
+            "boxes": ours.found.boxes,
+            "peaks": ours.found.peaks,
+            "true_boxes": ours.truth,
+        }
+        raw |= {"predictions_validation": choosing.cases} if chooses else {}
+        raw |= {"other_boxes": others} if others is not None else {}
+        if theirs is not None:
+            found = theirs.found
+            raw |= {
+                "comparison_predictions": found.cases,
+                "comparison_boxes": found.boxes,
+                "comparison_peaks": found.peaks,
+            }
+        return report.write(raw)
+
+
+@contextmanager
+def _output_folder(out: Path) -> Iterator[None]:
+    """Make the folder of a report; remove it if something in it cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with lock(out):
+            _check_free(out)
+            out.mkdir(exist_ok=True)
+            try:
+                yield
+            except (OSError, OutputError):
+                shutil.rmtree(out, ignore_errors=True)
+                raise
+    except (OSError, OutputError) as error:
+        words = error if isinstance(error, OutputError) else f"cannot write {error.filename or out}: {error.strerror}"
+        raise OutputError(f"{words}; nothing is kept: make room, or choose another --out") from error
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already: choose another --out")
 
 
 # --- the sections
 
 
 def _classification(
-    report: Report,
+    report: Document,
     ours: Evaluated,
     theirs: Evaluated | None,
     choosing: Predictions,
@@ -232,7 +262,7 @@ def _classification(
 
 
 def _localisation(
-    report: Report, ours: Evaluated, theirs: Evaluated | None, mark: str, draws: Mapping[str, Any]
+    report: Document, ours: Evaluated, theirs: Evaluated | None, mark: str, draws: Mapping[str, Any]
 ) -> None:
     report.add("## Localisation")
     if ours.truth.empty:
@@ -289,7 +319,7 @@ def _localisation(
 
 
 def _localised(
-    report: Report, prefix: str, found: Predictions, truth: pd.DataFrame, draws: Mapping[str, Any]
+    report: Document, prefix: str, found: Predictions, truth: pd.DataFrame, draws: Mapping[str, Any]
 ) -> pd.DataFrame:
     overlaps = measures.overlaps(truth, found.boxes)
     table = measures.localisation(overlaps, **draws)
@@ -298,7 +328,7 @@ def _localised(
     return table
 
 
-def _points(report: Report, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
+def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
     """The table of the pointing game and of average precision."""
     pointing = measures.pointing(truth, ours.found.peaks, **draws)
     precision = measures.average_precision(ours.found.cases, truth, ours.found.boxes)
@@ -313,7 +343,7 @@ def _points(report: Report, prefix: str, ours: Evaluated, truth: pd.DataFrame, d
     report.grid(["", "cases", "pointing game", *(name.replace("ap_", "AP at IoU ") for name in levels)], rows)
 
 
-def _figure_5(report: Report, ours: Evaluated, theirs: Evaluated | None) -> None:
+def _figure_5(report: Document, ours: Evaluated, theirs: Evaluated | None) -> None:
     """Original, comparison and ours: of each disease the first image, in the order of the table, that has a box."""
     diseases = [
         name for name in ours.checkpoint.model.diseases if theirs is None or name in theirs.checkpoint.model.diseases
@@ -356,7 +386,7 @@ def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]])
 
 
 def _other_sources(
-    report: Report, ours: Evaluated, others: pd.DataFrame, words: str, path: Path, draws: Mapping[str, Any]
+    report: Document, ours: Evaluated, others: pd.DataFrame, words: str, path: Path, draws: Mapping[str, Any]
 ) -> None:
     report.add(f"## Localisation on boxes of other sources: `{path.name}`")
     report.add(f"Not NIH's boxes, and in no figure above. {escape(words[0].upper() + words[1:])}.")
@@ -377,7 +407,7 @@ def _other_sources(
         _points(report, f"{name}_", ours, truth.reset_index(drop=True), draws)
 
 
-def _features(report: Report, ours: Evaluated, device: torch.device, seed: int) -> None:
+def _features(report: Document, ours: Evaluated, device: torch.device, seed: int) -> None:
     report.add("## Radiomic features and diseases")
     table, measured = explain.explain(ours.images, ours.truth, ours.found.boxes, device=device, seed=seed)
     if table.empty:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
 from kacl_gpu.errors import InputError
-from kacl_gpu.io.tables import write_table
+from kacl_gpu.io.tables import atomic_file, write_table
 
+from ..checkpoints import one_line, read_checkpoint
+from ..evaluation.document import markdown_table
 from .fit import command, fit
 from .parser import find_config, shipped_configs
 
@@ -70,7 +71,7 @@ def train(cell: Path, argv: Sequence[str]) -> bool:
     if not table.exists() or table.stat().st_mtime < last.stat().st_mtime:
         (measures,) = made.trainer.test(made.model, made.datamodule, ckpt_path=str(checkpoint), verbose=False)
         if made.trainer.is_global_zero:
-            epoch = torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]  # counted from 0
+            epoch = read_checkpoint(checkpoint)["epoch"]  # counted from 0
             write_table(pd.DataFrame([{"epoch": epoch, **measures}]), table)
     return made.trainer.is_global_zero
 
@@ -81,7 +82,12 @@ def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
     for order, name in enumerate(names):
         for path in (out / name).glob("seed_*/test.csv"):
             seed = int(path.parent.name.removeprefix("seed_"))
-            rows.append(pd.read_csv(path).assign(order=order, variant=name, seed=seed))
+            try:
+                cell = pd.read_csv(path)
+            except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+                words = f"cannot read {path}: it is cut off or damaged ({one_line(error)})"
+                raise InputError(f"{words}: delete it, and the same command tests that cell again") from error
+            rows.append(cell.assign(order=order, variant=name, seed=seed))
     table = pd.concat(rows).sort_values(["order", "seed"]).drop(columns="order")
     return table[["variant", "seed", *table.columns.drop(["variant", "seed"])]].reset_index(drop=True)
 
@@ -145,32 +151,42 @@ def publish(out: Path, names: Sequence[str]) -> None:
     write_table(table, out / "cells.csv")
     write_table(means, out / "summary.csv")
     write_table(compared, out / "pairs.csv")
-    (out / "ablation.md").write_text(markdown(means, compared))
+    with atomic_file(out / "ablation.md") as file:
+        file.write(markdown(means, compared).encode())
 
 
 def markdown(means: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """The tables as text: variants in columns, mean and deviation over the seeds; and the pairs."""
-    found: dict[tuple[str, str], str] = {}
+    """Return the tables as text: variants in columns, mean and deviation over the seeds; and the pairs.
+
+    Args:
+        means: table of :func:`summary`.
+        compared: table of :func:`pairs`.
+    """
+    cells: dict[tuple[str, str], str] = {}
     runs: dict[str, int] = {}
     for row in means.to_dict("records"):
         deviation = f" ± {row['std']:.3f}" if row["runs"] > 1 else ""
-        found[row["measure"], row["variant"]] = f"{row['mean']:.3f}{deviation}"
+        cells[row["measure"], row["variant"]] = f"{row['mean']:.3f}{deviation}"
         runs[row["variant"]] = max(row["runs"], runs.get(row["variant"], 0))
-    lines = ["| test images | " + " | ".join(f"{name} ({number})" for name, number in runs.items()) + " |"]
-    lines += ["|---" * (len(runs) + 1) + "|"]
-    for measure in sorted(means["measure"].unique(), key=_order):
-        words = [measure.removeprefix("test/"), *(found.get((measure, name), "-") for name in runs)]
-        lines.append(f"| {' | '.join(words)} |")
-    lines += ["", "Mean ± standard deviation over the runs (their number beside the name)."]
+    rows = [
+        [measure.removeprefix("test/"), *(cells.get((measure, name), "-") for name in runs)]
+        for measure in sorted(means["measure"].unique(), key=_order)
+    ]
+    paragraphs = [
+        markdown_table(["test images", *(f"{name} ({number})" for name, number in runs.items())], rows),
+        "Mean ± standard deviation over the runs (their number beside the name).",
+    ]
     if len(compared):
-        lines += ["", "| measure | compared | seeds | difference | 95 % interval | p | adjusted |", "|---" * 7 + "|"]
+        rows = []
         for row in compared.to_dict("records"):
             words = [row["measure"].removeprefix("test/"), f"{row['b']} less {row['a']}", str(row["seeds"])]
             words += [f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
-            words += ["-" if np.isnan(p) else f"{p:.3f}" for p in (row["p"], row["p_adjusted"])]
-            lines.append(f"| {' | '.join(words)} |")
-        lines += ["", "Paired t-test over the seeds; adjusted by Benjamini and Hochberg over the pairs of a measure."]
-    return "\n".join(lines) + "\n"
+            rows.append([*words, *("-" if np.isnan(p) else f"{p:.3f}" for p in (row["p"], row["p_adjusted"]))])
+        paragraphs += [
+            markdown_table(["measure", "compared", "seeds", "difference", "95 % interval", "p", "adjusted"], rows),
+            "Paired t-test over the seeds; adjusted by Benjamini and Hochberg over the pairs of a measure.",
+        ]
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _order(measure: str) -> tuple[int, str]:

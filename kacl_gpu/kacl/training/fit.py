@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, OutputError
+from kacl_gpu.io.journal import lock
 from kacl_gpu.io.tables import atomic_file, write_table
 
 from ..boxes import has_box
+from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..encoders import standardise
-from ..evaluation.figures import curves, panels
+from ..evaluation.figures import curves, panels, save_figure
 from ..model import KACL
 from .clock import StepTimes
 from .parser import FitParser, NamedConfig
@@ -36,12 +41,15 @@ FREE = ("root", "workers", "split_file", "batch_size")
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, and moves it there when all of it is on the disk."""
+    """Write checkpoints that take their names only when they are complete and on the disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        # First into memory, for torch.save hides the reason why a file cannot be written
+        content = BytesIO()
+        torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(Path(path)) as file:
-            torch.save(checkpoint, file)
+            file.write(content.getbuffer())
 
 
 class Best(ModelCheckpoint):
@@ -65,8 +73,28 @@ class Best(ModelCheckpoint):
         super().load_state_dict(state_dict)
 
 
+class FiniteWeights(Callback):
+    """End a run whose weights became NaN or infinite, before its checkpoint is overwritten by them."""
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters()):
+            raise InputError(
+                f"the training diverged in epoch {trainer.current_epoch}: weights are NaN or infinite; the checkpoints "
+                "are those of earlier epochs; begin anew in another --out with a lower --model.learning_rate"
+            )
+
+
+class Restored(Callback):
+    """Tell whether a trainer has restored its checkpoint and begun to train."""
+
+    done = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.done = True
+
+
 class EpochTable(Callback):
-    """metrics.csv: a row for each epoch that is over, also over interruptions."""
+    """Write metrics.csv, one row per complete epoch, also over interruptions."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,10 +111,27 @@ class EpochTable(Callback):
         row = {"epoch": trainer.current_epoch, "rate": self.rate} | {name: float(metrics[name]) for name in names}
         table = pd.DataFrame([row])
         if self.path.exists():
-            earlier = pd.read_csv(self.path)
+            earlier = read_epochs(self.path)
             table = pd.concat([earlier[earlier["epoch"] < trainer.current_epoch], table])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, self.path)
+
+
+def read_epochs(path: Path) -> pd.DataFrame:
+    """Read metrics.csv.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        table = pd.read_csv(path)
+        if not pd.api.types.is_numeric_dtype(table["epoch"]):
+            raise ValueError("an epoch is no number")
+    except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
+        raise InputError(
+            f"cannot read {path}: it is cut off or damaged ({one_line(error)}); move it away, and --resume goes on"
+        ) from error
+    return table
 
 
 class Panels(Callback):
@@ -112,7 +157,7 @@ class Panels(Callback):
         epoch = trainer.current_epoch + 1
         figure = draw(pl_module, samples, f"after epoch {epoch}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / f"epoch_{epoch:03d}.png", dpi=100)
+        save_figure(figure, self.folder / f"epoch_{epoch:03d}.png", dpi=100)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("panels", figure, epoch)
@@ -187,6 +232,7 @@ class Command(LightningCLI):
                 Best(filename="best", monitor="val/auc", mode="max", **whole),
                 ModelCheckpoint(filename="last", **whole),
                 StepTimes(),
+                FiniteWeights(),
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),
                 *_listed(asked.callbacks),
@@ -274,33 +320,70 @@ def fit(argv: Sequence[str]) -> Command:
     out, last = Path(made.config.out), _last(made.config)
     if last.exists() and not made.config.resume:
         raise InputError(f"{out} holds a run already: go on with --resume, or choose another --out")
-    if last.exists():
-        _same_run(last, made)
     try:
-        made.trainer.fit(made.model, made.datamodule, ckpt_path=last if last.exists() else None)
-    except MisconfigurationException as error:
-        raise InputError(str(error)) from error
-    except SystemExit as error:  # what Lightning makes of the interruption, for which it has shut down all
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
-    if made.trainer.is_global_zero and (out / "metrics.csv").exists():
-        curves(pd.read_csv(out / "metrics.csv")).savefig(out / "curves.png", dpi=100)
+        out.mkdir(parents=True, exist_ok=True)
+        with lock(out) if made.trainer.is_global_zero else nullcontext():
+            _train(made, out, last)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        raise OutputError(f"cannot write {error.filename or out}: {error.strerror}; {_kept(last)}") from error
+    except OutputError as error:
+        raise OutputError(f"{error}; {_kept(last)}") from error
     return made
 
 
-def _same_run(last: Path, made: Command) -> None:
-    """Raise where a checkpoint comes from other settings of model or data."""
+def _train(made: Command, out: Path, last: Path) -> None:
+    """Train, from the last checkpoint if there is one, and draw the curves."""
+    resumed = last.exists()
+    if resumed:
+        _check_same_run(last, made)
+        if (out / "metrics.csv").exists():
+            read_epochs(out / "metrics.csv")
+    restored = Restored()
+    made.trainer.callbacks.append(restored)  # type: ignore[attr-defined]
     try:
-        checkpoint = torch.load(last, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a broken file raises is not documented
-        raise InputError(f"cannot be read: {last}: {error}") from error
+        made.trainer.fit(made.model, made.datamodule, ckpt_path=last if resumed else None)
+    except (InputError, OSError):
+        raise
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    except SystemExit as error:  # Lightning shuts down and ends so after an interruption
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    except Exception as error:  # a damaged checkpoint raises whatever its missing parts are used for
+        if not resumed or restored.done:
+            raise
+        kind = f"{type(error).__name__}: " if isinstance(error, (KeyError, IndexError)) else ""
+        raise InputError(
+            f"cannot go on from {last}: it is damaged or was edited ({kind}{one_line(error)}); "
+            "begin anew in another --out"
+        ) from error
+    if made.trainer.is_global_zero and (out / "metrics.csv").exists():
+        save_figure(curves(read_epochs(out / "metrics.csv")), out / "curves.png", dpi=100)
+
+
+def _kept(last: Path) -> str:
+    """Return what is left of a run that could not write, and how to go on."""
+    if last.exists():
+        return f"{last} is kept: make room, and the same command with --resume goes on"
+    return "no checkpoint was written yet: make room, or choose another --out"
+
+
+def _check_same_run(last: Path, made: Command) -> None:
+    """Raise if a checkpoint is damaged, or comes from other settings of model or data."""
+    checkpoint = read_checkpoint(last)
+    # Without one of these Lightning would begin anew with the weights
+    needed = ("loops", "optimizer_states", "lr_schedulers", "callbacks", ChestXrays.__name__)
+    if lacking := [name for name in needed if not checkpoint.get(name)]:
+        raise InputError(
+            f"cannot go on from {last}: it lacks {', '.join(lacking)}, so it is no checkpoint of an interrupted run; "
+            "begin anew in another --out, with the file as --model.weights"
+        )
     differ = []
-    for key, now in (
-        ("hyper_parameters", made.model.hparams),
-        ("datamodule_hyper_parameters", made.datamodule.hparams),
-    ):
-        before = checkpoint.get(key, {})
+    for key, now in ((SETTINGS_OF_MODEL, made.model.hparams), (SETTINGS_OF_DATA, made.datamodule.hparams)):
+        before = checkpoint[key]
         names = sorted((before.keys() | now.keys()) - {"_instantiator", *(FREE if key.startswith("data") else ())})
         differ += [
             f"{name}: {before.get(name)!r}, now {now.get(name)!r}"
