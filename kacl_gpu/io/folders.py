@@ -146,6 +146,8 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
         {'c.png': 'missing: there are a.png, b.png'}
     """
     names = list(dict.fromkeys(names))
+    # Comparing letter by letter takes about 0.1 ms per pair, hours for a table of 112,120 names
+    similar = len(names) * len(files) <= 20_000
     parts = {file: _components(file) for file in files}
     indices: list[defaultdict[str, list[str]]] = []
     for key in _KEYS:
@@ -169,7 +171,7 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
             if fitting:
                 break
         else:
-            problems[name] = _missing(name, files)
+            problems[name] = _missing(name, files, similar)
 
     by_file: defaultdict[str, list[str]] = defaultdict(list)
     for name, file in matches.items():
@@ -306,10 +308,10 @@ def _fitting(wanted: tuple[str, ...], candidates: dict[str, tuple[str, ...]], ke
     return [file for file in tails if len(candidates[file]) == longest]
 
 
-def _missing(name: str, files: Collection[str]) -> str:
+def _missing(name: str, files: Collection[str], similar: bool) -> str:
     if not name.strip():
         return "missing: the name is empty"
-    close = sorted(get_close_matches(name, files, 3, 0.8)) if len(files) <= 1000 else []
+    close = sorted(get_close_matches(name, files, 3, 0.8)) if similar else []
     count = f" ({len(files)} in all)" if len(files) > 3 else ""
     return f"missing: there are {_some(close or list(files))}{count}"
 

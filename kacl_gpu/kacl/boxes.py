@@ -1,4 +1,4 @@
-"""Boxes from heatmaps, on their device, all images at once and without a value that the host waits for."""
+"""Boxes from heatmaps, on their device, all images at once, without a value that the host waits for."""
 
 from __future__ import annotations
 
@@ -9,48 +9,59 @@ from torch import Tensor
 
 from kacl_gpu.radiomics import ops
 
-SHRUNK = (24 / 224, 200 / 224)  # what the authors' code makes of a box that is the whole image, of each side
+SHRUNK = (24 / 224, 200 / 224)  # of each side: the box that the authors' code puts in place of the whole image
 
 
 class Boxes(NamedTuple):
-    """One box an image, and where it is none that the heatmap shows."""
+    """One box per image, and whether the heatmap shows it."""
 
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the heatmap, the far edge exclusive
-    fallback: Tensor  # (B,) bool: the whole image, for want of a pixel above the threshold
+    fallback: Tensor  # (B,) bool: the box is the whole image, for no pixel is above the threshold
     whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
 
 
 class Components(NamedTuple):
-    """What lies above the threshold, largest first; unused places have NaN boxes and a total of 0."""
+    """Connected components above a threshold, the largest first; unused places have NaN boxes and a total of 0."""
 
     boxes: Tensor  # (B, M, 4) float32, as those of Boxes
     total: Tensor  # (B, M) float32: the activations of the component, each 0 to 1, summed
 
 
 def components(heatmaps: Tensor, threshold: float = 0.5, most: int = 16) -> Components:
-    """The connected components above a threshold, by their total activation, with tight boxes.
+    """Return the connected components above a threshold, by descending total activation, with tight boxes.
 
     Pixels that touch by a corner are connected. Of components with equal totals the one that begins further up, then
     further left, comes first.
 
     Args:
-        heatmaps: (B, H, W), each on a scale of its own; at most 2^21 pixels. What is not finite is below any threshold.
-        threshold: of a map's range from its smallest to its largest value; pixels above it belong to components.
-        most: M, components an image at most; the smallest are left out.
+        heatmaps: (B, H, W), each on a scale of its own; at most 2^21 pixels. Values that are not finite are below any
+            threshold.
+        threshold: share of a map's range, from its smallest to its largest value, above which pixels belong to
+            components.
+        most: M, the largest number of components per image; the smallest are left out.
 
     Raises:
         ValueError: another shape, an empty or too large map, a threshold outside [0, 1), ``most`` below 1.
+
+    Example:
+        >>> heatmap = torch.tensor([[[0.0, 0.2, 0.0], [0.0, 1.0, 1.0]]])
+        >>> components(heatmap, most=1).boxes
+        tensor([[[1., 1., 3., 2.]]])
     """
     boxes, total = _largest(heatmaps, threshold, most)
     return Components(boxes.masked_fill((total < 0)[..., None], torch.nan), total.clamp(min=0))
 
 
 def heatmap_boxes(heatmaps: Tensor, threshold: float = 0.5, shrink_whole_image: bool = False) -> Boxes:
-    """The box of the largest component of each heatmap, or the whole image where there is none.
+    """Return the box of the largest component of each heatmap, or the whole image if there is none.
 
     Args:
         heatmaps, threshold: as of :func:`components`. A constant map, and one without a finite value, has no component.
-        shrink_whole_image: a box that is the whole image becomes its middle part, ``SHRUNK``, as in the authors' code.
+        shrink_whole_image: replace a box that is the whole image by its middle, `SHRUNK`, as the authors' code does.
+
+    Example:
+        >>> heatmap_boxes(torch.tensor([[[0.0, 0.2, 0.0], [0.0, 1.0, 1.0]]])).boxes
+        tensor([[1., 1., 3., 2.]])
     """
     every_box, total = _largest(heatmaps, threshold, most=1)
     boxes, sides = every_box[:, 0], every_box[:, 0, 2:]
@@ -64,12 +75,17 @@ def heatmap_boxes(heatmaps: Tensor, threshold: float = 0.5, shrink_whole_image: 
 
 
 def has_box(boxes: Tensor) -> Tensor:
-    """Which of boxes (..., 4) there are: NaN stands for one that is not."""
+    """Return which of the boxes (..., 4) exist: NaN stands for one that does not.
+
+    Example:
+        >>> has_box(torch.tensor([[0.0, 0.0, 1.0, 1.0], [torch.nan] * 4]))
+        tensor([ True, False])
+    """
     return ~boxes.isnan().any(-1)
 
 
 def _largest(heatmaps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
-    """As :func:`kacl_gpu.radiomics.ops.largest_components`, of what can be; raises what :func:`components` says."""
+    """Check the arguments and call :func:`kacl_gpu.radiomics.ops.largest_components`."""
     if heatmaps.ndim != 3 or not 0 < heatmaps.shape[1] * heatmaps.shape[2] <= 2**21:
         raise ValueError(f"heatmaps must be (B, H, W) of 1 to 2^21 pixels, got {tuple(heatmaps.shape)}")
     if not 0 <= threshold < 1:

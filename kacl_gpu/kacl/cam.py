@@ -1,4 +1,4 @@
-"""Grad-CAM: which pixels speak for a disease.
+"""Grad-CAM: heatmaps of the pixels that raise the logit of a disease.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 @torch.no_grad()
 def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
-    r"""Grad-CAM of a linear head on globally average-pooled activations, without a backward pass.
+    r"""Return Grad-CAM of a linear head on globally average-pooled activations, without a backward pass.
 
     There the gradient of logit d with respect to activation k is :math:`w_{dk} / hw` at every pixel, and Grad-CAM is
     the CAM of Zhou et al. (CVPR 2016; Selvaraju et al., section 3.1). The factor :math:`1 / hw` is left out: it is
@@ -23,11 +23,11 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
     .. math:: \mathrm{relu}\Big(\sum_k w_{dk} A_k\Big)
 
     Computed in float32 (float64 if given that), also under autocast, and without a matrix product, which may be set to
-    round to TF32. Nothing waits for the host. No gradient flows through.
+    round to TF32. The host never waits for the device. No gradient flows through.
 
     Args:
-        activations: (B, C, h, w), floating, exactly what is pooled.
-        weight: (D, C), that of the head.
+        activations: (B, C, h, w), floating, exactly the input of the pooling.
+        weight: (D, C), of the head.
         disease: (B,) int64, the row of the head for each image.
 
     Returns:
@@ -36,6 +36,10 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
     Raises:
         ValueError: a shape or dtype does not fit; an index outside 0 ... D - 1 (only on the CPU: on a GPU that is a
             device-side assertion).
+
+    Example:
+        >>> head_cam(torch.ones(1, 2, 1, 1), torch.tensor([[1.0, 2.0], [-1.0, 0.0]]), torch.tensor([0]))
+        tensor([[[3.]]])
     """
     if activations.ndim != 4 or not activations.is_floating_point():
         given = f"{activations.dtype} {tuple(activations.shape)}"
@@ -47,15 +51,10 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
 
 
 class GradCAM:
-    """Grad-CAM of any module and layer, by hooks and one backward pass a batch.
+    """Compute Grad-CAM of any module and layer, by a hook and one backward pass per batch.
 
-    ::
-
-        with GradCAM(module, module.layer4) as grad_cam:
-            heatmap = grad_cam.cam(images, disease)
-
-    The hook is there inside the ``with`` only, and only `cam` makes use of it. Parameters keep their gradients: only
-    that of the layer's output is computed.
+    The hook exists inside the ``with`` only, and only `cam` uses it. Parameters keep their gradients: only that of the
+    layer's output is computed.
 
     Args:
         module: images -> logits (B, D).
@@ -63,6 +62,13 @@ class GradCAM:
 
     Raises:
         ValueError: the layer is not part of the module.
+
+    Example:
+        >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> module = nn.Sequential(nn.Conv2d(1, 4, 3), head).eval()
+        >>> with GradCAM(module, module[0]) as grad_cam:
+        ...     grad_cam.cam(torch.ones(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)).shape
+        torch.Size([5, 6, 6])
     """
 
     def __init__(self, module: nn.Module, layer: nn.Module) -> None:
@@ -71,7 +77,7 @@ class GradCAM:
         self.module = module
         self.layer = layer
         self._handle: torch.utils.hooks.RemovableHandle | None = None
-        self._outputs: list[object] | None = None  # what the layer gave while `cam` runs
+        self._outputs: list[object] | None = None  # of the layer, while `cam` runs
 
     def __enter__(self) -> GradCAM:
         self._handle = self.layer.register_forward_hook(self._keep)
@@ -85,13 +91,13 @@ class GradCAM:
         self._handle = None
 
     def cam(self, images: Tensor, disease: Tensor) -> Tensor:
-        """The map of each image, before normalisation.
+        """Return the map of each image, before scaling.
 
         One backward pass from the sum of the chosen logits serves the batch: in evaluation mode no logit depends on
         another image, so the gradient of the sum at an image's activations is that of its own logit.
 
         Args:
-            images: (B, ...), what the module takes.
+            images: (B, ...), input of the module.
             disease: (B,) int64, the logit of each image.
 
         Returns:
@@ -145,7 +151,7 @@ class GradCAM:
 
 @torch.no_grad()
 def scale_to_unit(heatmap: Tensor) -> Tensor:
-    """Each map to [0, 1]: ``(x - min) / (max - min)``.
+    """Scale each map to [0, 1]: ``(x - min) / (max - min)``.
 
     Args:
         heatmap: (B, h, w), floating.
@@ -155,19 +161,27 @@ def scale_to_unit(heatmap: Tensor) -> Tensor:
 
     Raises:
         ValueError: another shape or dtype, or no pixel.
+
+    Example:
+        >>> scale_to_unit(torch.tensor([[[1.0, 3.0, 2.0]]]))
+        tensor([[[0.0000, 1.0000, 0.5000]]])
     """
     _check_heatmap(heatmap)
     x = heatmap.to(torch.promote_types(heatmap.dtype, torch.float32))
     low, high = x.amin((1, 2), keepdim=True), x.amax((1, 2), keepdim=True)
-    # a constant map is 0 / 0, and one that is not finite has a range of infinity or NaN: NaN, or 0 already
+    # A constant map is 0 / 0, and one that is not finite has a range of infinity or NaN: NaN, or 0 already
     return (x - low).div_(high - low).nan_to_num_(0.0)
 
 
 def resize(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation of maps (B, h, w) to a size (H, W) -> (B, H, W), with ``align_corners=False``.
+    """Interpolate maps (B, h, w) bilinearly to a size (H, W): (B, H, W), with ``align_corners=False``.
 
     Raises:
         ValueError: another shape or dtype, no pixel, or a size below 1.
+
+    Example:
+        >>> resize(torch.ones(2, 7, 7), (224, 224)).shape
+        torch.Size([2, 224, 224])
     """
     _check_heatmap(heatmap)
     if len(size) != 2 or min(size) < 1:
@@ -176,9 +190,9 @@ def resize(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) of :func:`head_cam` or :class:`GradCAM` -> heatmaps (B, H, W) in [0, 1], of the image's size.
+    """Return maps (B, h, w) of :func:`head_cam` or :class:`GradCAM` as heatmaps (B, H, W) in [0, 1].
 
-    Normalised, resized, and normalised again, as the ``grad-cam`` package does (``utils/image.py``), for interpolation
+    They are scaled, resized, and scaled again, as the ``grad-cam`` package does (``utils/image.py``), for interpolation
     may miss the extremes. The package divides by ``1e-7 + max`` where this divides by ``max``. In its first
     normalisation that shrinks a map of extent e (largest less smallest value) by 1 + 1e-7 / e, which its second takes
     back but for 1e-7. So the two differ by more than 1e-5 only where e is below 1e-9 in the package's own scale, with
@@ -186,21 +200,25 @@ def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
 
     Raises:
         ValueError: as :func:`scale_to_unit` and :func:`resize`.
+
+    Example:
+        >>> heatmaps(torch.rand(2, 7, 7), (224, 224)).shape
+        torch.Size([2, 224, 224])
     """
     return scale_to_unit(resize(scale_to_unit(cam), size))
 
 
 def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
-    """relu(sum_k w_k A_k): (B, C, h, w), (B, C) -> (B, h, w)."""
+    """Return relu(sum_k w_k A_k), (B, h, w), of activations (B, C, h, w) and weights (B, C)."""
     wide = torch.promote_types(activations.dtype, torch.float32)
-    # the product is as wide as the wider factor: no wide copy of the activations
+    # The product is as wide as the wider factor, without a wide copy of the activations
     return (weights.to(wide)[:, :, None, None] * activations.detach()).sum(1).relu()
 
 
 def _check_disease(disease: Tensor, images: int, diseases: int) -> None:
     if disease.dtype != torch.int64 or disease.shape != (images,):
         raise ValueError(f"disease must be int64 ({images},), got {disease.dtype} {tuple(disease.shape)}")
-    # the values of a GPU would have to be waited for
+    # On a GPU the host would have to wait for the values
     if disease.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = disease[(disease < 0) | (disease >= diseases)].tolist()
         if wrong:

@@ -71,10 +71,8 @@ def synchronise_batchnorm(module: nn.Module, device: torch.device | str | None =
         The module.
 
     Example:
-        >>> synchronise_batchnorm(nn.Sequential(nn.BatchNorm2d(3)), "cpu")
-        Sequential(
-          (0): SynchronisedBatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, ...)
-        )
+        >>> type(synchronise_batchnorm(nn.Sequential(nn.BatchNorm2d(3)), "cpu")[0]).__name__
+        'SynchronisedBatchNorm2d'
     """
     if device is None:
         parameter = next(module.parameters(), None)

@@ -19,7 +19,7 @@ from .distributed import AllGather, is_distributed
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    r"""Focal loss of independent labels, the mean over all images and labels.
+    r"""Return the focal loss of independent labels, averaged over all images and labels.
 
     .. math:: -\alpha (1 - y')^\gamma \log y' \text{ if } y = 1, \quad
               -(1 - \alpha) y'^\gamma \log (1 - y') \text{ if } y = 0, \quad y' = \sigma(\text{logit})
@@ -31,7 +31,7 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
         logits: (B, C), floating point; half precision is computed in float32.
         labels: (B, C), 0 or 1 in any real dtype.
         alpha: weight of the positives, from 0 to 1.
-        gamma: how much less the well classified weigh, at least 0.
+        gamma: focusing exponent, at least 0; larger values give less weight to labels that are classified well.
 
     Returns:
         0-dim, float32 (float64 for float64 logits).
@@ -39,6 +39,10 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
     Raises:
         TypeError: a dtype is wrong.
         ValueError: a shape or device differs, there is no entry, or `alpha` or `gamma` is out of range.
+
+    Example:
+        >>> focal_loss(torch.zeros(2, 3), torch.ones(2, 3), alpha=0.25, gamma=2.0)
+        tensor(0.0433)
     """
     _check("logits", logits, "floating point", (-1, -1), logits.device)
     _check("labels", labels, "real", tuple(logits.shape), logits.device)
@@ -58,11 +62,11 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
 
 
 class ContrastiveLoss(NamedTuple):
-    """What `contrastive_loss` returns, 0-dim tensors; the counts (int64) are of the images of this process."""
+    """The result of `contrastive_loss`, 0-dim tensors; the counts (int64) are those of the images of this process."""
 
     loss: Tensor
-    anchors: Tensor  # that the loss is the mean of
-    without_negatives: Tensor  # with a disease and a valid radiomic row, but left out
+    anchors: Tensor  # number of images that the loss is averaged over
+    without_negatives: Tensor  # number of images with a disease and a valid radiomic row that are left out
 
 
 def contrastive_loss(
@@ -78,7 +82,7 @@ def contrastive_loss(
     valid: Tensor | None = None,
     gather: bool = False,
 ) -> ContrastiveLoss:
-    r"""Cross-modal contrastive loss with the other findings of a body part as hard negatives, for several labels.
+    r"""Return the cross-modal contrastive loss with other findings of a body part as hard negatives.
 
     The mean over the anchors v of
 
@@ -101,7 +105,7 @@ def contrastive_loss(
         body_parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
         temperature: tau, above 0.
         include_positive: add the positive to the denominator (InfoNCE).
-        valid: (B,) bool, whether there is a radiomic row; None: all.
+        valid: (B,) bool, True if the radiomic row is valid; None: all are.
         gather: take negatives and the mean over the images of all processes of the default process group, if there is
             one; B must be the same in each, which is not checked. The loss is scaled so that its average over the
             processes, and that of its gradients (`DistributedDataParallel`), are those of one process with all images.
@@ -113,6 +117,13 @@ def contrastive_loss(
         TypeError: a dtype is wrong.
         ValueError: a shape or device differs, or the temperature is not above 0.
         IndexError: a disease is C or above, on the CPU; on CUDA a failed assertion of the device.
+
+    Example:
+        >>> z_image, z_radiomic = torch.eye(3), torch.eye(3)
+        >>> labels, disease = torch.tensor([[1], [0], [0]]), torch.tensor([0, -1, -1])
+        >>> normal, parts = torch.tensor([False, True, True]), torch.tensor([0])
+        >>> contrastive_loss(z_image, z_radiomic, labels, disease, normal, parts, temperature=0.5).loss
+        tensor(-1.3069)
     """
     device = z_image.device
     _check("z_image", z_image, "floating point", (-1, -1), device)
@@ -130,7 +141,7 @@ def contrastive_loss(
     rank, processes = (dist.get_rank(), dist.get_world_size()) if gather else (0, 1)
     dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)
 
-    with torch.autocast(device.type, enabled=False):  # it would multiply matrices in half precision
+    with torch.autocast(device.type, enabled=False):  # which would multiply matrices in half precision
         has = labels > 0
         # (B, C) each: the image has a disease of this one's body part; it is a negative for anchors of this disease
         in_part = has.to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
@@ -146,10 +157,10 @@ def contrastive_loss(
 
         wanted = disease >= 0 if valid is None else (disease >= 0) & valid
         counted = wanted & negative.any(1)
-        # before anything is computed of them, for a NaN row gives a NaN gradient even where its value is dropped
+        # Masked before any computation, for a NaN row gives a NaN gradient even if its value is dropped
         radiomic = _unit_rows(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
         positive = (image * radiomic).sum(1) / temperature
-        # rows that do not count keep all entries: an empty logsumexp has a NaN gradient, at which detect_anomaly stops
+        # Rows that do not count keep all entries, for an empty logsumexp has a NaN gradient
         logits = (image @ others.T / temperature).masked_fill(counted[:, None] & ~negative, -math.inf)
         denominator = logits.logsumexp(1)
         if include_positive:
@@ -187,6 +198,10 @@ def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) 
     Raises:
         TypeError: a dtype is wrong.
         ValueError: a shape or device differs, or epoch or seed do not fit into 64 bits.
+
+    Example:
+        >>> draw_disease(torch.tensor([[0, 1, 0], [0, 0, 0]]), torch.tensor([0, 1]), epoch=3, seed=0)
+        tensor([ 1, -1])
     """
     _check("labels", labels, "real", (-1, -1), labels.device)
     _check("index", index, "integer", (len(labels),), labels.device)
@@ -202,14 +217,14 @@ def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) 
     bits = _splitmix64(_splitmix64(bits + epoch) + index)
     positive = labels > 0
     count = positive.sum(1)
-    # the upper 32 bits are a fraction of 2^32; count times that fraction, rounded down, is uniform up to count / 2^32
+    # The upper 32 bits are a fraction of 2^32; count times that fraction, rounded down, is uniform up to count / 2^32
     rank = (_shift_right(bits, 32) * count) >> 32
     drawn = (positive.cumsum(1) <= rank[:, None]).sum(1)  # the columns before the positive of this rank
     return torch.where(count > 0, drawn, -1)
 
 
 def _splitmix64(state: Tensor) -> Tensor:
-    """The next output of the generator SplitMix64 (Steele et al., OOPSLA 2014) in this state, int64 that wraps."""
+    """Return the next output of SplitMix64 (Steele et al., OOPSLA 2014) in this state, in int64 that wraps."""
     state = state + (0x9E3779B97F4A7C15 - 2**64)
     state = (state ^ _shift_right(state, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
     state = (state ^ _shift_right(state, 27)) * (0x94D049BB133111EB - 2**64)

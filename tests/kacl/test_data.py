@@ -968,7 +968,7 @@ def test_under_a_trainer(nih, tmp_path):
             return torch.optim.SGD(self.parameters(), 0.1)
 
     def fit(epochs, folder, checkpoint=None):
-        model, module = Watch(), ChestXrays(nih, 8, batch_size=8, workers=0, split_file=folder / "split.csv")
+        model, module = Watch(), ChestXrays(nih, size=8, batch_size=8, workers=0, split_file=folder / "split.csv")
         trainer = lightning.Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             num_sanity_val_steps=0, default_root_dir=folder,

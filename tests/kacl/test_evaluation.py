@@ -504,7 +504,7 @@ def test_a_model_that_gives_no_number(phantoms: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         checkpoint.model.classifier.weight[:, ::2] = 3e38
         checkpoint.model.classifier.weight[:, 1::2] = -3e38
-        checkpoint.model.encoder.features.layer4[1].bn2.weight *= 1e3
+        checkpoint.model.encoder.features.get_parameter("layer4.1.bn2.weight").mul_(1e3)
     with pytest.raises(InputError, match=r"the model gives NaN for \d+ of 4 images"):
         predict(checkpoint.model, data.test.select(range(4)))
 

@@ -12,7 +12,7 @@ from scipy import stats
 pytest.importorskip("lightning")
 
 from kacl_gpu.io.boxes import BOX_COLUMNS
-from kacl_gpu.kacl.byop import SETTINGS
+from kacl_gpu.kacl.byop import BYOP_SETTINGS
 from kacl_gpu.kacl.data.dataset import NIHChestXray14
 from kacl_gpu.kacl.evaluation.explain import CONTROLS, FEWEST, PREDICTED, TRUE, controls, effects, explain, features
 from kacl_gpu.kacl.evaluation.predictions import true_boxes
@@ -57,12 +57,12 @@ def test_features_are_those_of_each_box_alone(images: NIHChestXray14) -> None:
     regions.loc[3, [*BOX_COLUMNS]] = [3.5, 4.2, 20.7, 30.1]
     regions.loc[4, [*BOX_COLUMNS]] = [50.0, 50, 60, 60]  # outside
     found = features(images, regions, CPU, batch_size=2)
-    assert [*found] == [*feature_names(SETTINGS)]
+    assert [*found] == [*feature_names(BYOP_SETTINGS)]
     names = [*images.table["image"]]
     for ours, region in zip(found.to_numpy(), regions.to_dict("records")):
         pixels = images[names.index(region["image"])]["image"][None]
         box = torch.tensor([[region[name] for name in BOX_COLUMNS]])
-        alone = gpu_radiomics(pixels, box, settings=SETTINGS, invalid="nan", dtype=torch.float64)
+        alone = gpu_radiomics(pixels, box, settings=BYOP_SETTINGS, invalid="nan", dtype=torch.float64)
         np.testing.assert_array_equal(ours, alone[0].numpy())
     assert found.isna().all(axis=1).tolist() == [False] * 4 + [True]
 

@@ -14,7 +14,7 @@ pytest.importorskip("lightning")
 
 import lightning
 
-from kacl_gpu.kacl.byop import SETTINGS, look
+from kacl_gpu.kacl.byop import BYOP_SETTINGS, look
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import NIHChestXray14
 from kacl_gpu.kacl.data.diseases import BODY_PART
@@ -88,7 +88,7 @@ def test_a_step(batch: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, hard_
     annotated = ill & ~true.isnan().any(1)
     features = torch.full((len(images), len(model.byop.feature_names)), torch.nan)
     asked = torch.where(annotated[:, None], true, boxes)[ill]
-    features[ill] = gpu_radiomics(images[ill], asked, settings=SETTINGS, invalid="nan")
+    features[ill] = gpu_radiomics(images[ill], asked, settings=BYOP_SETTINGS, invalid="nan")
     valid = ~features.isnan().any(1)
     assert annotated.sum() == 8 and valid.sum() == ill.sum() - 1 and (~annotated & ill).sum() == 16
 

@@ -1,4 +1,4 @@
-"""ChestX-ray14 for PyTorch Lightning. Needs the extras ``io`` and ``train``."""
+"""NIH ChestX-ray14 for PyTorch Lightning. Needs the extras ``io`` and ``train``."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Batch = dict[str, Tensor]
 
 
 class ChestXrays(LightningDataModule):
-    """Training, validation and test images of NIH ChestX-ray14 in batches, by the paper's split.
+    """Provide training, validation and test images of NIH ChestX-ray14 in batches, by the paper's split.
 
-    The order of training depends on seed and epoch alone, so a resumed run repeats it, and several processes share
-    what one process would see: batch by batch the same images, if `batch_size` times the processes is the same. What
-    does not fill a batch is left out of that epoch. Validation and test keep the order of the table, every image
-    once; with several processes the sampler repeats up to one image fewer than there are processes, so that each has
-    as many. Annotated images come in training as the split has them.
+    The order of training depends on seed and epoch alone, so a resumed run repeats it, and several processes share the
+    batches of one process: batch by batch the same images, if `batch_size` times the number of processes is the same.
+    Images that do not fill a batch are left out of that epoch. Validation and test keep the order of the table, every
+    image once; with several processes the sampler repeats up to one image fewer than there are processes, so that all
+    have equally many. Annotated images are part of training as the split has them.
 
     Attributes:
         train, validation, test: the datasets, after `setup`.
-        fingerprint: of the images and the set that each is in; equal ones, equal splits.
+        fingerprint: hash of the images and the set of each; equal splits have equal fingerprints.
     """
 
     train: NIHChestXray14
@@ -43,6 +43,7 @@ class ChestXrays(LightningDataModule):
     def __init__(
         self,
         root: str | Path,
+        *,
         size: int = 224,
         diseases: Sequence[str] = DISEASES,
         normal: Normal = "no_finding",
@@ -51,23 +52,34 @@ class ChestXrays(LightningDataModule):
         batch_size: int = 64,
         workers: int = 2,
     ) -> None:
-        """Only keeps the arguments; nothing is read yet.
+        """Keep the arguments; nothing is read yet.
 
         Args:
             root: folder of NIH ChestX-ray14 as downloaded, or made by ``kacl-gpu prepare``.
-            size: side in pixels that images are resized to.
-            diseases: names of the labels, in their order: the paper's eight, or any of the fourteen.
-            normal: which images are normal: labelled No Finding, or with none of the diseases.
-            split_file: CSV with the split; written if it does not exist. None: drawn from the seed each time.
-            seed: of the split, where it is drawn, and of the order of training.
-            batch_size: images in a batch of one process.
-            workers: processes that read images, for each of the three loaders; 0: the training process itself.
+            size: side of the images in pixels, to which they are resized.
+            diseases: names of the diseases to classify, in the order of the labels: the paper's eight, or any of the
+                fourteen.
+            normal: images that count as normal: those labelled No Finding (no_finding), or all that have none of the
+                diseases (none_of_the_diseases).
+            split_file: CSV file with the split, written if it does not exist. Without it the split is drawn from the
+                seed each time.
+            seed: seed of the split, if it is drawn, and of the order of training.
+            batch_size: number of images in a batch of one process.
+            workers: number of processes that read images, for each of the three loaders; 0: the training process
+                itself.
+
+        Raises:
+            InputError: size or batch_size below 1, or workers below 0.
+
+        Example:
+            >>> ChestXrays("ChestXray14", batch_size=16).hparams["size"]
+            224
         """
         super().__init__()
         for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("size", size, 1)):
             if number < least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
-        # what a checkpoint says of the data; plain types, which load without code
+        # In a checkpoint; plain types, which load without running code
         self.save_hyperparameters(
             {
                 "root": str(root),
@@ -80,7 +92,7 @@ class ChestXrays(LightningDataModule):
                 "workers": workers,
             }
         )
-        self.prepare_data_per_node = False  # the split file is written by global rank zero alone
+        self.prepare_data_per_node = False  # global rank zero alone writes the split file
         self.root = Path(root)
         self.size = size
         self.diseases = tuple(diseases)
@@ -115,11 +127,11 @@ class ChestXrays(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: what its training saw, beyond the settings."""
+        """Return the identity of the training data beyond the settings, for a checkpoint."""
         return {"split": self.fingerprint, "images_a_step": self._images_a_step()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises InputError where this data would not go on as that of the checkpoint did."""
+        """Raise InputError if this data would not go on as that of the checkpoint did."""
         before, now = state_dict, self.state_dict()
         if before["split"] != now["split"]:
             raise InputError("the checkpoint was trained on another split, or on other images")
@@ -134,7 +146,7 @@ class ChestXrays(LightningDataModule):
         return self.batch_size * (distributed.get_world_size() if shared else 1)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Raises InputError where the training images do not fill one batch."""
+        """Return the loader of the training images; raise InputError if they do not fill one batch."""
         loader = self._loader(self.train, training=True)
         if not len(loader):
             raise InputError(f"{len(self.train)} training images do not fill a batch of {self.batch_size} a process")

@@ -1,4 +1,4 @@
-"""The findings of NIH ChestX-ray14 and where in the body they are: what makes two diseases hard to tell apart.
+"""The findings of NIH ChestX-ray14 and the part of the body of each, which makes two diseases hard to tell apart.
 
 The parts are those of the chest knowledge graph of Zhang et al., "When Radiology Report Generation Meets Knowledge
 Graph", AAAI 2020.
@@ -35,10 +35,14 @@ DISEASES = ALL_DISEASES[:8]  # those with boxes in BBox_List_2017.csv: the paper
 
 
 def body_parts(diseases: Sequence[str]) -> Tensor:
-    """The body part of each disease as an index (C,), int64: equal indices, equal parts.
+    """Return the body part of each disease as an index (C,), int64; equal indices are equal parts.
 
     Raises:
         ValueError: none, one that is named twice, or one that NIH ChestX-ray14 does not know.
+
+    Example:
+        >>> body_parts(["Mass", "Effusion", "Nodule"])
+        tensor([1, 3, 1])
     """
     if not diseases or len(set(diseases)) < len(diseases):
         raise ValueError(f"diseases must be named, and once each: {', '.join(diseases) or 'none'}")

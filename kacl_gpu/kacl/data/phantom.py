@@ -49,7 +49,7 @@ FEW = 64  # images that are drawn in the time that another process takes to star
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: images, their patients, the images that have boxes, their boxes, and the seconds it took."""
+    """Numbers of the images written, their patients, the images that have boxes, and their boxes, and the seconds."""
 
     images: int
     patients: int
@@ -60,7 +60,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stays the same from one image of a patient to the next."""
+    """The anatomy of a patient, which stays the same from one image to the next."""
 
     female: bool
     wide: float  # of the thorax, relative to the drawing
@@ -77,7 +77,7 @@ class Anatomy:
 
     @classmethod
     def draw(cls, random: Generator) -> Anatomy:
-        """A patient at random."""
+        """Draw a patient at random."""
         female = bool(random.random() < 0.44)  # of the patients of ChestX-ray14
         base = random.normal(0.34, 0.05)
         return cls(
@@ -98,7 +98,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class _View:
-    """How the patient stands in one image, and its exposure."""
+    """The position of the patient in one image, and its exposure."""
 
     angle: float  # radians
     shift: tuple[float, float]
@@ -139,7 +139,7 @@ class _View:
 
 @dataclass(frozen=True)
 class _Plate:
-    """Where a plate of airless lung has drawn up the diaphragm."""
+    """The place at which a plate of airless lung has drawn up the diaphragm."""
 
     which: int  # side, -1 or 1
     place: float  # distance from the middle
@@ -199,12 +199,12 @@ def make_phantoms(
 
     Args:
         out: folder, made if missing; must be empty.
-        images: how many.
-        seed: 0 or more.
+        images: number of images.
+        seed: seed of everything that is drawn, 0 or more.
         size: side of an image in pixels, 32 or more.
         boxed: share of the images with a finding whose boxes are written, all of an image's or none.
-        workers: processes; None: as many as processors, 1 for few images. More than one are spawned, so a script that
-            calls this needs ``if __name__ == "__main__":``.
+        workers: number of processes; None: as many as processors, 1 for few images. More than one are spawned, so a
+            script that calls this needs ``if __name__ == "__main__":``.
 
     Returns:
         The summary. Progress goes to stderr.

@@ -1,4 +1,4 @@
-"""Which radiomic features move with which disease: effect sizes inside boxes, against the same places in normal images.
+"""Effect sizes of radiomic features inside the boxes of each disease, against the same places in normal images.
 
 A box of Cardiomegaly is large, in the middle, and bright; one of a Nodule is small. Compared with the boxes of other
 diseases, most features would tell size and place and nothing of the disease. So the features of a box are compared with
@@ -25,7 +25,7 @@ from kacl_gpu.io.boxes import BOX_COLUMNS
 from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
-from ..byop import SETTINGS
+from ..byop import BYOP_SETTINGS
 from ..data.dataset import NIHChestXray14
 from .measures import ordered
 
@@ -40,7 +40,7 @@ COLUMNS = (
 def explain(
     images: NIHChestXray14, truth: pd.DataFrame, boxes: pd.DataFrame, *, device: torch.device, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Effect sizes over the true boxes, and over the top boxes that were predicted in their place.
+    """Return effect sizes over the true boxes, and over the top boxes that were predicted in their place.
 
     Args:
         images: with the boxes' images and the normal ones.
@@ -64,12 +64,12 @@ def explain(
         table = pd.concat([rows, features(images, rows, device)], axis=1)
         compared.append(effects(table).assign(boxes=kind))
         measured.append(table.assign(boxes=kind))
-    order = ["boxes", "disease", "image", "control_of", *BOX_COLUMNS, *feature_names(SETTINGS)]
+    order = ["boxes", "disease", "image", "control_of", *BOX_COLUMNS, *feature_names(BYOP_SETTINGS)]
     return pd.concat(compared, ignore_index=True)[[*COLUMNS]], pd.concat(measured, ignore_index=True)[order]
 
 
 def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, number: int = CONTROLS) -> pd.DataFrame:
-    """The boxes of regions, put on normal images drawn at random: of other patients, and of the same view if known.
+    """Put the boxes of regions on normal images drawn at random, of other patients, and of the same view if known.
 
     Args:
         regions: image, patient, disease, x1, y1, x2, y2.
@@ -98,10 +98,10 @@ def features(
     images: NIHChestXray14,
     regions: pd.DataFrame,
     device: torch.device,
-    settings: RadiomicsSettings = SETTINGS,
+    settings: RadiomicsSettings = BYOP_SETTINGS,
     batch_size: int = 64,
 ) -> pd.DataFrame:
-    """Radiomic features of boxes, on the intensities as stored, at the size that the images are returned in.
+    """Compute radiomic features of boxes, on the intensities as stored, at the size of the returned images.
 
     Args:
         regions: image, x1, y1, x2, y2.
@@ -127,7 +127,7 @@ def features(
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Each disease's features against those of its controls.
+    """Compare each disease's features with those of its controls.
 
     Args:
         table: disease, control_of (-1: not a control) and the features; rows without features are left out.

@@ -1,8 +1,8 @@
-"""What predictions are worth: classification and localisation, from tables to tables, with intervals over patients.
+"""Measures of classification and localisation, from tables to tables, with intervals over patients.
 
 The tables are those of `predictions`: ``cases`` (a row for each image and disease), ``truth`` (each true
-box), ``boxes`` (each predicted one), ``peaks`` (where each heatmap is highest). What cannot be computed is missing
-(NaN), stands beside the reason, and is left out of every mean.
+box), ``boxes`` (each predicted one), ``peaks`` (the highest place of each heatmap). A measure that cannot be computed
+is NaN, stands beside the reason, and is left out of every mean.
 
 Intervals are of 95 %, percentiles of a bootstrap that draws patients and not images (Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993, chapter 13): the images of a patient resemble each other. A draw in which a figure
@@ -33,12 +33,17 @@ AP_THRESHOLDS = (0.1, 0.3, 0.5)
 
 
 class Bootstrap:
-    """Weights of rows when patients are drawn with replacement: how often each row's patient was drawn.
+    """Draw patients with replacement; the weight of a row is how often its patient was drawn.
 
     Args:
-        patients: (N,), of each row.
-        draws: how many samples of patients; 0: no intervals.
-        seed: equal seeds and patients, equal samples.
+        patients: (N,), the patient of each row.
+        draws: number of samples of patients; 0: no intervals.
+        seed: equal seeds and patients give equal samples.
+
+    Example:
+        >>> (weights,) = Bootstrap([7, 7, 9], draws=2).weights()
+        >>> weights.shape, bool((weights[:, 0] == weights[:, 1]).all())
+        ((2, 3), True)
     """
 
     def __init__(self, patients: ArrayLike, draws: int = 1000, seed: int = 0) -> None:
@@ -49,33 +54,42 @@ class Bootstrap:
             self.counts = np.random.default_rng(seed).multinomial(len(names), share, draws).astype(np.uint16)
 
     def weights(self, most: int = 2**22) -> Iterator[Numbers]:
-        """The weights (b, N) of some draws after the other, ``most`` numbers at once or those of one draw."""
+        """Yield the weights (b, N) of the draws in turn, at most ``most`` numbers at once, or those of one draw."""
         step = max(1, most // max(len(self.codes), 1))
         for first in range(0, len(self.counts), step):
             yield self.counts[first : first + step, self.codes].astype(float)
 
 
 def interval(draws: Numbers) -> dict[str, float]:
-    """low, high: of the values (draws,) that exist, NaN where none does; draws: how many do."""
-    there = draws[np.isfinite(draws)]
-    low, high = np.percentile(there, [2.5, 97.5]) if len(there) else (np.nan, np.nan)
-    return {"low": float(low), "high": float(high), "draws": len(there)}
+    """Return low and high of the values (draws,) that are finite, NaN if none is, and their number as draws.
+
+    Example:
+        >>> interval(np.array([1.0, 3.0, np.nan]))
+        {'low': 1.05, 'high': 2.95, 'draws': 2}
+    """
+    finite = draws[np.isfinite(draws)]
+    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
+    return {"low": float(low), "high": float(high), "draws": len(finite)}
 
 
 # --- classification
 
 
 def weighted_auc(scores: Numbers, labels: NDArray[np.bool_], weights: Numbers) -> Numbers:
-    """Area under the receiver operating curve by ranks, ties counting half, for many weightings of the same cases.
+    """Return the area under the receiver operating curve by ranks, ties counting half, for many weightings of cases.
 
-    For the bootstrap: scikit-learn takes a weighting at a time and sorts the cases anew for each, 200 times as
+    For the bootstrap: scikit-learn takes one weighting at a time and sorts the cases anew for each, 200 times as
     long for 200 cases, 7 times for 25,000.
 
     Args:
         scores: (N,), labels: (N,), weights: (B, N), not negative.
 
     Returns:
-        (B,), NaN where a weighting leaves no positive or no negative.
+        (B,), NaN if a weighting leaves no positive or no negative.
+
+    Example:
+        >>> weighted_auc(np.array([0.1, 0.9]), np.array([False, True]), np.ones((1, 2)))
+        array([1.])
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of each group of equal scores
@@ -90,10 +104,10 @@ def weighted_auc(scores: Numbers, labels: NDArray[np.bool_], weights: Numbers) -
 
 
 def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """AUC of each disease, in the order of the table, and the mean of those that have one.
+    """Return the AUC of each disease, in the order of the table, and the mean of those that have one.
 
     Returns:
-        disease, images, positives, auc, low, high, draws, note: why there is none.
+        disease, images, positives, auc, low, high, draws, and note: the reason if there is no AUC.
     """
     score, label, patients = _wide(cases)
     values, samples = _aucs(score, label, Bootstrap(patients, draws, seed))
@@ -110,7 +124,7 @@ def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
 
 
 def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """How much higher the AUC of ours is than that of another model, on the same images and diseases.
+    """Return the AUC of ours less that of another model, on the same images and diseases.
 
     Paired: each draw of patients is the same for both.
 
@@ -142,7 +156,7 @@ def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, s
 
 
 def roc(cases: pd.DataFrame) -> pd.DataFrame:
-    """The receiver operating curve of each disease that has one: disease, fpr, tpr, threshold."""
+    """Return the receiver operating curve of each disease that has one: disease, fpr, tpr, threshold."""
     score, label, _ = _wide(cases)
     curves = []
     for name in label.columns:
@@ -155,7 +169,7 @@ def roc(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def thresholds(cases: pd.DataFrame) -> dict[str, float]:
-    """Of each disease that has a curve the probability that makes sensitivity + specificity largest (Youden, 1950)."""
+    """Return the probability with the largest sensitivity + specificity (Youden, 1950) of each disease with a curve."""
     chosen = {}
     for name, curve in roc(cases).groupby("disease", sort=False):
         best = (curve["tpr"] - curve["fpr"]).to_numpy()[1:].argmax() + 1  # the first point is at no probability
@@ -166,7 +180,7 @@ def thresholds(cases: pd.DataFrame) -> dict[str, float]:
 def operating_points(
     cases: pd.DataFrame, chosen: Mapping[str, float], draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Sensitivity and specificity of "at least this probability", of the diseases that have a threshold.
+    """Return sensitivity and specificity of "at least this probability" for the diseases that have a threshold.
 
     Returns:
         disease, threshold, true_positives, false_negatives, false_positives, true_negatives, and sensitivity and
@@ -200,11 +214,11 @@ def operating_points(
 
 
 def overlaps(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    """Of each true box the overlap with the predictions for its image and disease.
+    """Return the overlap of each true box with the predictions for its image and disease.
 
     Returns:
         The table ``truth`` and: top (intersection over union with the first prediction), best (with the one that
-        overlaps most), predicted (how many there are). 0 where there is none.
+        overlaps most), predicted (their number). 0 if there is none.
     """
     keys = ["image", "disease"]
     left = truth.reset_index(drop=True).reset_index(names="true")
@@ -221,9 +235,9 @@ def overlaps(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 def localisation(
     found: pd.DataFrame, draws: int = 1000, seed: int = 0, levels: Sequence[float] = IOU_THRESHOLDS
 ) -> pd.DataFrame:
-    """Accuracy of boxes: the share of true boxes whose overlap is above each level, and the mean overlap.
+    """Return the accuracy of boxes: the share of true boxes whose overlap is above each level, and the mean overlap.
 
-    Each true box is a case, also where an image has several of one disease, as in the authors' published script and in
+    Each true box is a case, also if an image has several of one disease, as in the authors' published script and in
     Wang et al. (CVPR 2017).
 
     Args:
@@ -247,7 +261,7 @@ def localisation(
 
 
 def pointing(truth: pd.DataFrame, peaks: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """The pointing game: the share of images and diseases whose heatmap is highest inside a true box, any of them.
+    """Play the pointing game: return the share of images and diseases whose heatmap is highest inside any true box.
 
     Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, without their margin of 15 pixels. A
     heatmap without a highest place (constant) misses.
@@ -267,7 +281,7 @@ def pointing(truth: pd.DataFrame, peaks: pd.DataFrame, draws: int = 1000, seed: 
 def average_precision(
     cases: pd.DataFrame, truth: pd.DataFrame, boxes: pd.DataFrame, levels: Sequence[float] = AP_THRESHOLDS
 ) -> pd.DataFrame:
-    """Average precision of the predicted boxes as detections, by COCO's rules (torchmetrics).
+    """Return the average precision of the predicted boxes as detections, by COCO's rules (torchmetrics).
 
     Over the images that have a true box of any disease. Detections are all components of the heatmaps of all diseases
     there; a component's score is the probability of its disease times its share of the largest component's total
@@ -329,7 +343,7 @@ def average_precision(
 
 
 def confusion(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
-    """Where the network looks when it is asked for another disease than that of the true box.
+    """Return the overlap of true boxes with the boxes of each disease that the network is asked for.
 
     Returns:
         (true diseases, diseases asked for): the mean overlap of true boxes with the top box of the disease asked for in
@@ -346,12 +360,17 @@ def confusion(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def ordered(names: Iterable[str]) -> list[str]:
-    """Each disease once, in the order of the data set."""
+    """Return each disease once, in the order of the data set.
+
+    Example:
+        >>> ordered(["Mass", "Atelectasis", "Mass"])
+        ['Atelectasis', 'Mass']
+    """
     return sorted({*names}, key=ALL_DISEASES.index)
 
 
 def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
-    """Probabilities and labels (images, diseases), in the order of the table, and the patient of each image."""
+    """Return probabilities and labels (images, diseases), in the order of the table, and the patient of each image."""
     names = [*dict.fromkeys(cases["disease"])]
     images = [*dict.fromkeys(cases["image"])]
     score, label = (
@@ -363,7 +382,7 @@ def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
 
 
 def _aucs(score: pd.DataFrame, label: pd.DataFrame, sampler: Bootstrap) -> tuple[Numbers, Numbers]:
-    """Of each disease the AUC (D,), NaN where there is none, and those of the draws (draws, D)."""
+    """Return the AUC of each disease (D,), NaN if there is none, and those of the draws (draws, D)."""
     scores, labels = score.to_numpy(), label.to_numpy()
     values = np.array([roc_auc_score(y, s) if 0 < y.sum() < len(y) else np.nan for s, y in zip(scores.T, labels.T)])
     parts = [
@@ -373,16 +392,16 @@ def _aucs(score: pd.DataFrame, label: pd.DataFrame, sampler: Bootstrap) -> tuple
 
 
 def _mean(samples: Numbers) -> Numbers:
-    """Of the draws (draws, D) the mean of all D; NaN where one is missing: the mean of others is another figure."""
+    """Return the mean over D of draws (draws, D); NaN if one is missing: the mean of the others is another measure."""
     return samples.mean(1) if samples.shape[1] else np.empty(0)
 
 
 def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
-    """Of columns (N,) the mean of each disease, the mean of those, and that of all rows, each with its interval.
+    """Return the means of columns (N,) by disease, the mean of those, and the mean of all rows, with their intervals.
 
     Args:
-        columns: by two names.
-        rows: disease and patient of each.
+        columns: (N,) each, by two names.
+        rows: disease and patient of each row.
 
     Returns:
         first, second, disease, number, value, low, high, draws.
@@ -414,11 +433,11 @@ def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws
 
 
 def _iou(a: pd.DataFrame, b: pd.DataFrame) -> Numbers:
-    """Intersection over union of boxes, row by row."""
+    """Return the intersection over union of boxes, row by row."""
     first, second = (torch.tensor(table.to_numpy(float)) for table in (a, b))
     return np.asarray(iou(first, second))
 
 
 def _reason(positives: int, images: int) -> str:
-    """Why there is no AUC; empty where there is one."""
+    """Return the reason why there is no AUC; empty if there is one."""
     return "no positives" if not positives else "no negatives" if positives == images else ""

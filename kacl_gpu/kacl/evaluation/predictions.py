@@ -1,4 +1,4 @@
-"""From a checkpoint and a data set to tables of raw predictions, of which `measures` makes figures."""
+"""Tables of raw predictions of a checkpoint on a data set, the input of `measures`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from ..data.nih import first_names, read_csv
 from ..encoders import standardise
 from ..model import KACL
 
+NEEDED_SETTINGS = ("root", "size", "diseases", "normal", "split_file", "seed")  # of the data, in a checkpoint
 COMPONENTS = 64  # boxes a heatmap at most: more than one of 7 x 7 activations, enlarged, can have
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model and what it says of the data that it was trained with."""
+    """A trained model and the settings of the data that it was trained with."""
 
     path: Path
     model: KACL
@@ -41,13 +42,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of images. Places are in pixels of the images as the model saw them, far edges exclusive.
+    """Predictions of a model. Places are in pixels of the images as the model saw them, far edges exclusive.
 
     Attributes:
         cases: image, patient, disease, label (0 or 1), probability; a row for each image and disease, in this order.
         boxes: image, patient, disease, rank, total, fallback, x1, y1, x2, y2; the components of the heatmap of each
             disease, of the images that were asked for. Rank 0 is the box that training would take; it is a fallback,
-            the whole image, where the heatmap shows nothing. total: the activation of the component, summed.
+            the whole image, if the heatmap shows nothing. total: the activation of the component, summed.
         peaks: image, patient, disease, x, y: the middle of the pixel where the heatmap is highest, the first in reading
             order; missing where it is constant.
     """
@@ -58,7 +59,7 @@ class Predictions:
 
 
 def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
-    """Load what ``kacl-gpu fit`` saved.
+    """Load a checkpoint of ``kacl-gpu fit``.
 
     Raises:
         InputError: missing, unreadable, from something else, or its weights do not fit its settings.
@@ -72,6 +73,8 @@ def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
     except Exception as error:  # RuntimeError of other weights, TypeError of other settings, KeyError, ...
         raise InputError(f"the weights and settings in {path} are not those of this KACL: {one_line(error)}") from error
     data = {name: value for name, value in saved[SETTINGS_OF_DATA].items() if not name.startswith("_")}
+    if lacking := [name for name in NEEDED_SETTINGS if name not in data]:
+        raise InputError(f"not a checkpoint of kacl-gpu fit: {SETTINGS_OF_DATA} in {path} lack {', '.join(lacking)}")
     if not isinstance(data.get("diseases"), (list, tuple)) or list(data["diseases"]) != model.diseases:
         raise InputError(f"{path}: the model's diseases are not its data's")
     state = saved.get(ChestXrays.__name__, {})
@@ -87,7 +90,7 @@ def open_data(
     batch_size: int = 32,
     workers: int = 2,
 ) -> ChestXrays:
-    """The images under ``root``, of the size and with the diseases and the split of the checkpoint, set up.
+    """Return the images under ``root``, of the size and with the diseases and the split of the checkpoint, set up.
 
     Args:
         split_file: another split than the checkpoint's own.
@@ -119,9 +122,12 @@ def predict(
     Args:
         model: on its device; it is put into evaluation mode.
         images: with the diseases of the model.
-        localised: the images of which the heatmaps of all diseases are looked at.
-        batch_size: images at once.
-        workers: processes that read them.
+        localised: names of the images whose heatmaps, of all diseases, become boxes and peaks.
+        batch_size: number of images computed together.
+        workers: number of processes that read them; 0: this one.
+
+    Raises:
+        InputError: a probability is NaN.
     """
     model.eval()
     names = model.diseases
@@ -164,7 +170,7 @@ def predict(
 
 
 def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
-    """All true boxes of these images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images."""
+    """Return all true boxes of images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images."""
     patients = images.table["patient"].to_numpy()[images.boxes["row"].to_numpy()]
     table = images.boxes[["image", "disease", *BOX_COLUMNS]].reset_index(drop=True)
     table.insert(1, "patient", patients)
@@ -172,7 +178,7 @@ def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
 
 
 def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame, str]:
-    """Boxes of another source than NIH's list on these images.
+    """Read boxes of another source than NIH's list on these images.
 
     A label names a disease if it is that of one of the images' diseases, or has it in brackets, whatever the case, with
     blanks for underscores: ``LungOpacity(pneumonia)`` is Pneumonia.
@@ -225,7 +231,7 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
 
 
 def _peaks(maps: torch.Tensor) -> np.ndarray:
-    """x, y (B, 2) of the middle of the highest pixel of maps (B, H, W); NaN where none is above 0."""
+    """Return x, y (B, 2) of the middle of the highest pixel of maps (B, H, W); NaN if none is above 0."""
     flat = maps.flatten(1)
     place = flat.argmax(1)
     xy = torch.stack([place % maps.shape[2], place // maps.shape[2]], 1) + 0.5
@@ -249,7 +255,7 @@ def _cases(images: NIHChestXray14, names: Sequence[str], rows: np.ndarray, proba
 def _placed(
     images: NIHChestXray14, names: Sequence[str], parts: Sequence[tuple[np.ndarray, ...]], columns: Sequence[str]
 ) -> pd.DataFrame:
-    """A table of places from parts (row, disease, ..., numbers (n, k)), sorted by image and disease."""
+    """Return a table of places from parts (row, disease, ..., numbers (n, k)), sorted by image and disease."""
     if not parts:
         return pd.DataFrame(columns=["image", "patient", "disease", *columns])
     row, disease, *others, places = (np.concatenate(values) for values in zip(*parts))
@@ -266,7 +272,7 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _disease(label: str, diseases: Sequence[str]) -> str:
-    """The disease that a label of another source names; empty if it is none of these."""
+    """Return the disease that a label of another source names; empty if it is none of these."""
     known = {name.casefold(): name for name in diseases}
     words = [label, *re.findall(r"\(([^()]*)\)", label)]
     return next((known[key] for word in words if (key := word.strip().replace(" ", "_").casefold()) in known), "")

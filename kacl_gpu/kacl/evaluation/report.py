@@ -1,4 +1,4 @@
-"""``kacl-gpu evaluate``: what a checkpoint is worth on a data set, as a report to read and tables to compute with."""
+"""``kacl-gpu evaluate``: the measures of a checkpoint on a data set, as a report to read and tables to compute with."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ POINTS = (
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model, the images that it saw, what it said, and the true boxes in the pixels of these images."""
+    """A model, its images, its predictions, and the true boxes in the pixels of these images."""
 
     checkpoint: Checkpoint
     images: NIHChestXray14
@@ -87,17 +87,18 @@ def evaluate(
     and the raw predictions (Parquet; places are in pixels of the images as the model saw them).
 
     Args:
-        checkpoint: to evaluate.
+        checkpoint: checkpoint to evaluate.
         data: folder in the layout of NIH ChestX-ray14, or of ``kacl-gpu prepare``.
         out: folder to make.
         split: the set to evaluate: test, validation or train.
         split_file: another split than that of the checkpoint.
         boxes: boxes of another source, evaluated by themselves, see `kacl_gpu.kacl.evaluation.predictions.other_boxes`.
         compare: a second checkpoint, on the same images.
-        batch_size, workers: of reading and predicting.
+        batch_size: number of images computed together.
+        workers: number of processes that read images.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
-        bootstrap: draws of patients for the intervals; 0: no intervals.
-        seed: of these draws and of the choice of normal images for the features.
+        bootstrap: number of draws of patients for the intervals; 0: no intervals.
+        seed: seed of these draws and of the choice of normal images for the features.
 
     Returns:
         The HTML file.
@@ -329,7 +330,7 @@ def _localised(
 
 
 def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
-    """The table of the pointing game and of average precision."""
+    """Add the table of the pointing game and of average precision."""
     pointing = measures.pointing(truth, ours.found.peaks, **draws)
     precision = measures.average_precision(ours.found.cases, truth, ours.found.boxes)
     report.table(f"{prefix}pointing", pointing)
@@ -344,7 +345,7 @@ def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame,
 
 
 def _figure_5(report: Document, ours: Evaluated, theirs: Evaluated | None) -> None:
-    """Original, comparison and ours: of each disease the first image, in the order of the table, that has a box."""
+    """Add original, comparison and ours of each disease's first image, in the order of the table, that has a box."""
     diseases = [
         name for name in ours.checkpoint.model.diseases if theirs is None or name in theirs.checkpoint.model.diseases
     ]
@@ -376,7 +377,7 @@ def _figure_5(report: Document, ours: Evaluated, theirs: Evaluated | None) -> No
 
 @torch.inference_mode()
 def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Heatmaps and top boxes of diseases in images, both by name."""
+    """Return heatmaps and top boxes of diseases in images, both given by name."""
     places = dict(zip(images.table["image"], range(len(images))))
     pixels = torch.stack([images[places[image]]["image"] for _, image in shown]).to(model.device)
     disease = torch.tensor([model.diseases.index(name) for name, _ in shown], device=model.device)
@@ -459,7 +460,7 @@ def _facts(
 def _notes(
     made: Checkpoint, module: ChestXrays, split: str, data: str | Path, split_file: str | Path | None
 ) -> list[str]:
-    """Where the split comes from, and whether it is that of the training."""
+    """Return notes on the source of the split, and whether it is that of the training."""
     now = getattr(module, "fingerprint", None)
     if made.fingerprint is not None and now is not None:
         if made.fingerprint == now:
@@ -480,7 +481,7 @@ def _notes(
 
 
 def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> list[str]:
-    """Whether the comparison has seen these images before."""
+    """Return a note if the comparison was trained on some of these images."""
     try:
         train = open_data(other, data).train.table["image"]
     except InputError:
@@ -496,7 +497,7 @@ def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> 
 
 
 def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> NIHChestXray14:
-    """The same images, as another model sees them."""
+    """Return these images as another model sees them."""
     settings = other.data
     all_ = NIHChestXray14(data, size=settings["size"], diseases=settings["diseases"], normal=settings["normal"])
     place = dict(zip(all_.table["image"], range(len(all_))))
@@ -507,7 +508,7 @@ def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) ->
 
 
 def _cell(value: float, low: float = float("nan"), high: float = float("nan"), form: str = ".3f") -> str:
-    """A number and its interval, which is left out where it is a point, and in one piece where a line is broken."""
+    """Return a number and its interval, which is left out if it is a point, and is not broken over lines."""
     if pd.isna(value):
         return "-"
     text = f"{value:{form}}"
@@ -532,7 +533,7 @@ def _intervals(draws: Mapping[str, Any]) -> str:
 
 
 def _few(rows: pd.DataFrame, draws: Mapping[str, Any]) -> str:
-    """Which of the diseases that rows (disease, patient) are cases of have too few patients for an interval."""
+    """Return a note on the diseases in rows (disease, patient) that have too few patients for an interval."""
     patients = rows.groupby("disease")["patient"].nunique()
     few = measures.ordered(patients.index[patients < FEW_PATIENTS])
     if not few or not draws["draws"]:

@@ -59,10 +59,10 @@ def ablate(variants: Sequence[str | Path], seeds: Sequence[int], out: Path, argv
 
 
 def train(cell: Path, argv: Sequence[str]) -> bool:
-    """Train one cell, or go on with it, and write what the test images say to test.csv.
+    """Train one cell, or go on with it, and write the measures of the test images to test.csv.
 
     Returns:
-        Whether this process is the one that writes.
+        True if this process is the one that writes.
     """
     made = fit([*argv, f"--out={cell}", "--resume"])
     best, last = (cell / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
@@ -77,7 +77,7 @@ def train(cell: Path, argv: Sequence[str]) -> bool:
 
 
 def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
-    """What is done so far: a row for each cell, with variant, seed, and the measures of the test images."""
+    """Return one row per complete cell, with variant, seed, and the measures of the test images."""
     rows = []
     for order, name in enumerate(names):
         for path in (out / name).glob("seed_*/test.csv"):
@@ -93,10 +93,14 @@ def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over the seeds (NaN for one) of each measure: variant, measure, runs, mean, std.
+    """Return mean and standard deviation over seeds (NaN for one) of each measure: variant, measure, runs, mean, std.
 
     Args:
-        table: of :func:`cells`.
+        table: table of :func:`cells`.
+
+    Example:
+        >>> summary(pd.DataFrame({"variant": ["base"] * 2, "seed": [0, 1], "test/auc": [0.6, 0.8]}))["mean"].tolist()
+        [0.7]
     """
     long = table.melt(["variant", "seed"], var_name="measure").dropna(subset="value")
     long = long[long["measure"].str.startswith("test/")]
@@ -105,10 +109,10 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """Each two variants compared, seed by seed, by the paired t-test.
+    """Compare each two variants, seed by seed, by the paired t-test.
 
     Args:
-        table: of :func:`cells`.
+        table: table of :func:`cells`.
         measures: columns of it to compare.
 
     Returns:
@@ -145,7 +149,7 @@ def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFra
 
 
 def publish(out: Path, names: Sequence[str]) -> None:
-    """Write the tables of what is done so far."""
+    """Write the tables of the cells that are complete."""
     table = cells(out, names)
     means, compared = summary(table), pairs(table)
     write_table(table, out / "cells.csv")

@@ -53,14 +53,14 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Best(ModelCheckpoint):
-    """Keeps the checkpoint with the best AUC; where no disease of the validation has both kinds, there is none."""
+    """Keep the checkpoint with the best AUC; there is none if no disease has positives and negatives in validation."""
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Also where the folder of the run was moved, which Lightning takes for another run."""
+        """Load the state, also if the folder of the run was moved, which Lightning takes for another run."""
         before, now = str(state_dict["dirpath"]), str(self.dirpath)
 
         def moved(path: str) -> str:
@@ -135,12 +135,12 @@ def read_epochs(path: Path) -> pd.DataFrame:
 
 
 class Panels(Callback):
-    """Heatmaps with boxes of a few images, every few epochs: to TensorBoard and to a folder.
+    """Draw heatmaps with boxes of a few images every few epochs, to TensorBoard and to a folder.
 
     Args:
-        folder: for the pictures.
-        every: epochs from one to the next; 0: never.
-        images: half of them annotated ones of the training, half of the validation, as far as there are.
+        folder: folder of the pictures.
+        every: number of epochs from one picture to the next; 0: none.
+        images: number of images; half of them annotated ones of training, half of validation, as far as there are.
     """
 
     def __init__(self, folder: Path, every: int, images: int = 8) -> None:
@@ -163,7 +163,7 @@ class Panels(Callback):
                 logger.experiment.add_figure("panels", figure, epoch)
 
     def samples(self, data: ChestXrays) -> list[dict[str, Tensor]]:
-        """The images to draw: the first of each kind, the same each time."""
+        """Return the images to draw: the first of each kind, the same each time."""
         annotated = data.train.table.index[data.train.table["annotated"]][: self.images // 2]
         ill = data.validation.table.index[data.validation.table[list(data.diseases)].any(axis=1)]
         return [data.train[row] for row in annotated] + [
@@ -173,7 +173,7 @@ class Panels(Callback):
 
 @torch.no_grad()
 def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figure:
-    """A picture of heatmaps and boxes of samples: of an annotated disease, else of the first that an image has."""
+    """Draw heatmaps and boxes of samples, of an annotated disease, else of the first that an image has."""
     images = torch.stack([sample["image"] for sample in samples]).to(model.device)
     labels = torch.stack([sample["labels"] for sample in samples])
     true = torch.stack([sample["boxes"] for sample in samples])
@@ -212,7 +212,7 @@ class Command(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed")
 
     def instantiate_classes(self) -> None:
-        """Model, data and trainer; a model that is resumed has its weights in the checkpoint, and needs no others."""
+        """Make model, data and trainer; a model that is resumed has its weights in the checkpoint."""
         given = self.config.model.weights
         if self.config.resume and _last(self.config).exists():
             self.config.model.weights = None
@@ -220,7 +220,7 @@ class Command(LightningCLI):
         self.config.model.weights = self.model.hparams["initial_weights"] = given
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """The Trainer that the settings describe, and what every run has."""
+        """Return the Trainer that the settings describe, with the callbacks and files of every run."""
         config, out = self.config_init, Path(self.config_init.out)
         asked = config.trainer
         whole: dict[str, Any] = {
@@ -262,12 +262,12 @@ def _last(config: Any) -> Path:
 
 
 def _listed(given: Any) -> list[Any]:
-    """One, several or none, as the Trainer takes them."""
+    """Return one, several or none, as the Trainer takes them, as a list."""
     return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def progress_bar(trainer: Any) -> list[Callback]:
-    """One that reads the losses as often as they are logged: at every step the host would wait for the device."""
+    """Return a progress bar that reads losses only when they are logged, for each reading waits for the device."""
     given = any(isinstance(callback, ProgressBar) for callback in _listed(trainer.callbacks))
     if given or trainer.enable_progress_bar is False:
         return []
@@ -275,7 +275,7 @@ def progress_bar(trainer: Any) -> list[Callback]:
 
 
 def processes(accelerator: str, devices: Any) -> int:
-    """How many the Trainer makes of these on each node, as it counts them itself, but before there is one."""
+    """Return the number of processes that the Trainer will start on each node, before there is a Trainer."""
     if devices in ("auto", -1, "-1"):
         return max(torch.cuda.device_count(), 1) if accelerator in ("auto", "gpu", "cuda") else 1
     if isinstance(devices, str):
@@ -306,7 +306,7 @@ def fit(argv: Sequence[str]) -> Command:
         argv: the command's arguments: ``--config FILE``, ``--out FOLDER``, ``--resume``, and all settings by name.
 
     Returns:
-        What was trained, with which, and on what.
+        The command, with its model, data and trainer.
 
     Raises:
         InputError: the settings or the folders cannot be used, or OUT holds a run that would be lost or is another.
@@ -381,6 +381,14 @@ def _check_same_run(last: Path, made: Command) -> None:
             f"cannot go on from {last}: it lacks {', '.join(lacking)}, so it is no checkpoint of an interrupted run; "
             "begin anew in another --out, with the file as --model.weights"
         )
+    states = checkpoint["callbacks"]
+    for callback in made.trainer.checkpoint_callbacks:
+        state = states.get(callback.state_key) if isinstance(states, dict) else None
+        if isinstance(callback, Best) and not (isinstance(state, dict) and {*PATHS, "best_k_models"} <= state.keys()):
+            raise InputError(
+                f"cannot go on from {last}: it has no state of the best checkpoint, so it is damaged or was edited; "
+                "begin anew in another --out"
+            )
     differ = []
     for key, now in ((SETTINGS_OF_MODEL, made.model.hparams), (SETTINGS_OF_DATA, made.datamodule.hparams)):
         before = checkpoint[key]
