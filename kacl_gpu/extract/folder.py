@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -534,7 +535,8 @@ def _tables(
     errors: list[tuple[object, ...]] = []
     for target in sorted(rows):
         for row, numbers in rows[target]:
-            head = (targets[target].image, row.label, *(row.box or (np.nan,) * 4))
+            name = os.fsencode(targets[target].image).decode(errors="replace")  # which need not be Unicode on a disk
+            head = (name, row.label, *(row.box or (np.nan,) * 4))
             if row.reason is None:
                 heads.append(head)
                 features.append(numbers)

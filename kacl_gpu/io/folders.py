@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.medical import is_dicom
@@ -234,20 +235,32 @@ def _walk(path: Path, recursive: bool, exclude: Collection[Path]) -> Iterator[tu
     """Return each folder to look at, its files, and its subfolders that are not looked at, all sorted."""
     if recursive:
         seen: set[str] = set()  # so that a link to a folder above ends
-        for folder, subfolders, names in os.walk(path, followlinks=True):
+        for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_refuse):
             if (real := os.path.realpath(folder)) in seen:
                 subfolders.clear()
                 continue
             seen.add(real)
             subfolders[:] = sorted(name for name in subfolders if _is_wanted(Path(folder, name), exclude))
             files = [Path(folder, name) for name in sorted(names)]
-            yield Path(folder), [file for file in files if _is_wanted(file, exclude)], []
+            yield Path(folder), [file for file in files if _is_file(file) and _is_wanted(file, exclude)], []
         return
     layout = sorted({p for pattern in LAYOUTS for p in path.glob(pattern) if p.is_dir()})
     for place in (path, *(p for p in layout if _is_wanted(p, exclude))):
-        contents = [file for file in sorted(place.iterdir()) if _is_wanted(file, exclude)]
+        try:
+            contents = [file for file in sorted(place.iterdir()) if _is_wanted(file, exclude)]
+        except OSError as error:
+            _refuse(error)
         folders = [p for p in contents if p.is_dir() and p not in layout]
-        yield place, [file for file in contents if file.is_file()], folders
+        yield place, [file for file in contents if _is_file(file)], folders
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+
+def _is_file(path: Path) -> bool:
+    """Return True for a file and for a link that leads nowhere, which is an image that is missing; not for a pipe."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _is_wanted(path: Path, exclude: Collection[Path]) -> bool:

@@ -21,6 +21,8 @@ LOSSLESS_FORMATS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TGA", "PCX", "SGI", "SUN
 # TIFF's tag 259: none, CCITT (three), LZW, deflate, PackBits, deflate of old, LZMA, Zstandard
 LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 
+PACKED = {"L;2": np.uint8(85), "L;4": np.uint8(17)}  # Pillow's factors for grey of two and four bits
+
 
 def read_image(path: Path) -> tuple[Array, tuple[float, float]]:
     """Read one grey image with the values that SimpleITK, and so PyRadiomics, would give it.
@@ -94,12 +96,18 @@ def _read_picture(path: Path, *, label_map: bool) -> Array:
                     f"a label map must be stored without loss, and this is {compression}, which changes labels; "
                     "save it as PNG"
                 )
-            rawmode = str(image.tile[0].args) if image.tile else ""
+            rawmode = _rawmode(image)
             if ";16" in rawmode and image.mode[0] not in "IF":
                 # Pillow would keep the high byte and say nothing
                 raise ImageError("not a grey image: 16-bit colour, or 16-bit grey with transparency")
             image.load()
-            return _grey(image, label_map=label_map)
+            pixels = _grey(image, label_map=label_map)
+            if image.format == "TIFF" and image.mode in ("1", "L") and rawmode.endswith(("I", "IR")):
+                # Pillow inverts "white is zero", SimpleITK has the stored numbers
+                pixels = pixels == 0 if pixels.dtype == np.bool_ else 255 - pixels.astype(np.uint8)
+            if label_map and rawmode[:3] in PACKED:
+                pixels = np.floor_divide(pixels.astype(np.uint8), PACKED[rawmode[:3]])
+            return pixels
     except (ImageError, ImportError):
         raise
     except FileNotFoundError:
@@ -112,6 +120,13 @@ def _read_picture(path: Path, *, label_map: bool) -> Array:
         raise ImageError(f"cannot be read: {error.strerror or _words(error)}") from error
     except Exception as error:  # what a decoder raises on a broken file is not documented: SyntaxError, struct.error...
         raise ImageError(f"cannot be read: {BROKEN}") from error
+
+
+def _rawmode(image: Image.Image) -> str:
+    """Return how the pixels of an opened picture are stored, in Pillow's words, such as ``RGB;16B``."""
+    tiles = getattr(image, "tile", ())
+    args = tiles[0].args if tiles else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
 
 
 def _lossy_compression(image: Image.Image, path: Path) -> str:

@@ -896,3 +896,12 @@ def test_an_interruption_waits_for_no_image(tmp_path):
     assert time.monotonic() - started < 5  # of 60; a process also has to end
     assert process.returncode == 130, said
     assert "--resume goes on" in said and "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+def test_a_name_that_is_no_unicode(tmp_path):
+    folder_of(tmp_path / "images", 1)
+    os.rename(tmp_path / "images" / "i000.png", os.fsencode(tmp_path / "images") + b"/\xff.png")
+    for suffix in (".csv", ".parquet"):
+        assert run(tmp_path / "images", "--out", tmp_path / f"features{suffix}") == 0
+        assert list(table_of(tmp_path / f"features{suffix}")["image"]) == ["\ufffd.png"]

@@ -20,17 +20,27 @@ def save(path, array, mode=None):
     (image if mode is None else image.convert(mode)).save(path)
 
 
-def png_of_16_bits(array, colour_type, channels):
-    """A 16-bit PNG that Pillow cannot write: grey and alpha (4), colour (2), colour and alpha (6)."""
+def png(height, width, bits, colour_type, lines):
+    """A PNG that Pillow cannot write; `lines` are the packed pixels, each line after a byte of 0."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width = array.shape
-    lines = b"".join(b"\0" + np.repeat(line, channels).astype(">u2").tobytes() for line in array)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def png_of_16_bits(array, colour_type, channels):
+    """Grey and alpha (4), colour (2), colour and alpha (6) of 16 bits."""
+    lines = b"".join(b"\0" + np.repeat(line, channels).astype(">u2").tobytes() for line in array)
+    return png(len(array), len(array[0]), 16, colour_type, lines)
+
+
+def png_of_4_bits(array):
+    """Grey of four bits; an even number of columns."""
+    lines = b"".join(b"\0" + (line[::2] << 4 | line[1::2]).astype(np.uint8).tobytes() for line in array)
+    return png(len(array), len(array[0]), 4, 0, lines)
 
 
 def write_dicom(path, array, **elements):

@@ -1,6 +1,9 @@
 """Images in folders, and names that people write down."""
 
+import errno
+import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +87,22 @@ def test_excluded_files_are_passed_over(tmp_path, monkeypatch):
     files = find_files(["."], recursive=True, exclude=[out, masks])
     assert list(files.images) == ["a.png"]
     assert files.others == {}
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_links_that_lead_nowhere_and_folders_that_cannot_be_read(tmp_path, monkeypatch, recursive):
+    touch(tmp_path, "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")  # which nobody writes: to read it would never end
+    assert list(find_files([tmp_path], recursive=recursive).images) == ["a.png", "b.png"]
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=r"cannot read the folder .*: Permission denied"):
+        find_files([tmp_path], recursive=recursive)
 
 
 COMPOSED = unicodedata.normalize("NFC", "Müller é.png")

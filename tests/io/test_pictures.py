@@ -7,7 +7,7 @@ Image = pytest.importorskip("PIL.Image", reason="the extra io is not installed")
 
 from kacl_gpu.errors import ImageError
 from kacl_gpu.io.pictures import read_image, read_mask
-from tests.io.files import pixels, png_of_16_bits, save
+from tests.io.files import pixels, png_of_4_bits, png_of_16_bits, save
 
 
 def test_grey_in_every_kind_of_picture(tmp_path):
@@ -152,6 +152,26 @@ def test_numbers_of_32_bits_in_tiff(tmp_path):
     integers = np.arange(-3, 17, dtype=np.int32).reshape(4, 5) * 70_000
     Image.fromarray(integers).save(tmp_path / "integers.tif")
     np.testing.assert_array_equal(read_mask(tmp_path / "integers.tif"), integers)
+
+
+def test_label_maps_of_four_bits(tmp_path):
+    """Pillow spreads them over 0 to 255; a label map has the stored numbers."""
+    four = (pixels() % 16).astype(np.uint8)
+    (tmp_path / "a.png").write_bytes(png_of_4_bits(four))
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), four)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], four * 17)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.bool_])
+def test_white_is_zero_in_tiff(tmp_path, dtype):
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    tifffile = pytest.importorskip("tifffile")
+    stored = (pixels() > 100).astype(dtype) if dtype == np.bool_ else pixels().astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), stored)
+    if dtype != np.bool_:
+        read = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.tif")))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], read)
 
 
 def test_a_coloured_palette_is_refused_as_an_image_and_read_as_labels(tmp_path):
