@@ -1,4 +1,4 @@
-"""What each kernel must do, the floor that follows, and the time predicted: ``python -m benchmarks.model``.
+"""Predict the time of each kernel from the work that it must do: ``python -m benchmarks.model``.
 
 Writes the tables of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features; and the
 kernels that only other calls reach. Counts of instructions are read off the binaries for sm_90, of which each loop is
@@ -91,7 +91,7 @@ def line_pairs(load: Load) -> float:
 
 
 class Work(NamedTuple):
-    """Of one kernel, or of all memory fills together."""
+    """Work of one kernel, or of all memory fills together."""
 
     name: str
     what: str  # must be done

@@ -1,7 +1,7 @@
-"""Compiles kernels ahead of time for GPUs that are not there, and reads what they need.
+"""Compile kernels ahead of time for GPUs that are absent, and read the registers and memory that they need.
 
-What is compiled is found by calling: every setting that chooses a kernel or a constant of one, with every type of
-image, mask and box, on tensors that have no values. ``python -m tests.kernels.compiling`` writes the table of
+Calls with every setting that chooses a kernel or a constant of one, and with every type of image, mask and box, on
+tensors without values, tell what to compile. ``python -m tests.kernels.compiling`` writes the table of
 docs/kernels.md anew.
 """
 
@@ -66,7 +66,7 @@ TYPES = {
 
 
 class Needs(NamedTuple):
-    """What one kernel in one configuration takes on one target."""
+    """Registers and memory of one kernel in one configuration on one target."""
 
     kernel: str
     configuration: str
@@ -77,7 +77,7 @@ class Needs(NamedTuple):
 
 
 def meta(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    """A tensor of which only shape and type exist."""
+    """Return a tensor that has a shape and a type but no values."""
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
@@ -90,7 +90,7 @@ def call(
     dtype: torch.dtype = torch.float32,
     height: int = 64,
 ) -> None:
-    """One call for three images, none of whose tensors begins at a multiple of 16 bytes; by parts, a region each."""
+    """Make one call for three images; none of its tensors begins at a multiple of 16 bytes."""
     without_synchronisation(
         meta(4, height + 1, 66, dtype=images)[1:, 1:, 1:],
         None if boxes is None else meta(4, boxes[0], dtype=boxes[1])[1:],
@@ -115,7 +115,7 @@ CLASSES = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
 
 
 def calls() -> Iterator[Callable[[], Any]]:
-    """Calls that choose everything that the launchers can choose; to be made while a recorder is set."""
+    """Yield calls that make every choice that the launchers can make; run them while a recorder is set."""
     types = list(PASSES)  # of images, and of masks
     for n, (bins, normalised, resegmented) in enumerate(itertools.product(BINS, NORMALISED, RESEGMENTED)):
         settings = RadiomicsSettings(feature_class=["firstorder", "shape2D"], **bins, **normalised, **resegmented)
@@ -163,7 +163,7 @@ Binary = tuple[Any, Signature]  # a kernel, and what makes Triton compile it
 
 
 def launches_of(calls: Iterable[Callable[[], Any]]) -> list[Binary]:
-    """The different binaries that these calls ask for; nothing runs: give them tensors on "meta"."""
+    """Return the different binaries that calls on tensors of the device "meta" ask for; nothing runs."""
     found: dict[Binary, None] = {}
 
     def record(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -180,9 +180,9 @@ def launches_of(calls: Iterable[Callable[[], Any]]) -> list[Binary]:
 
 
 def choices(binary: Binary) -> set[Hashable]:
-    """What was chosen for it: all its constants together; each type; and each type beside each constant.
+    """Return the choices behind a binary: all its constants together; each type; each type beside each constant.
 
-    Types of different arguments are not looked at together: no code depends on both, that of a pixel and its mask say.
+    Types of different arguments are not combined, since no code depends on, say, the types of a pixel and of its mask.
     """
     kernel, (types, constants, _, num_warps) = binary
     given = [("num_warps", num_warps), *constants]
@@ -192,7 +192,7 @@ def choices(binary: Binary) -> set[Hashable]:
 
 
 def covering(binaries: Iterable[Binary]) -> list[Binary]:
-    """Some of these binaries, among which every choice is that any of them makes: each time the one with most new."""
+    """Return some of the binaries that together make every choice that any makes, each adding the most new ones."""
     bits: dict[Hashable, int] = {}
     left: dict[Binary, int] = {}
     for binary in binaries:
@@ -208,7 +208,7 @@ def covering(binaries: Iterable[Binary]) -> list[Binary]:
 
 @cache
 def binaries() -> dict[str, list[Binary]]:
-    """What is compiled, by name of the kernel."""
+    """Return the binaries to compile, by name of the kernel."""
     by_name: dict[str, list[Binary]] = {}
     for kernel, signature in launches_of(calls()):
         by_name.setdefault(kernel.__name__, []).append((kernel, signature))
@@ -216,7 +216,7 @@ def binaries() -> dict[str, list[Binary]]:
 
 
 def _signature(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Signature:
-    """Types and constants as Triton's launcher specialises them: None and constexprs are constants."""
+    """Return types and constants as Triton's launcher specialises them: None and constexprs are constants."""
     types, constants, divisible = {}, {}, []
     for n, (parameter, value) in enumerate(zip(kernel.params, arguments)):
         name = parameter.name
@@ -304,12 +304,12 @@ def _compiled(kernel: Any, signature: tuple[Any, ...], target: int) -> Needs:
 
 
 def needs_of(name: str, target: int) -> list[Needs]:
-    """What each binary of a kernel needs on the target."""
+    """Return the needs of each binary of a kernel on a target."""
     return [_compiled(kernel, signature, target) for kernel, signature in binaries()[name]]
 
 
 def table() -> list[str]:
-    """What each kernel needs on each target, the most of its configurations, in the lines of a table."""
+    """Return the lines of a table: the largest needs of each kernel over its configurations, on each target."""
     lines = [
         f"Triton {triton.__version__} and its ptxas; the most of any configuration: the constants in every combination "
         "that a call can ask for, and beside each of them every type of images, masks, boxes and levels.",
@@ -325,7 +325,7 @@ def table() -> list[str]:
 
 
 def table_in_docs() -> tuple[str, list[str], str]:
-    """The table of docs/kernels.md, between what stands before and after it."""
+    """Return the table of docs/kernels.md, with the text before and after it."""
     return written(DOCS, BEGIN, END)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of kernels under Triton's interpreter share."""
+"""Helpers of the tests that run kernels under Triton's interpreter."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ LAYOUTS = (False, True)  # packed by region, or slots as large as the largest on
 def pack(
     volumes: Sequence[np.ndarray], slots: bool = False, dtype: torch.dtype = torch.uint8
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A packed level buffer of (D, H, W) volumes: levels (total,), start (K,), size (K, 3); garbage in the gaps."""
+    """Return a packed level buffer of (D, H, W) volumes: levels (total,), start (K,), size (K, 3); garbage in gaps."""
     blocks = np.array([-(-v.size // TILE) * TILE for v in volumes], np.int64)
     if slots:
         blocks[:] = blocks.max(initial=0) + TILE
@@ -36,7 +36,7 @@ def pack(
 
 
 def serve_by_kernels(patch: pytest.MonkeyPatch) -> None:
-    """Operators of any tensors go to the kernels' launchers."""
+    """Send operators to the kernels' launchers, whatever the device of their tensors."""
     for name, file in ops.KERNELS.items():
         patch.setattr(ops, name, getattr(import_module(f"kacl_gpu.kernels.{file}"), name))
 
@@ -49,7 +49,7 @@ def without_synchronisation(
     spacing: Any = None,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """What ``gpu_radiomics`` does with ``invalid="nan"`` for tensors of a device, with those of any."""
+    """Return ``gpu_radiomics`` with ``invalid="nan"``, computed as for tensors of a device whatever their device."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "_is_static", lambda *_: True)
         options: Any = {"settings": settings, "spacing": spacing, "dtype": dtype}
@@ -58,9 +58,9 @@ def without_synchronisation(
 
 @contextmanager
 def check_pointers() -> Iterator[None]:
-    """While it lasts, an interpreted kernel that reads or writes beside the tensors of its launch is an error.
+    """Make it an error for an interpreted kernel to read or write beside the tensors of its launch.
 
-    Beside a tensor, be it within its storage: :func:`tests.kernels.mirror.mirrored` must part them before.
+    A place beside a tensor counts even within its storage: :func:`tests.kernels.mirror.mirrored` must part them before.
     """
     from triton.runtime import interpreter
 
@@ -107,7 +107,7 @@ def check_pointers() -> Iterator[None]:
 
 @contextmanager
 def check_overflow(check: bool) -> Iterator[None]:
-    """Whether an interpreted sum or product that passes its integers' range is an error: takes as long again."""
+    """Make integer overflow in an interpreted kernel an error, or not; the check doubles the time."""
     from triton.runtime.interpreter import interpreter_builder
 
     before = interpreter_builder.options
@@ -117,7 +117,7 @@ def check_overflow(check: bool) -> Iterator[None]:
 
 
 def awkward(ng: int, seed: int = 0) -> list[np.ndarray]:
-    """Regions of 1 x H x W levels up to ``ng`` that reach the corners of every kernel; the last one is empty."""
+    """Return regions of 1 x H x W levels up to ``ng`` that reach the corner cases of kernels; the last one is empty."""
     rng = np.random.default_rng(seed)
     holes = rng.integers(1, ng + 1, (1, 20, 30)) * (rng.random((1, 20, 30)) < 0.7)
     sparse = rng.integers(1, ng + 1, (1, 12, 12)) * (rng.random((1, 12, 12)) < 0.05)
@@ -139,7 +139,7 @@ def awkward(ng: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def awkward_maps() -> list[Tensor]:
-    """Maps (B, H, W) that reach the corners of components: of sizes beside those of a tile, and not finite."""
+    """Return maps (B, H, W) that reach the corner cases of components: sizes around a tile's, values not finite."""
     generator = torch.Generator().manual_seed(0)
     nan, inf = torch.nan, torch.inf
     y, x = torch.meshgrid(torch.arange(34), torch.arange(63), indexing="ij")
@@ -173,13 +173,13 @@ def awkward_maps() -> list[Tensor]:
 
 
 def close(ours: Tensor, twin: Tensor, relative: float = 1e-12, absolute: float = 1e-12) -> None:
-    """Fails unless both are float64, have NaN at the same places, and agree elsewhere."""
+    """Fail unless both are float64, have NaN at the same places, and agree elsewhere."""
     assert ours.dtype == twin.dtype == torch.float64
     torch.testing.assert_close(ours, twin, rtol=relative, atol=absolute, equal_nan=True)
 
 
 def same(ours: Tensor, twin: Tensor) -> None:
-    """Fails unless both have the same bits, NaN being equal."""
+    """Fail unless both have the same bits, NaN being equal."""
     torch.testing.assert_close(ours, twin, rtol=0, atol=0, equal_nan=True)
 
 

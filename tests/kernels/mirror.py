@@ -1,5 +1,5 @@
-"""Runs kernels on copies of their tensors, each with a guard around it: on a device, to repeat the tests of the
-interpreter on hardware, or on the CPU, where tensors of one launch may lie side by side in one storage."""
+"""Run kernels on copies of their tensors, each with a guard around it: on a device, to repeat the interpreted tests on
+hardware, or on the CPU, where tensors of one launch may lie side by side in one storage."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,7 +12,7 @@ ALIGNMENT = 16  # bytes: as a tensor is aligned to these, so is its copy
 
 
 def extent(tensor: Tensor) -> tuple[int, int]:
-    """The address of its first byte, and the one after its last."""
+    """Return the address of a tensor's first byte, and the one after its last."""
     # that of a tensor without elements too, whose data_ptr() is 0
     first = tensor.untyped_storage().data_ptr() + int(tensor.storage_offset()) * tensor.element_size()
     if tensor.numel() == 0:
@@ -22,7 +22,7 @@ def extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def apart(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What overlaps, put together."""
+    """Return the extents with overlapping ones united."""
     parts: list[tuple[int, int]] = []
     for first, end in sorted(extents):
         if parts and first < parts[-1][1]:
@@ -33,9 +33,9 @@ def apart(extents: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def mirrored(launch: Callable[..., None], device: str) -> Callable[..., None]:
-    """A ``common.launch`` that copies its tensors there and back; those that overlap lie in one copy.
+    """Return a ``common.launch`` that copies its tensors there and back; overlapping ones lie in one copy.
 
-    Fails where a kernel has written beside them.
+    It fails where a kernel has written beside them.
     """
 
     def on_device(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:

@@ -32,7 +32,7 @@ from tests.kernels.interpreting import without_synchronisation
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", KERNELS)
 def test_compile(name: str, target: int) -> None:
-    """Without many spilled registers, and with no more shared memory than sm_70 has."""
+    """Compile without many spilled registers, and with no more shared memory than sm_70 has."""
     for needs in needs_of(name, target):
         assert needs.spilled <= most_spilled(triton.__version__), needs
         assert needs.shared <= MOST_SHARED, needs
@@ -81,7 +81,7 @@ def random_call(rng: random.Random) -> partial[None]:
 
 
 def test_compile_leaves_nothing_out() -> None:
-    """What other calls choose is among what is compiled: all constants, and types beside each constant."""
+    """Random calls make no choice that is not compiled: constants together, and types beside each constant."""
     rng = random.Random(0)
     compiled = {choice for found in binaries().values() for binary in found for choice in choices(binary)}
     for binary in launches_of(random_call(rng) for _ in range(300)):

@@ -271,7 +271,7 @@ def test_gpu_operators_pass_opcheck() -> None:
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_gpu_race_hunt(settings: RadiomicsSettings) -> None:
-    """The same input 200 times, the same bits."""
+    """Repeat one call 200 times: equal bits."""
     images, boxes = batch(torch.float32, size=256)
     boxes[1:3] = torch.tensor([0.0, 0.0, 256.0, 256.0])
     expected = compute(images, boxes, settings=settings)
@@ -309,7 +309,7 @@ def test_gpu_race_hunt_in_thin_regions() -> None:
 
 @pytest.mark.parametrize("size", [(224, 224), (700, 333), (2048, 1024)])
 def test_gpu_components_equal_the_cpus_every_time(size: tuple[int, int]) -> None:
-    """Of smooth maps, of noise, of a maze and of what is not finite, to the bit, 100 times."""
+    """Compare smooth maps, noise, a maze and values that are not finite, to the bit, 100 times."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((6, 1, 7, 7), generator=generator) ** 3
     noise = torch.rand((3, *size), generator=generator)
@@ -401,7 +401,7 @@ def test_gpu_boxes_and_their_features_without_synchronisation() -> None:
 
 
 def test_gpu_graph_of_boxes_replays() -> None:
-    """Where a network looks, recorded once."""
+    """Record the boxes of a network's heatmaps into a graph."""
     generator = torch.Generator().manual_seed(1)
     activations, weight = (torch.randn(shape, generator=generator).cuda() for shape in ((8, 16, 6, 6), (4, 16)))
     disease = torch.arange(8).cuda() % 4

@@ -1,6 +1,8 @@
-"""How many times one call starts work on a device: counted without one, on tensors that have no values."""
+"""Count the work that one call starts on a device, without a device, on tensors that have no values."""
 
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kacl.byop import look
 from kacl_gpu.kernels import common
+from kacl_gpu.radiomics import ops
 from tests.kernels.interpreting import serve_by_kernels, without_synchronisation
 
 # What torch does to a tensor without starting anything
@@ -43,7 +46,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def launches(started: list[str], size: int, dtype: torch.dtype, settings: RadiomicsSettings) -> int:
-    """Of one call, when the offsets are on the device since the first."""
+    """Return the number of launches of one call, the offsets being on the device since an earlier one."""
     images = torch.empty((64, size, size), dtype=dtype, device="meta")
     boxes = torch.empty((64, 4), device="meta")
     for _ in range(2):
@@ -76,3 +79,11 @@ def test_where_a_network_looks_takes_few_launches(started: list[str], dtype: tor
     maps, found = look(activations, weight, disease, (224, 224), 0.5, False)
     assert maps.shape == (64, 224, 224) and found.boxes.shape == (64, 4)
     assert len(started) <= 26, started
+
+
+@pytest.mark.parametrize(("name", "file"), sorted(ops.KERNELS.items()))
+def test_an_operator_has_one_file_name(name: str, file: str) -> None:
+    """An operator's launcher, its twin on the CPU and their tests stand in files of the same name."""
+    for package in ("kacl_gpu.kernels", "kacl_gpu.radiomics.cpu"):
+        assert callable(getattr(import_module(f"{package}.{file}"), name))
+    assert Path(__file__).with_name(f"test_{file}.py").is_file()

@@ -55,7 +55,7 @@ def test_the_whole_call(settings: RadiomicsSettings, kernels: pytest.MonkeyPatch
 
 
 def test_parts_of_a_buffer(kernels: pytest.MonkeyPatch) -> None:
-    """Where a memory limit splits a buffer of levels, a region has the bits it has otherwise; and nothing overflows."""
+    """A memory limit that splits the buffer of levels leaves the bits of regions unchanged, without overflow."""
     images, boxes, masks = regions()
     options: dict[str, Any] = {"masks": masks, "dtype": torch.float64}
     rows = boxes[[0, 1, 1]]
@@ -74,7 +74,7 @@ def test_parts_of_a_buffer(kernels: pytest.MonkeyPatch) -> None:
 
 
 def test_the_static_layout_changes_no_bit() -> None:
-    """The same on the CPU's own operators, where it is not used: what it leaves roomy changes nothing."""
+    """The CPU's own operators give the same without synchronisation: larger tables change nothing."""
     for settings in SETTINGS.values():
         images, boxes, masks = regions()
         expected = gpu_radiomics(images, boxes, masks=masks, settings=settings, dtype=torch.float64, invalid="nan")
