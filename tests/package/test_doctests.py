@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import kacl_gpu
 from tests.package.test_imports import TEXTS
 
 WITH_EXAMPLES = sorted(name for name, text in TEXTS.items() if ">>> " in text)
@@ -41,3 +42,8 @@ def test_a_wrong_example_is_seen() -> None:
     runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
     (test,) = doctest.DocTestFinder().find(wrong, "wrong")
     assert runner.run(test, out=lambda _: None).failed == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(kacl_gpu.__all__) - {"__version__"}))
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>> " in str(getattr(kacl_gpu, name).__doc__)
