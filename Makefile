@@ -7,6 +7,16 @@ PYTEST_FLAGS ?=
 PTXSIM ?=
 PTX_FLAGS ?=
 
+# Versions that rented GPU machines had at the end of 2026
+GPU_SET := torch==2.11.0 triton==3.6.0 "numpy==2.5.*"
+
+# $(call in_environment,FOLDER,WORDS FOR THE RESOLVER): the tests in an environment of their own
+define in_environment
+	test -x $(1)/bin/uv || { $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet uv; }
+	$(1)/bin/uv pip install --python $(1)/bin/python --editable ".[io,train,dev]" $(2)
+	$(1)/bin/python -m pytest $(PYTEST_FLAGS)
+endef
+
 # What is installed is written down in files inside $(VENV), so that it is installed once; they are out of date when the
 # package's requirements are newer.
 REQUIREMENTS := pyproject.toml setup.py
@@ -14,19 +24,28 @@ DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test ptx lint format bench guard clean distclean
+.PHONY: help venv demo test test-all test-lowest test-gpu-set ptx lint format bench guard clean distclean
 
 help: ## this list
 	@echo "make TARGET, in a virtual environment of its own ($(VENV)), made with PYTHON=$(PYTHON):"
-	@sed -n 's/^\([a-z]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-12s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
 
 venv: $(DEV_READY) ## make .venv and install everything that the other targets need
 
-demo: $(DEMO_READY) ## run the main job on radiographs that it draws itself: train KACL, print what it learnt, draw a picture
+demo: $(DEMO_READY) ## see features of synthetic radiographs within a minute, then KACL trained on others, in four minutes
 	$(BIN)/kacl-gpu demo
 
 test: $(DEV_READY) ## run the tests (PYTEST_FLAGS="-k settings -x" to choose; KACL_GPU_DATA=folder for those on real images)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-all: $(DEV_READY) ## run all tests, the slow ones too
+	$(BIN)/python -m pytest -m "" $(PYTEST_FLAGS)
+
+test-lowest: ## run the tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(call in_environment,.venv-lowest,--resolution lowest-direct)
+
+test-gpu-set: ## run the tests with the versions of rented GPU machines (GPU_SET, Python 3.12 or later), in .venv-gpu-set
+	$(call in_environment,.venv-gpu-set,$(GPU_SET))
 
 ptx: $(DEV_READY) ## run the kernels in an emulator of PTX (PTXSIM=folder of it; PTX_FLAGS=--quick for some minutes)
 	@test -n "$(PTXSIM)" || { echo "make ptx: PTXSIM=FOLDER names the folder of the emulator" >&2; exit 2; }
@@ -55,8 +74,8 @@ clean: ## remove what builds and runs leave behind, but for .venv
 	rm -rf build demo_output dist *.egg-info .benchmarks .hypothesis .mypy_cache .numba_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
 
-distclean: clean ## remove .venv too
-	rm -rf $(VENV)
+distclean: clean ## remove the environments too
+	rm -rf $(VENV) .venv-lowest .venv-gpu-set
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

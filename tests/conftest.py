@@ -51,7 +51,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for part in filter(None, (chosen[n::CHILDREN] for n in range(CHILDREN))):
         folder = Path(tempfile.mkdtemp(prefix="interpret"))
         Path(folder, "chosen").write_text("\n".join(part))
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "",
+        ]  # all that were chosen here
         with open(folder / "output", "w") as output:
             child = subprocess.Popen(
                 [*command, f"--junit-xml={folder / 'results.xml'}", f"@{folder / 'chosen'}"],

@@ -1,8 +1,9 @@
-"""``kacl-gpu demo``: the main job on synthetic radiographs: draw them, train KACL on them, see what it has learnt."""
+"""``kacl-gpu demo``: what the project does, on radiographs that it draws itself, in some minutes."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from .parser import Parser
 
 DESCRIPTION = """\
-Draw synthetic chest radiographs, train KACL on them for some minutes (seconds on a GPU), print the AUC of each finding
-and how well Grad-CAM finds it, and draw a picture.
+Show what kacl_gpu does, on synthetic chest radiographs that it draws itself. First it computes the radiomic features of
+a batch and shows them as a table and a picture (FOLDER/features.csv, features.png). Then it trains KACL for some
+minutes (seconds on a GPU), prints the AUC of each finding and how well Grad-CAM finds it, and draws FOLDER/demo.png.
 """
 
 EXAMPLES = """\
@@ -19,9 +21,23 @@ EXAMPLES = """\
   kacl-gpu demo --out /tmp/demo --device cpu
 """
 
-SHOWN = 8  # images in the picture
-SETTINGS = {"data.size": "128"}  # beside the shipped configuration
-IMAGES, BOXED = 1600, 0.15  # four fifths of the images with boxes are for the test
+SAMPLES, SAMPLE_SIZE = 16, 256  # images of the first part, and their side in pixels
+IMAGES, BOXED = 700, 0.15  # images of the second part, and the share of ill ones that have boxes
+# Beside the shipped configuration `phantom`: what two CPU cores train in two minutes
+SETTINGS = {"data.size": 128, "trainer.max_epochs": 8, "model.warmup_epochs": 3, "model.decay_epochs": 3}
+SETTINGS |= {"panels_every": 0}
+COLUMNS = 6  # images in the last picture
+OURS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png")
+# Features that are printed and drawn by name
+SHOWN = {
+    "original_firstorder_Mean": "mean",
+    "original_firstorder_Entropy": "entropy",
+    "original_shape2D_PixelSurface": "area",
+    "original_glcm_Contrast": "GLCM contrast",
+    "original_glrlm_RunPercentage": "run percentage",
+    "original_ngtdm_Coarseness": "coarseness",
+}
+NORMAL = 32  # images without a finding that a region is compared with
 
 
 def make_parser() -> Parser:
@@ -40,44 +56,129 @@ def run(argv: Sequence[str]) -> int:
 
 
 def demo(out: Path, device: str | None = None) -> None:
-    """Draw phantoms, train on them, print the AUC of each finding and the accuracy of boxes, and draw a picture.
+    """Compute features of phantoms, train on others, print what came out, and draw both.
 
     Args:
-        out: folder for phantoms/, run/ (see `kacl_gpu.kacl.training.fit`) and demo.png; an earlier demo there is
-            replaced.
+        out: folder to write; what an earlier demo left there is replaced.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
 
     Raises:
-        InputError: the folder holds something else, or the device is not there.
+        InputError: the folder holds something else, or there is no such device.
     """
+    started = time.monotonic()
     from kacl_gpu.devices import choose_device
     from kacl_gpu.errors import InputError
-    from kacl_gpu.kacl.data.phantom import make_phantoms
-    from kacl_gpu.kacl.training.fit import fit
 
-    phantoms, run, picture = out / "phantoms", out / "run", out / "demo.png"
-    others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path not in (phantoms, run, picture)]
+    others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path.name not in OURS]
     if others:
         raise InputError(f"{out} holds what no demo wrote: {', '.join(sorted(others))}")
     chosen = choose_device(device)
-    for folder in (phantoms, run):
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"drawing {IMAGES} radiographs in {phantoms}", flush=True)
-    made = make_phantoms(phantoms, images=IMAGES, size=int(SETTINGS["data.size"]), boxed=BOXED)
-    print(f"{made.images} images of {made.patients} patients, {made.boxes} boxes, {made.seconds:.0f} s", flush=True)
+    for name in OURS:
+        shutil.rmtree(out / name, ignore_errors=True) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
+    show_features(out, chosen)
+    print(f"{time.monotonic() - started:.0f} s so far\n", flush=True)
+    show_training(out, chosen)
+    print(f"{time.monotonic() - started:.0f} s in all")
 
+
+def show_features(out: Path, device: Any) -> None:
+    """Compute the features of a batch of phantoms inside their true boxes; print, write and draw them."""
+    import torch
+
+    from kacl_gpu import feature_names, gpu_radiomics
+    from kacl_gpu.io.tables import write_table
+    from kacl_gpu.kacl.data.dataset import NIHChestXray14
+    from kacl_gpu.kacl.data.phantom import make_phantoms
+
+    make_phantoms(out / "samples", images=SAMPLES, size=SAMPLE_SIZE, boxed=1.0, workers=1)
+    data = NIHChestXray14(out / "samples", size=SAMPLE_SIZE)
+    images = torch.stack([data[row]["image"] for row in range(len(data))]).to(device)
+    boxes, findings, rows = [], [], []
+    for row in range(len(data)):
+        for finding, box in zip(data.diseases, data[row]["boxes"]):
+            if not box.isnan().any():
+                boxes.append(torch.cat([torch.tensor([float(row)]), box]))
+                findings.append(finding)
+                rows.append(row)
+    table_of_boxes = torch.stack(boxes).to(device)  # (K, 5): image, x1, y1, x2, y2
+
+    print(f"gpu_radiomics(images, boxes): {len(images)} images of {SAMPLE_SIZE} x {SAMPLE_SIZE}, {len(boxes)} boxes")
+    seconds = []
+    for _ in range(2):  # the first call compiles
+        begun = time.perf_counter()
+        features = gpu_radiomics(images, table_of_boxes, dtype=torch.float64).cpu()
+        seconds.append(time.perf_counter() - begun)
+    print(
+        f"first call {seconds[0]:.1f} s, compiling included; second call {seconds[1]:.3f} s: "
+        f"{1000 * seconds[1] / len(boxes):.2f} ms per region for {features.shape[1]} features"
+    )
+    import pandas as pd
+
+    table = pd.DataFrame(features.numpy(), columns=list(feature_names()))
+    table.insert(0, "image", [data.table["image"].iloc[row] for row in rows])
+    table.insert(1, "finding", findings)
+    write_table(table, out / "features.csv")
+    shown = table[["image", "finding", *SHOWN]].rename(columns=SHOWN)
+    print(shown.head(10).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    draw_features(images.cpu().numpy()[:, 0], table_of_boxes.cpu().numpy(), table).savefig(
+        out / "features.png", dpi=100
+    )
+    print(f"table: {out / 'features.csv'}\npicture: {out / 'features.png'}")
+
+
+def draw_features(images: Any, boxes: Any, table: Any) -> Any:
+    """Draw eight images with their boxes, and the features of all regions as standard scores."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from kacl_gpu.kacl.evaluation.figures import TRUE
+
+    figure = Figure(figsize=(15, 7), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5), squeeze=False)[0]
+    drawn = sorted({int(box[0]) for box in boxes})[:6]
+    for axis, row in zip(left.subplots(3, 2).flat, drawn):
+        axis.imshow(images[row], cmap="gray")
+        for box, finding in zip(boxes, table["finding"]):
+            if box[0] == row:
+                x1, y1, x2, y2 = box[1:]
+                axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=TRUE, linewidth=2))
+                axis.text(x1 + 3, y1 - 4, finding, color=TRUE, fontsize=9, clip_on=True)
+        axis.set_axis_off()
+    values = table.drop(columns=["image", "finding"])
+    scores = ((values - values.mean()) / values.std().replace(0, 1)).to_numpy()
+    axis = right.subplots()
+    image = axis.imshow(scores, cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest")
+    classes = [name.split("_")[1] for name in values.columns]
+    for name in dict.fromkeys(classes):
+        first, count = classes.index(name), classes.count(name)
+        axis.axvline(first - 0.5, color="black", linewidth=0.8)
+        axis.text(first + count / 2 - 0.5, -0.8, name, ha="center", va="bottom", fontsize=9)
+    axis.set_yticks(
+        range(len(table)), [f"{finding}, {name[:8]}" for name, finding in zip(table["image"], table["finding"])]
+    )
+    axis.tick_params(axis="y", labelsize=8)
+    axis.set_xticks([])
+    right.colorbar(image, ax=axis, label="standard score over these regions", shrink=0.6)
+    right.suptitle(f"{values.shape[1]} features of {len(table)} regions in one call")
+    return figure
+
+
+def show_training(out: Path, device: Any) -> None:
+    """Train KACL on phantoms, print the results on test images, and draw some of them."""
+    from kacl_gpu.kacl.data.phantom import make_phantoms
+    from kacl_gpu.kacl.training.fit import fit
+
+    phantoms, folder = out / "phantoms", out / "run"
+    print(f"drawing {IMAGES} radiographs in {phantoms}", flush=True)
+    summary = make_phantoms(phantoms, images=IMAGES, size=int(SETTINGS["data.size"]), boxed=BOXED)
+    print(f"{summary.images} images of {summary.patients} patients, {summary.boxes} boxes, {summary.seconds:.0f} s")
     # one device: with several, Lightning would run this command once more for each
-    devices = {"cpu": "1", "cuda": f"[{chosen.index or 0}]"}[chosen.type]
-    arguments = [f"--trainer.accelerator={chosen.type}", f"--trainer.devices={devices}"]
-    arguments += [
-        "--config=phantom",
-        f"--data.root={phantoms}",
-        f"--out={run}",
-        *(f"--{name}={value}" for name, value in SETTINGS.items()),
-    ]
+    devices = {"cpu": "1", "cuda": f"[{device.index or 0}]"}[device.type]
+    arguments = ["--config=phantom", f"--data.root={phantoms}", f"--out={folder}"]
+    arguments += [f"--{name}={value}" for name, value in SETTINGS.items()]
     print(f"kacl-gpu fit {' '.join(arguments)}", flush=True)
-    trained = fit(arguments)
-    report(trained, run / "checkpoints" / "last.ckpt", picture)
+    trained = fit([*arguments, f"--trainer.accelerator={device.type}", f"--trainer.devices={devices}"])
+    report(trained, folder / "checkpoints" / "last.ckpt", out / "demo.png")
 
 
 def report(trained: Any, checkpoint: Path, picture: Path) -> None:
@@ -85,20 +186,94 @@ def report(trained: Any, checkpoint: Path, picture: Path) -> None:
     from kacl_gpu.kacl.boxes import has_box
     from kacl_gpu.kacl.data.diseases import DISEASES
     from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
-    from kacl_gpu.kacl.training.fit import draw
 
     (measures,) = trained.trainer.test(trained.model, trained.datamodule, ckpt_path=str(checkpoint), verbose=False)
-    found = trained.model.predictions
-    print(f"\n{len(found['labels'])} test images          AUC   positives")
-    for name, positives in zip(DISEASES, found["labels"].sum(0).int().tolist()):
+    predictions = trained.model.predictions
+    print(f"\n{len(predictions['labels'])} test images          AUC   positives")
+    for name, positives in zip(DISEASES, predictions["labels"].sum(0).int().tolist()):
         auc = measures.get(f"test/auc_{name}")
         print(f"  {name:<22} {'    -' if auc is None else f'{auc:.3f}'}   {positives:9}")
     print(f"  {'mean':<22} {measures['test/auc']:.3f}")
-    annotated = has_box(found["true_boxes"])
+    annotated = has_box(predictions["true_boxes"])
     print(f"{int(annotated.sum())} boxes; accuracy of localisation by the overlap (IoU) that counts as right:")
     print("  ".join(f"{t}: {measures[f'test/localisation_{t}']:.2f}" for t in IOU_THRESHOLDS))
-
-    test = trained.datamodule.test
-    samples = [test[row] for row in found["index"][annotated.any(1)][:SHOWN].tolist()]
-    draw(trained.model, samples, "test images").savefig(picture, dpi=110)
+    draw_results(trained.model, trained.datamodule.test, predictions).savefig(picture, dpi=100)
     print(f"picture: {picture}")
+
+
+def draw_results(model: Any, test: Any, predictions: Any) -> Any:
+    """Draw test images: radiograph with true box; heatmap with predicted box; features in it beside normal images'.
+
+    The images are the first annotated one of each finding, and are not chosen by how well they came out.
+    """
+    import torch
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
+    from kacl_gpu.kacl.boxes import has_box
+    from kacl_gpu.kacl.encoders import standardise
+    from kacl_gpu.kacl.evaluation.figures import PREDICTED, TRUE
+    from kacl_gpu.kacl.evaluation.validation import iou
+
+    annotated = has_box(predictions["true_boxes"])
+    firsts = [(int(column.nonzero()[0]), d) for d, column in enumerate(annotated.T) if column.any()]
+    places = sorted(firsts, key=lambda place: place[0])[:COLUMNS]
+    samples = [test[int(predictions["index"][row])] for row, _ in places]
+    disease = torch.tensor([d for _, d in places])
+    true = torch.stack([predictions["true_boxes"][row, d] for row, d in places])
+    images = torch.stack([sample["image"] for sample in samples]).to(model.device)
+    model.eval()
+    with torch.no_grad():
+        activations, pooled = model.encoder(standardise(images))
+        maps, (boxes, *_) = model.look(activations, disease.to(model.device), tuple(images.shape[-2:]))
+        probability = model.classifier(pooled).sigmoid().cpu()[range(len(places)), disease]
+    maps, boxes = maps.cpu(), boxes.cpu()
+    overlap = iou(boxes, true)
+
+    classes: dict[str, list[str] | None] = {}
+    for name in SHOWN:
+        _, group, feature = name.split("_")
+        classes[group] = [*(classes.get(group) or []), feature]
+    settings = RadiomicsSettings(feature_class=classes)
+    order = [feature_names(settings).index(name) for name in SHOWN]
+    rows = [row for row in range(len(test)) if bool(test[row]["normal"])][:NORMAL]
+    normal = torch.stack([test[row]["image"] for row in rows]).to(model.device)
+
+    figure = Figure(figsize=(2.7 * len(places), 8.6), layout="constrained")
+    axes = figure.subplots(3, len(places), squeeze=False, height_ratios=(1, 1, 0.9))
+    for n, (axis, heat, bars) in enumerate(axes.T):
+        name = model.diseases[int(disease[n])]
+        for shown in (axis, heat):
+            shown.imshow(images[n, 0].cpu(), cmap="gray")
+            shown.set_axis_off()
+        heat.imshow(maps[n], cmap="jet", alpha=0.4, vmin=0, vmax=1)
+        for shown, box, colour, words in (
+            (axis, true[n], TRUE, name),
+            (heat, true[n], TRUE, ""),
+            (heat, boxes[n], PREDICTED, f"IoU {overlap[n]:.2f}"),
+        ):
+            x1, y1, x2, y2 = box.tolist()
+            shown.add_patch(
+                Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2)
+            )
+            shown.text(x1 + 1, max(y1 - 3, 6), words, color=colour, fontsize=9, weight="bold")
+        axis.set_title(name, fontsize=11)
+        heat.set_title(f"probability {probability[n]:.2f}", fontsize=10)
+        box = boxes[n].to(model.device)
+        inside = gpu_radiomics(images[n], box[None], settings=settings, dtype=torch.float64, invalid="nan")[0, order]
+        others = gpu_radiomics(normal, box.repeat(len(rows), 1), settings=settings, dtype=torch.float64, invalid="nan")
+        deviation = others[:, order].std(0)
+        scores = ((inside - others[:, order].mean(0)) / deviation.where(deviation > 0, 1)).clamp(-6, 6).cpu()
+        bars.barh(range(len(SHOWN)), scores, color=[PREDICTED if s > 0 else "#3b6fb6" for s in scores])
+        bars.axvline(0, color="black", linewidth=0.8)
+        bars.set_xlim(-6.2, 6.2)
+        bars.set_yticks(range(len(SHOWN)), list(SHOWN.values()) if n == 0 else [""] * len(SHOWN))
+        bars.invert_yaxis()
+        bars.set_xlabel("standard deviations", fontsize=8)
+    figure.suptitle(
+        "Test images: true box (yellow); heatmap and predicted box (red); radiomic features in the predicted box, "
+        "against the same box in normal images",
+        fontsize=12,
+    )
+    return figure

@@ -108,7 +108,7 @@ def check_spacing(
     count = len(images)
     if spacing is None:
         return None, (1.0, 1.0)
-    if isinstance(spacing, tuple | list) and len(spacing) == 2 and all(isinstance(s, float | int) for s in spacing):
+    if isinstance(spacing, (tuple, list)) and len(spacing) == 2 and all(isinstance(s, (float, int)) for s in spacing):
         y, x = (float(s) for s in spacing)  # without a tensor: tracing has none with values
         if not (0 < y < math.inf and 0 < x < math.inf):
             raise ValueError(f"spacing must be finite and above 0, got {list(spacing)}")

@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 from typing import Any
 
@@ -71,36 +72,83 @@ print(json.dumps(kacl_gpu.gpu_radiomics(image, torch.tensor([[1, 2, 6, 7]])).tol
     assert [len(row) for row in features] == [102]
 
 
+SOURCES = (
+    "kacl_gpu", "kernels", "reference", "tests", "benchmarks", "docs", "setup.py", "pyproject.toml", "MANIFEST.in",
+    "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+)  # fmt: skip
+BUILT = ("__pycache__", ".nbi", ".nbc", ".pyc")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built from a copy of what is in the tree, so that the build leaves nothing behind in it."""
-    pytest.importorskip("setuptools", minversion="77", reason="setuptools, which builds the wheel, is not installed")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Return a copy of the sources, so that a build leaves nothing behind in the repository."""
+    pytest.importorskip("setuptools", minversion="77", reason="setuptools, which builds the package, is not installed")
     pytest.importorskip("wheel", reason="wheel is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "tree"
+    copy = tmp_path_factory.mktemp("build") / "tree"
     copy.mkdir()
-    names = ["kacl_gpu", "kernels", "reference", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
     # -a keeps the link kacl_gpu/kernels a link
-    subprocess.run(["cp", "-a", *(str(ROOT / name) for name in names), str(copy)], check=True)
-    built = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--no-deps",
-            "--no-build-isolation",
-            "--wheel-dir",
-            str(folder),
-            str(copy),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    subprocess.run(["cp", "-a", *(str(ROOT / name) for name in SOURCES), str(copy)], check=True)
+    return copy
+
+
+def build(tree: pathlib.Path, kind: str) -> pathlib.Path:
+    """Build a wheel or an sdist with the build backend, and return its path."""
+    code = f"import setuptools.build_meta as backend; print(backend.build_{kind}('../dist'))"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return tree.parent / "dist" / finished.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tree: pathlib.Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(build(tree, "wheel"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(tree: pathlib.Path) -> pathlib.Path:
+    """Return the folder of an unpacked source distribution."""
+    with tarfile.open(build(tree, "sdist")) as archive:
+        archive.extractall(tree.parent / "unpacked")
+    (folder,) = (tree.parent / "unpacked").iterdir()
+    return folder
+
+
+def test_the_source_distribution_holds_what_its_tests_need(unpacked: pathlib.Path) -> None:
+    for name in SOURCES:
+        path = ROOT / name
+        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        files = [file for file in files if not any(word in str(file.relative_to(ROOT)) for word in BUILT)]
+        assert [file for file in files if not (unpacked / file.relative_to(ROOT)).is_file()] == []
+    # the link of the repository is a copy, as tests import kacl_gpu.kernels from the folder
+    assert {path.name for path in (ROOT / "kernels").glob("*.py")} <= {
+        path.name for path in (unpacked / "kacl_gpu" / "kernels").iterdir()
+    }
+    assert not [path for path in unpacked.rglob("*") if path.name.endswith(BUILT)]
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_source_distribution_can_be_collected(unpacked: pathlib.Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    finished = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout[-3000:]
+
+
+def test_the_installed_command_works_outside_the_repository(wheel: zipfile.ZipFile, tmp_path: pathlib.Path) -> None:
+    """Configurations by name, with nothing of the repository on the path."""
+    pytest.importorskip("lightning")
+    wheel.extractall(tmp_path / "site")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import kacl_gpu; "
+        "from kacl_gpu.kacl.training.fit import command; "
+        "made = command(['--config', 'nih', '--config', 'base', '--data.root=x', '--model.weights=null']); "
+        "assert made.config.model.loss == 'cross_entropy' and made.config.trainer.max_epochs == 30; "
+        "print(kacl_gpu.__file__)"
     )
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = folder.glob("*.whl")
-    return zipfile.ZipFile(path)
+    finished = subprocess.run([sys.executable, "-P", "-c", code] if sys.version_info >= (3, 11) else
+                              [sys.executable, "-c", code], cwd=tmp_path, env={"PATH": ""},
+                              capture_output=True, text=True, check=False)  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.split()[-1] == str(tmp_path / "site" / "kacl_gpu" / "__init__.py")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
@@ -108,8 +156,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     in_tree = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu").rglob("*.py")}
     in_tree |= {f"kacl_gpu/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
     assert "kacl_gpu/radiomics/settings.py" in in_tree
+    in_tree |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu" / "configs").rglob("*.yaml")}
     assert in_tree <= held
-    assert "kacl_gpu/py.typed" in held
+    assert "kacl_gpu/py.typed" in held and "kacl_gpu/configs/variants/base.yaml" in held
     assert any(name.startswith("kacl_gpu/kernels/") for name in held)
     assert {name.partition("/")[0] for name in held} == {"kacl_gpu", "kacl_gpu-0.1.0.dist-info"}
     assert not any(name.endswith((".nbi", ".nbc", ".pyc")) for name in held)
@@ -124,7 +173,7 @@ def test_the_wheel_names_the_command_and_the_extras(wheel: zipfile.ZipFile) -> N
         assert f"Provides-Extra: {extra}" in metadata
     core = [line.removeprefix("Requires-Dist: ") for line in metadata if line.startswith("Requires-Dist:")]
     core = [requirement for requirement in core if "extra ==" not in requirement]
-    assert sorted(core) == ["numba>=0.59", "numpy>=1.26", "torch>=2.6", 'triton>=3.2; platform_system == "Linux"']
+    assert sorted(core) == ["numba>=0.60", "numpy>=1.26", "torch>=2.11", 'triton>=3.6; platform_system == "Linux"']
 
 
 def test_the_version_stands_in_one_release(wheel: zipfile.ZipFile) -> None:
