@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 failed, 2 wrong use, 3 some images or regions could not be used, 130 interrupted.
     """
+    owns_process = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = _Parser(
         prog="kacl-gpu",
@@ -84,7 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = ""
     try:
         command = parser.parse_args(argv[:1]).command
-        return int(importlib.import_module(f"kacl_gpu.cli.{command}").run(argv[1:]))
+        status = int(importlib.import_module(f"kacl_gpu.cli.{command}").run(argv[1:]))
+        if status == 130 and owns_process:
+            # a thread that still computes a region would slow down the interpreter's own end
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
     except SystemExit as error:  # parsers end with --help, --version and wrong use
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except InputError as error:

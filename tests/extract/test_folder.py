@@ -873,14 +873,24 @@ SLOW_READER = """if True:
         return read_image(path)
 
     folder.read_image = read
-    sys.exit(main(["extract", *sys.argv[1:]]))
+    sys.exit(main())
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_an_interruption_waits_for_no_image(tmp_path):
     folder_of(tmp_path / "images", 4)
-    command = [sys.executable, "-c", SLOW_READER, tmp_path / "images", "--out", tmp_path / "o.csv", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW_READER,
+        "extract",
+        tmp_path / "images",
+        "--out",
+        tmp_path / "o.csv",
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(
         [*map(str, command), "--workers", "2"],
         stdout=subprocess.PIPE,
