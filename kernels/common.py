@@ -22,7 +22,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 1024
+from kacl_gpu.radiomics.columns import BOX, CORNERS, MOMENTS, OFFSET, SIZE, SPACING
+from kacl_gpu.radiomics.constants import EPS
+from kacl_gpu.radiomics.constants import TILE as TILE
+
+
+def constants(*numbers: int) -> tuple[Any, ...]:
+    """Return numbers as constants that kernels can read."""
+    return tuple(map(tl.constexpr, numbers))
+
+
+# Columns of tables that several kernels read, and how many these have
+Y0, X0, Y1, X1, BOX_COLUMNS = constants(BOX.y0, BOX.x0, BOX.y1, BOX.x1, len(BOX))
+DEPTH, HEIGHT, WIDTH, SIZE_COLUMNS = constants(SIZE.depth, SIZE.height, SIZE.width, len(SIZE))
+Z_STEP, Y_STEP, X_STEP, OFFSET_COLUMNS = constants(OFFSET.z, OFFSET.y, OFFSET.x, len(OFFSET))
+CORNER_X1, CORNER_Y1, CORNER_X2, CORNER_Y2 = constants(CORNERS.x1, CORNERS.y1, CORNERS.x2, CORNERS.y2)
+CORNER_COLUMNS = tl.constexpr(len(CORNERS))
+SPACING_Y, SPACING_X, SPACING_COLUMNS = constants(SPACING.y, SPACING.x, len(SPACING))
+MOMENT_MEAN, MOMENT_DEVIATION, MOMENT_COLUMNS = constants(MOMENTS.mean, MOMENTS.deviation, len(MOMENTS))
+EPSILON = tl.constexpr(EPS)
+
 NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of images at distance 1, which some kernels know by heart
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
@@ -73,7 +92,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int =
 @cache
 def _offsets_on(offsets: tuple[int, ...], device: torch.device) -> Tensor:
     # A blocking copy would stop the host.
-    return torch.tensor(offsets, dtype=torch.int32).reshape(-1, 3).to(device, non_blocking=True)
+    return torch.tensor(offsets, dtype=torch.int32).reshape(-1, len(OFFSET)).to(device, non_blocking=True)
 
 
 def offsets_on(offsets: Sequence[int], device: torch.device) -> Tensor:
@@ -123,9 +142,9 @@ def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
     first = tl.program_id(0).to(tl.int64) * TILE
     k = region_of(start_ptr, regions, first)
     base = tl.load(start_ptr + k)
-    depth = tl.load(size_ptr + 3 * k).to(tl.int32)
-    height = tl.load(size_ptr + 3 * k + 1).to(tl.int32)
-    width = tl.load(size_ptr + 3 * k + 2).to(tl.int32)
+    depth = tl.load(size_ptr + SIZE_COLUMNS * k + DEPTH).to(tl.int32)
+    height = tl.load(size_ptr + SIZE_COLUMNS * k + HEIGHT).to(tl.int32)
+    width = tl.load(size_ptr + SIZE_COLUMNS * k + WIDTH).to(tl.int32)
     return k, base, (first - base).to(tl.int32), depth, height, width
 
 
@@ -138,9 +157,9 @@ def share_of(start_ptr, size_ptr, regions, programs):
     end = tl.load(start_ptr + tl.minimum(k + 1, regions - 1))
     first = base // BLOCK_OF_PROGRAM
     last = tl.where(k + 1 < regions, end // BLOCK_OF_PROGRAM, programs)
-    depth = tl.load(size_ptr + 3 * k).to(tl.int32)
-    height = tl.load(size_ptr + 3 * k + 1).to(tl.int32)
-    width = tl.load(size_ptr + 3 * k + 2).to(tl.int32)
+    depth = tl.load(size_ptr + SIZE_COLUMNS * k + DEPTH).to(tl.int32)
+    height = tl.load(size_ptr + SIZE_COLUMNS * k + HEIGHT).to(tl.int32)
+    width = tl.load(size_ptr + SIZE_COLUMNS * k + WIDTH).to(tl.int32)
     return k, base, depth, height, width, (program - first).to(tl.int32), (last - first).to(tl.int32)
 
 

@@ -10,12 +10,32 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, cdiv, kernel, larger, launch
+from kacl_gpu.radiomics.constants import FIXED_POINT
+
+from .common import (
+    CORNER_COLUMNS,
+    CORNER_X1,
+    CORNER_X2,
+    CORNER_Y1,
+    CORNER_Y2,
+    DEPTH,
+    HEIGHT,
+    SIZE_COLUMNS,
+    TILE,
+    WIDTH,
+    cdiv,
+    constants,
+    kernel,
+    larger,
+    launch,
+)
 from .glszm import join_nearest, root_of
 from .intensity import bits_of, float_of
 
-FIXED = tl.constexpr(2.0**20)  # values are summed as integers
+FIXED = tl.constexpr(FIXED_POINT)  # values are summed as integers
 ROUND = tl.constexpr(2.0**23)  # added and subtracted, it rounds smaller floats to integers, halves to even
+RANGE_LOW, RANGE_HIGH, RANGE_COLUMNS = constants(0, 1, 2)  # of the values of a part of a map
+EXTENT_X1, EXTENT_X2, EXTENT_Y2, EXTENT_COLUMNS = constants(0, 1, 2, 3)  # of a component, at its root
 BLOCK = 4096  # pixels of a map that a program takes
 PARTS = tl.constexpr(512)  # at most, of a map of up to 2^21 pixels
 ROOTS = 1024  # of a map that a program takes at once
@@ -54,14 +74,14 @@ def measure_maps(
     pixels = height * width
     index = part * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(maps + b * pixels + index, mask=index < pixels, other=float("inf"))
-    row = ranges + 2 * (b * parts + part)
-    tl.store(row, tl.min(tl.where(is_finite(value), value, float("inf"))))
-    tl.store(row + 1, tl.max(tl.where(is_finite(value), value, -float("inf"))))
+    row = ranges + RANGE_COLUMNS * (b * parts + part)
+    tl.store(row + RANGE_LOW, tl.min(tl.where(is_finite(value), value, float("inf"))))
+    tl.store(row + RANGE_HIGH, tl.max(tl.where(is_finite(value), value, -float("inf"))))
     if part == 0:
         tl.store(start + b, b * block)
-        tl.store(size + 3 * b, 1)
-        tl.store(size + 3 * b + 1, height)
-        tl.store(size + 3 * b + 2, width)
+        tl.store(size + SIZE_COLUMNS * b + DEPTH, 1)
+        tl.store(size + SIZE_COLUMNS * b + HEIGHT, height)
+        tl.store(size + SIZE_COLUMNS * b + WIDTH, width)
         tl.store(root_counts + b, 0)
 
 
@@ -72,9 +92,9 @@ def map_of(maps, ranges, height, width, block, parts, TILE: tl.constexpr):
     tiles = block // TILE
     b = (tile // tiles).to(tl.int64)
     part = tl.arange(0, PARTS)
-    part_range = ranges + 2 * (b * parts + part)
-    low = tl.min(tl.load(part_range, mask=part < parts, other=float("inf")))
-    high = tl.max(tl.load(part_range + 1, mask=part < parts, other=-float("inf")))
+    part_range = ranges + RANGE_COLUMNS * (b * parts + part)
+    low = tl.min(tl.load(part_range + RANGE_LOW, mask=part < parts, other=float("inf")))
+    high = tl.max(tl.load(part_range + RANGE_HIGH, mask=part < parts, other=-float("inf")))
     return b, maps + b * height * width, b * block, low, high, (tile % tiles) * TILE
 
 
@@ -108,10 +128,10 @@ def begin_components(
     tl.store(levels + base + index, above.to(tl.uint8), mask=inside)
     tl.store(parent + base + index, tl.where(above, run, -1), mask=inside)
     tl.store(totals + base + index, tl.zeros((TILE,), tl.int64), mask=begins)
-    extent = extents + 3 * (base + index)
-    tl.store(extent, tl.zeros((TILE,), tl.int32) + width, mask=begins)
-    tl.store(extent + 1, tl.zeros((TILE,), tl.int32), mask=begins)
-    tl.store(extent + 2, tl.zeros((TILE,), tl.int32), mask=begins)
+    extent = extents + EXTENT_COLUMNS * (base + index)
+    tl.store(extent + EXTENT_X1, tl.zeros((TILE,), tl.int32) + width, mask=begins)
+    tl.store(extent + EXTENT_X2, tl.zeros((TILE,), tl.int32), mask=begins)
+    tl.store(extent + EXTENT_Y2, tl.zeros((TILE,), tl.int32), mask=begins)
 
 
 @kernel
@@ -146,20 +166,20 @@ def sum_components(
 
     least = tl.min(tl.where(above, root, 2147483647))
     shared = above & (root == least)
-    least_extent = extents + 3 * (base + least)
+    least_extent = extents + EXTENT_COLUMNS * (base + least)
     tl.atomic_add(totals + base + least, tl.sum(tl.where(shared, fixed, 0)).to(tl.int64), sem="relaxed")
-    tl.atomic_min(least_extent, tl.min(tl.where(shared, x, width)), sem="relaxed")
-    tl.atomic_max(least_extent + 1, tl.max(tl.where(shared, x + 1, 0)), sem="relaxed")
-    tl.atomic_max(least_extent + 2, tl.max(tl.where(shared, y + 1, 0)), sem="relaxed")
+    tl.atomic_min(least_extent + EXTENT_X1, tl.min(tl.where(shared, x, width)), sem="relaxed")
+    tl.atomic_max(least_extent + EXTENT_X2, tl.max(tl.where(shared, x + 1, 0)), sem="relaxed")
+    tl.atomic_max(least_extent + EXTENT_Y2, tl.max(tl.where(shared, y + 1, 0)), sem="relaxed")
 
     begins, ends = begins & ~shared, ends & ~shared
     running_total = tl.cumsum(fixed, 0)  # less than 2^31 in a tile
     run_total = tl.where(ends, running_total, 0) - tl.where(begins, running_total - fixed, 0)
-    extent = extents + 3 * (base + root)
+    extent = extents + EXTENT_COLUMNS * (base + root)
     tl.atomic_add(totals + base + root, run_total.to(tl.int64), mask=begins | ends, sem="relaxed")
-    tl.atomic_min(extent, x, mask=begins, sem="relaxed")
-    tl.atomic_max(extent + 1, x + 1, mask=ends, sem="relaxed")
-    tl.atomic_max(extent + 2, y + 1, mask=begins, sem="relaxed")
+    tl.atomic_min(extent + EXTENT_X1, x, mask=begins, sem="relaxed")
+    tl.atomic_max(extent + EXTENT_X2, x + 1, mask=ends, sem="relaxed")
+    tl.atomic_max(extent + EXTENT_Y2, y + 1, mask=begins, sem="relaxed")
 
     is_root = (above & (root == index)).to(tl.int32)
     slot = tl.cumsum(is_root, 0) - 1
@@ -195,12 +215,12 @@ def pick_components(
             best = tl.maximum(best, tl.max(tl.where((slot < count) & (key < previous), key, -1)))
         valid = best >= 0
         root = pixels - 1 - best % pixels
-        extent = extents + 3 * (base + root)
-        box = boxes + 4 * (b * max_components + m)
-        tl.store(box, tl.load(extent, mask=valid, other=0).to(tl.float32))
-        tl.store(box + 1, tl.where(valid, root // width, 0).to(tl.float32))
-        tl.store(box + 2, tl.load(extent + 1, mask=valid, other=width).to(tl.float32))
-        tl.store(box + 3, tl.load(extent + 2, mask=valid, other=height).to(tl.float32))
+        extent = extents + EXTENT_COLUMNS * (base + root)
+        box = boxes + CORNER_COLUMNS * (b * max_components + m)
+        tl.store(box + CORNER_X1, tl.load(extent + EXTENT_X1, mask=valid, other=0).to(tl.float32))
+        tl.store(box + CORNER_Y1, tl.where(valid, root // width, 0).to(tl.float32))
+        tl.store(box + CORNER_X2, tl.load(extent + EXTENT_X2, mask=valid, other=width).to(tl.float32))
+        tl.store(box + CORNER_Y2, tl.load(extent + EXTENT_Y2, mask=valid, other=height).to(tl.float32))
         tl.store(out + b * max_components + m, tl.where(valid, (best // pixels).to(tl.float32) * (1 / FIXED), -1.0))
         previous = best
 
@@ -214,13 +234,13 @@ def largest_components(maps: Tensor, *, threshold: float, max_components: int) -
     count, height, width = maps.shape
     tiles, parts = cdiv(height * width, TILE), cdiv(height * width, BLOCK)
     pixels, shape = count * tiles * TILE, (height, width, tiles * TILE, parts)
-    ranges = torch.empty((count, parts, 2), dtype=torch.float32, device=device)
-    start, size = (torch.empty((count, n), dtype=torch.int64, device=device) for n in (1, 3))
+    ranges = torch.empty((count, parts, RANGE_COLUMNS.value), dtype=torch.float32, device=device)
+    start, size = (torch.empty((count, n), dtype=torch.int64, device=device) for n in (1, SIZE_COLUMNS.value))
     root_counts = torch.empty(count, dtype=torch.int32, device=device)
     levels = torch.empty(pixels, dtype=torch.uint8, device=device)
     parent, roots = torch.empty((2, pixels), dtype=torch.int32, device=device)
     totals = torch.empty(pixels, dtype=torch.int64, device=device)
-    extents = torch.empty((pixels, 3), dtype=torch.int32, device=device)
+    extents = torch.empty((pixels, EXTENT_COLUMNS.value), dtype=torch.int32, device=device)
     boxes, out = (
         torch.empty((count, max_components, *four), dtype=torch.float32, device=device) for four in ((4,), ())
     )

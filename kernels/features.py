@@ -15,6 +15,7 @@ import triton
 import triton.language as tl  # noqa: F401 - the kernels are compiled with this module's names
 from torch import Tensor, fx
 
+from kacl_gpu.radiomics.columns import COUNT, SPACING, names_of
 from kacl_gpu.radiomics.features import CLASSES, group_by_class
 
 from .common import ANYWHERE, cdiv, launch
@@ -70,8 +71,8 @@ def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str],
     """Return the lines of one class, whose sums are ``sums<number>``, and the number of columns that they fill."""
     features, kind = CLASSES[class_name]
     by_name = {feature.name: feature for feature in features}
-    of_spacing = ("spacing_y", "spacing_x") if "spacing_y" in kind._fields else ()
-    columns = kind._fields[: len(kind._fields) - len(of_spacing)]
+    columns = names_of(kind)
+    pixel = kind._fields[len(columns) :]
     inside, after = [], []
     for n, name in enumerate(wanted):
         lines, result = _lines(by_name[name].formula, kind, f"f{n}")
@@ -85,14 +86,14 @@ def _branch(number: int, class_name: str, wanted: list[str]) -> tuple[list[str],
     # After the loop the columns are those of the last direction; a formula without directions reads only columns that
     # are equal in all of them.
     lines = [
-        *(f"{s} = tl.load(spacing + 2 * k + {n}, mask=valid, other=1.0)" for n, s in enumerate(of_spacing)),
+        *(f"{s} = tl.load(spacing + {len(SPACING)} * k + {n}, mask=valid, other=1.0)" for n, s in enumerate(pixel)),
         "number = tl.zeros((BLOCK,), tl.float64)",
         *(f"mean{n} = tl.zeros((BLOCK,), tl.float64)" for n in range(len(wanted))),
         *(f"{c} = tl.zeros((BLOCK,), tl.float64)" for c in columns),
         f"for a in range(directions{number}):",
         f"    row = sums{number} + (k * directions{number} + a) * {len(columns)}",
         *(f"    {c} = tl.load(row + {n}, mask=valid, other=0.0)" for n, c in enumerate(columns)),
-        f"    present = {columns[0]} > 0",
+        f"    present = {columns[COUNT]} > 0",
         "    number += present.to(tl.float64)",
         *(f"    {line}" for line in inside),
         *after,

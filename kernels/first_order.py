@@ -10,14 +10,38 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, kernel, launch, position, tile_of, tiles
+from kacl_gpu.radiomics.columns import FIRST_ORDER, number_of_columns
+
+from .common import (
+    BOX_COLUMNS,
+    EPSILON,
+    HEIGHT,
+    SIZE_COLUMNS,
+    TILE,
+    WIDTH,
+    X0,
+    Y0,
+    constants,
+    kernel,
+    launch,
+    position,
+    tile_of,
+    tiles,
+)
 from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
 
 DIGITS = tl.constexpr(256)
 RANKS = tl.constexpr(16)  # 0: minimum, 1 to 5 and 6 to 10: below and above each percentile, 11 and so on: maximum
 TILES = tl.constexpr(128)  # whose sums are added at once
-EPS = tl.constexpr(2.0**-52)
 LOWEST = tl.constexpr(-(2**63))
+
+# Columns of the result
+N, ENERGY, MINIMUM, MAXIMUM = constants(FIRST_ORDER.n, FIRST_ORDER.energy, FIRST_ORDER.minimum, FIRST_ORDER.maximum)
+MEAN, MAD, ROBUST_MAD, M2 = constants(FIRST_ORDER.mean, FIRST_ORDER.mad, FIRST_ORDER.robust_mad, FIRST_ORDER.m2)
+M3, M4, P10, P25 = constants(FIRST_ORDER.m3, FIRST_ORDER.m4, FIRST_ORDER.p10, FIRST_ORDER.p25)
+P50, P75, P90, ENTROPY = constants(FIRST_ORDER.p50, FIRST_ORDER.p75, FIRST_ORDER.p90, FIRST_ORDER.entropy)
+LEVEL_SQUARES = tl.constexpr(FIRST_ORDER.level_squares)
+COLUMNS = tl.constexpr(number_of_columns(FIRST_ORDER))
 
 # How many digits of 8 bits, from the top, hold all that a value of this type sets in float64
 PASSES = {
@@ -39,8 +63,8 @@ def pixels_of(
     inside = index < pixels
     inside = tl.load(levels + base + index, mask=inside, other=0) > 0
     _, y, x = position(index, height, width)
-    y += tl.load(box + 4 * k).to(tl.int32)
-    x += tl.load(box + 4 * k + 1).to(tl.int32)
+    y += tl.load(box + BOX_COLUMNS * k + Y0).to(tl.int32)
+    x += tl.load(box + BOX_COLUMNS * k + X0).to(tl.int32)
     b = tl.load(image_index + k)
     value = intensity(
         images, stride_b, stride_y, stride_x, moments, scale, limit, b, y, x, inside, NORMALISE, CLIP
@@ -80,7 +104,7 @@ def interpolate(rank_values, n, column):
 
 @triton.jit
 def store_level_statistics(histogram, out, k, ng, BLOCK: tl.constexpr):
-    """Columns 15 and 16: entropy and sum of squares of a row of the histogram."""
+    """Write entropy and sum of squares of a row of the histogram."""
     total = tl.zeros((BLOCK,), tl.float64)
     squares = tl.zeros((BLOCK,), tl.float64)
     for first in range(0, ng, BLOCK):
@@ -93,24 +117,24 @@ def store_level_statistics(histogram, out, k, ng, BLOCK: tl.constexpr):
     for first in range(0, ng, BLOCK):
         level = first + tl.arange(0, BLOCK)
         p = tl.load(histogram + k * ng + level, mask=level < ng, other=0).to(tl.float64) / n
-        entropy -= tl.where(p > 0, p * tl.log2(p + EPS), 0.0)
-    tl.store(out + 15, tl.sum(entropy))
-    tl.store(out + 16, tl.sum(squares))
+        entropy -= tl.where(p > 0, p * tl.log2(p + EPSILON), 0.0)
+    tl.store(out + ENTROPY, tl.sum(entropy))
+    tl.store(out + LEVEL_SQUARES, tl.sum(squares))
 
 
 @triton.jit
 def central(m1, m2, m3, m4, out):
-    """Columns 7 to 9: the mean was rounded, which shifts the centre where it is far from zero; m1 puts it back."""
+    """Write central moments 2 to 4; m1 corrects the centre, which the rounded mean shifts where it is far from zero."""
     square = m1 * m1
-    tl.store(out + 7, m2 - square)
-    tl.store(out + 8, m3 - 3 * m1 * m2 + 2 * square * m1)
-    tl.store(out + 9, m4 - 4 * m1 * m3 + 6 * square * m2 - 3 * square * square)
+    tl.store(out + M2, m2 - square)
+    tl.store(out + M3, m3 - 3 * m1 * m2 + 2 * square * m1)
+    tl.store(out + M4, m4 - 4 * m1 * m3 + 6 * square * m2 - 3 * square * square)
 
 
 @triton.jit
 def fill_nan(out):
     column = tl.arange(0, 32)
-    tl.store(out + column, tl.full((32,), float("nan"), tl.float64), mask=column < 17)
+    tl.store(out + column, tl.full((32,), float("nan"), tl.float64), mask=column < COLUMNS)
 
 
 # Images of 8 bits
@@ -141,7 +165,7 @@ def count_values(
 def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
     """All columns of one region from the counts of its 256 possible values."""
     k = tl.program_id(0).to(tl.int64)
-    out += k * 17
+    out += k * COLUMNS
     bin = tl.arange(0, DIGITS)
     count = tl.load(counts + k * DIGITS + bin)
     cumulative = tl.cumsum(count, 0)
@@ -168,15 +192,15 @@ def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
     middle = tl.where((v >= low) & (v <= high), c, 0.0)
     n_middle = tl.sum(middle)  # of two distinct values none is between: 0 / 0
     middle_mean = tl.sum(d * middle) / n_middle
-    tl.store(out, total)
-    tl.store(out + 1, tl.sum(shifted * shifted * c))
-    tl.store(out + 2, minimum)
-    tl.store(out + 3, maximum)
-    tl.store(out + 4, mean)
-    tl.store(out + 5, tl.sum(tl.abs(d) * c) / total)
-    tl.store(out + 6, tl.sum(tl.abs(d - middle_mean) * middle) / n_middle)
+    tl.store(out + N, total)
+    tl.store(out + ENERGY, tl.sum(shifted * shifted * c))
+    tl.store(out + MINIMUM, minimum)
+    tl.store(out + MAXIMUM, maximum)
+    tl.store(out + MEAN, mean)
+    tl.store(out + MAD, tl.sum(tl.abs(d) * c) / total)
+    tl.store(out + ROBUST_MAD, tl.sum(tl.abs(d - middle_mean) * middle) / n_middle)
     for column in range(5):
-        tl.store(out + 10 + column, interpolate(rank_values, n, column))
+        tl.store(out + P10 + column, interpolate(rank_values, n, column))
     store_level_statistics(histogram, out, k, ng, 128)
 
 
@@ -272,8 +296,8 @@ def add_tiles(partial, row, tiles, begin, count):
 def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE: tl.constexpr):
     """Per region: the columns that come from order statistics and sums without a mean; NaN without pixels."""
     k = tl.program_id(0).to(tl.int64)
-    out += k * 17
-    height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
+    out += k * COLUMNS
+    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
     count = ((height * width + TILE - 1) // TILE).to(tl.int32)
     begin = tl.load(start + k) // TILE
     total = tl.zeros((128,), tl.int32)
@@ -286,14 +310,14 @@ def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE:
         return
     rank_values = value_of(tl.load(prefix + k * RANKS + tl.arange(0, RANKS)) ^ LOWEST)
     minimum, maximum = tl.min(rank_values), tl.max(rank_values)
-    tl.store(out, n.to(tl.float64))
-    tl.store(out + 1, add_tiles(partial, 1, tiles, begin, count))
-    tl.store(out + 2, minimum)
-    tl.store(out + 3, maximum)
+    tl.store(out + N, n.to(tl.float64))
+    tl.store(out + ENERGY, add_tiles(partial, 1, tiles, begin, count))
+    tl.store(out + MINIMUM, minimum)
+    tl.store(out + MAXIMUM, maximum)
     # the mean of equal numbers, free of rounding: a flat region has moments of exactly zero
-    tl.store(out + 4, tl.where(minimum == maximum, minimum, add_tiles(partial, 0, tiles, begin, count) / n))
+    tl.store(out + MEAN, tl.where(minimum == maximum, minimum, add_tiles(partial, 0, tiles, begin, count) / n))
     for column in range(5):
-        tl.store(out + 10 + column, interpolate(rank_values, n, column))
+        tl.store(out + P10 + column, interpolate(rank_values, n, column))
     store_level_statistics(histogram, out, k, ng, 128)
 
 
@@ -304,7 +328,7 @@ def sum_deviations(
 ):  # fmt: skip
     """Sums of a tile about the mean: of d, d^2, d^3, d^4, |d|, and number and sum of d between the percentiles.
 
-    The ``SECOND`` time, of |d - about| between the percentiles, where ``about`` stands in column 6.
+    The ``SECOND`` time, of |d - about| between the percentiles, where ``about`` stands in the column ROBUST_MAD.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
@@ -314,12 +338,12 @@ def sum_deviations(
         images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
         k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
     )  # fmt: skip
-    row = out + k.to(tl.int64) * 17
-    d = tl.where(inside, value - tl.load(row + 4), 0.0)
-    middle = inside & (value >= tl.load(row + 10)) & (value <= tl.load(row + 14))
+    row = out + k.to(tl.int64) * COLUMNS
+    d = tl.where(inside, value - tl.load(row + MEAN), 0.0)
+    middle = inside & (value >= tl.load(row + P10)) & (value <= tl.load(row + P90))
     entry = partial + tl.program_id(0)
     if SECOND:
-        tl.store(entry, tl.sum(tl.where(middle, tl.abs(d - tl.load(row + 6)), 0.0)))
+        tl.store(entry, tl.sum(tl.where(middle, tl.abs(d - tl.load(row + ROBUST_MAD)), 0.0)))
     else:
         square = d * d
         tl.store(entry, tl.sum(d))
@@ -335,16 +359,16 @@ def sum_deviations(
 def end_columns(start, size, partial, out, tiles, SECOND: tl.constexpr, TILE: tl.constexpr):
     """Per region: the columns that are sums of deviations."""
     k = tl.program_id(0).to(tl.int64)
-    out += k * 17
-    height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
+    out += k * COLUMNS
+    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
     count = ((height * width + TILE - 1) // TILE).to(tl.int32)
     begin = tl.load(start + k) // TILE
-    n = tl.load(out)
+    n = tl.load(out + N)
     if n != n:  # no pixels
         return
     n_middle = add_tiles(partial, 5, tiles, begin, count)  # of two distinct values none is between: 0 / 0
     if SECOND:
-        tl.store(out + 6, add_tiles(partial, 0, tiles, begin, count) / n_middle)
+        tl.store(out + ROBUST_MAD, add_tiles(partial, 0, tiles, begin, count) / n_middle)
     else:
         central(
             add_tiles(partial, 0, tiles, begin, count) / n,
@@ -353,8 +377,8 @@ def end_columns(start, size, partial, out, tiles, SECOND: tl.constexpr, TILE: tl
             add_tiles(partial, 3, tiles, begin, count) / n,
             out,
         )
-        tl.store(out + 5, add_tiles(partial, 4, tiles, begin, count) / n)
-        tl.store(out + 6, add_tiles(partial, 6, tiles, begin, count) / n_middle)
+        tl.store(out + MAD, add_tiles(partial, 4, tiles, begin, count) / n)
+        tl.store(out + ROBUST_MAD, add_tiles(partial, 6, tiles, begin, count) / n_middle)
 
 
 def first_order(
@@ -374,7 +398,7 @@ def first_order(
     """See :func:`kacl_gpu.radiomics.ops.first_order`."""
     images = readable(images)
     regions, ng = histogram.shape
-    out = torch.empty((regions, 17), dtype=torch.float64, device=images.device)
+    out = torch.empty((regions, COLUMNS.value), dtype=torch.float64, device=images.device)
     tile_count = tiles(levels)
     grid = (tile_count,)
     where = image_index, box, levels, start, size, regions

@@ -8,7 +8,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import cdiv, kernel, launch
+from kacl_gpu.radiomics.columns import GLCM
+
+from .common import EPSILON, cdiv, constants, kernel, launch
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
 SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
@@ -16,7 +18,19 @@ HIGH, WIDE = tl.constexpr(32), tl.constexpr(64)  # of the latter, at once
 TALL = tl.constexpr(16)  # of marginals, at once
 SHIFTS = tl.constexpr(32)  # of the search for a singular value, at once
 ROUNDS = tl.constexpr(11)  # 33^11 is beyond 2^55
-EPS = tl.constexpr(2.0**-52)
+
+# Columns of the table of sums
+TOTAL, ENERGY, HXY, HXY1 = constants(GLCM.total, GLCM.energy, GLCM.hxy, GLCM.hxy1)
+HXY2, MAXIMUM, COVARIANCE, MCC_SQUARE = constants(GLCM.hxy2, GLCM.maximum, GLCM.covariance, GLCM.mcc_square)
+HX, HY, H_SUM, H_DIFFERENCE = constants(GLCM.hx, GLCM.hy, GLCM.h_sum, GLCM.h_difference)
+MEAN_X, MEAN_Y, VARIANCE_X, VARIANCE_Y = constants(GLCM.mean_x, GLCM.mean_y, GLCM.variance_x, GLCM.variance_y)
+SUM_MEAN, SUM_M2, SUM_M3, SUM_M4 = constants(GLCM.sum_mean, GLCM.sum_m2, GLCM.sum_m3, GLCM.sum_m4)
+DIFFERENCE_MEAN, DIFFERENCE_M2 = constants(GLCM.difference_mean, GLCM.difference_m2)
+CONTRAST, INVERSE = constants(GLCM.contrast, GLCM.inverse)
+INVERSE_SQUARE, INVERSE_NORMALISED = constants(GLCM.inverse_square, GLCM.inverse_normalised)
+INVERSE_SQUARE_NORMALISED, INVERSE_VARIANCE = constants(GLCM.inverse_square_normalised, GLCM.inverse_variance)
+FLAT = tl.constexpr(GLCM.flat)
+COLUMNS_OF_SUMS = tl.constexpr(len(GLCM))
 
 
 @triton.jit
@@ -117,7 +131,7 @@ def moments_of(rows, count, total, first_value):
         index = first + tl.arange(0, COLUMNS)
         n = tl.load(rows + index, mask=index < count, other=0.0)
         p = n / total
-        entropy -= tl.where(n > 0, p * tl.log2(p + EPS), 0.0)
+        entropy -= tl.where(n > 0, p * tl.log2(p + EPSILON), 0.0)
         weighted += n * (index + first_value)
         present += (n > 0).to(tl.int32)
     mean = tl.sum(weighted) / total
@@ -151,7 +165,7 @@ def sum_pairs(
     k = matrix // directions
     level_count = tl.load(n_levels + k)
     top = tl.minimum(level_count, ng).to(tl.int32)
-    row = out + matrix * 29
+    row = out + matrix * COLUMNS_OF_SUMS
     px, py = marginals + matrix * 5 * ng, marginals + matrix * 5 * ng + ng
     p_sum, p_difference = px + 2 * ng, px + 4 * ng
     sum_marginals(counts, matrix, px, ng, top, SYMMETRIC)
@@ -169,28 +183,28 @@ def sum_pairs(
     total = tl.sum(added)
     column = tl.arange(0, 32)
     if total == 0:
-        empty = tl.where(column == 0, 0.0, tl.where(column == 28, flat, float("nan")))
-        tl.store(row + column, empty.to(tl.float64), mask=column < 29)
+        empty = tl.where(column == TOTAL, 0.0, tl.where(column == FLAT, flat, float("nan")))
+        tl.store(row + column, empty.to(tl.float64), mask=column < COLUMNS_OF_SUMS)
         return
 
     entropy, mean_x, variance, _, _ = moments_of(px, top, total, 1)
-    tl.store(row + 8, entropy)
-    tl.store(row + 12, mean_x)
-    tl.store(row + 14, variance)
+    tl.store(row + HX, entropy)
+    tl.store(row + MEAN_X, mean_x)
+    tl.store(row + VARIANCE_X, variance)
     entropy, mean_y, variance, _, _ = moments_of(py, top, total, 1)
-    tl.store(row + 9, entropy)
-    tl.store(row + 13, mean_y)
-    tl.store(row + 15, variance)
+    tl.store(row + HY, entropy)
+    tl.store(row + MEAN_Y, mean_y)
+    tl.store(row + VARIANCE_Y, variance)
     entropy, mean, m2, m3, m4 = moments_of(p_sum, 2 * top, total, 2)
-    tl.store(row + 10, entropy)
-    tl.store(row + 16, mean)
-    tl.store(row + 17, m2)
-    tl.store(row + 18, m3)
-    tl.store(row + 19, m4)
+    tl.store(row + H_SUM, entropy)
+    tl.store(row + SUM_MEAN, mean)
+    tl.store(row + SUM_M2, m2)
+    tl.store(row + SUM_M3, m3)
+    tl.store(row + SUM_M4, m4)
     entropy, mean, m2, _, _ = moments_of(p_difference, top, total, 0)
-    tl.store(row + 11, entropy)
-    tl.store(row + 20, mean)
-    tl.store(row + 21, m2)
+    tl.store(row + H_DIFFERENCE, entropy)
+    tl.store(row + DIFFERENCE_MEAN, mean)
+    tl.store(row + DIFFERENCE_M2, m2)
 
     contrast = tl.zeros((COLUMNS,), tl.float64)
     inverse = tl.zeros((COLUMNS,), tl.float64)
@@ -210,13 +224,13 @@ def sum_pairs(
         normalised += p / (1 + d / highest)
         square_normalised += p / (1 + square / (highest * highest))
         inverse_variance += tl.where(index > 0, p / tl.where(index > 0, square, 1.0), 0.0)
-    tl.store(row + 22, tl.sum(contrast))
-    tl.store(row + 23, tl.sum(inverse))
-    tl.store(row + 24, tl.sum(inverse_square))
-    tl.store(row + 25, tl.sum(normalised))
-    tl.store(row + 26, tl.sum(square_normalised))
-    tl.store(row + 27, tl.sum(inverse_variance))
-    tl.store(row + 28, flat)
+    tl.store(row + CONTRAST, tl.sum(contrast))
+    tl.store(row + INVERSE, tl.sum(inverse))
+    tl.store(row + INVERSE_SQUARE, tl.sum(inverse_square))
+    tl.store(row + INVERSE_NORMALISED, tl.sum(normalised))
+    tl.store(row + INVERSE_SQUARE_NORMALISED, tl.sum(square_normalised))
+    tl.store(row + INVERSE_VARIANCE, tl.sum(inverse_variance))
+    tl.store(row + FLAT, flat)
 
     energy = tl.zeros((ROWS, COLUMNS), tl.float64)
     hxy = tl.zeros((ROWS, COLUMNS), tl.float64)
@@ -232,25 +246,25 @@ def sum_pairs(
             p_j = tl.load(py + y, mask=y < top, other=0.0) / total
             p = cells(counts, matrix, ng, top, x[:, None], y[None, :], SYMMETRIC) / total
             independent = p_i[:, None] * p_j[None, :]
-            log_independent = tl.log2(independent + EPS)
+            log_independent = tl.log2(independent + EPSILON)
             energy += p * p
-            hxy -= tl.where(p > 0, p * tl.log2(p + EPS), 0.0)
+            hxy -= tl.where(p > 0, p * tl.log2(p + EPSILON), 0.0)
             hxy1 -= p * log_independent
             hxy2 -= independent * log_independent
             largest = tl.maximum(largest, p)
             covariance += p * ((x + 1).to(tl.float64) - mean_x)[:, None] * ((y + 1).to(tl.float64) - mean_y)[None, :]
             if MCC:
                 cell = scaled + matrix * ng * ng + (x.to(tl.int64)[:, None] * ng + y[None, :])
-                tl.store(cell, p / tl.sqrt(independent + EPS), mask=(x < top)[:, None] & (y < top)[None, :])
-    tl.store(row, total)
-    tl.store(row + 1, tl.sum(tl.sum(energy, 1)))
-    tl.store(row + 2, tl.sum(tl.sum(hxy, 1)))
-    tl.store(row + 3, tl.sum(tl.sum(hxy1, 1)))
-    tl.store(row + 4, tl.sum(tl.sum(hxy2, 1)))
-    tl.store(row + 5, tl.max(tl.max(largest, 1)))
-    tl.store(row + 6, tl.sum(tl.sum(covariance, 1)))
+                tl.store(cell, p / tl.sqrt(independent + EPSILON), mask=(x < top)[:, None] & (y < top)[None, :])
+    tl.store(row + TOTAL, total)
+    tl.store(row + ENERGY, tl.sum(tl.sum(energy, 1)))
+    tl.store(row + HXY, tl.sum(tl.sum(hxy, 1)))
+    tl.store(row + HXY1, tl.sum(tl.sum(hxy1, 1)))
+    tl.store(row + HXY2, tl.sum(tl.sum(hxy2, 1)))
+    tl.store(row + MAXIMUM, tl.max(tl.max(largest, 1)))
+    tl.store(row + COVARIANCE, tl.sum(tl.sum(covariance, 1)))
     if not MCC:
-        tl.store(row + 7, float("nan"))
+        tl.store(row + MCC_SQUARE, float("nan"))
 
 
 @kernel
@@ -441,21 +455,21 @@ def second_value(n, diagonal, off_diagonal, SYMMETRIC: tl.constexpr):
 
 @kernel
 def correlate(scaled, n_levels, scratch, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
-    """Column 7: the square of the second singular value of each ``scaled`` matrix, which is lost.
+    """MCC_SQUARE: the square of the second singular value of each ``scaled`` matrix, which is lost.
 
     A symmetric matrix has its absolute eigenvalues. Another was multiplied by its transpose before. Matrices of up to
     SMALL levels are for one launch, larger ones for another, ``IN_MEMORY``.
     """
     matrix = tl.program_id(0).to(tl.int64)
     n = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
-    row = out + matrix * 29
+    row = out + matrix * COLUMNS_OF_SUMS
     if IN_MEMORY:
         if n <= SMALL:
             return
     else:
         if n > SMALL:
             return
-    if tl.load(row) == 0:
+    if tl.load(row + TOTAL) == 0:
         return
     table = scaled + matrix * ng * ng
     diagonal = scratch + matrix * 4 * (ng + 1)
@@ -471,7 +485,7 @@ def correlate(scaled, n_levels, scratch, out, directions, ng, SYMMETRIC: tl.cons
     second = second_value(n, diagonal, off_diagonal, SYMMETRIC)
     if SYMMETRIC:
         second = second * second
-    tl.store(row + 7, second)
+    tl.store(row + MCC_SQUARE, second)
 
 
 def glcm_sums(
@@ -491,7 +505,7 @@ def glcm_sums(
         launch(combine, (regions, blocks), counts, n_levels, weights, combined, directions, ng)
         counts, directions = combined, 1
     matrices = regions * directions
-    out = space.new_empty((regions, directions, 29))
+    out = space.new_empty((regions, directions, len(GLCM)))
     marginals = space.new_empty((matrices, 5 * ng))
     scaled = space.new_empty((matrices, ng, ng)) if mcc else None
     launch(

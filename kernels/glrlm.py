@@ -13,7 +13,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, kernel, launch, offsets_on, position, share_of, tile_of, tiles
+from .common import (
+    OFFSET_COLUMNS,
+    TILE,
+    X_STEP,
+    Y_STEP,
+    Z_STEP,
+    kernel,
+    launch,
+    offsets_on,
+    position,
+    share_of,
+    tile_of,
+    tiles,
+)
 
 LANES = 64
 
@@ -42,9 +55,9 @@ def find_lines(
     inside = tl.load(levels + base + pixel, mask=pixel < pixels, other=0) > 0
     for a in range(directions):
         flag = holds_two + k * directions + a
-        dz = tl.load(offsets + 3 * a)
-        dy = tl.load(offsets + 3 * a + 1)
-        dx = tl.load(offsets + 3 * a + 2)
+        dz = tl.load(offsets + OFFSET_COLUMNS * a + Z_STEP)
+        dy = tl.load(offsets + OFFSET_COLUMNS * a + Y_STEP)
+        dx = tl.load(offsets + OFFSET_COLUMNS * a + X_STEP)
         index, z, y, x, active = pixel, z0, y0, x0, inside
         hit = tl.max(index * 0)
         # Other tiles write the flag meanwhile, so warps may read different values. A reduction over all lanes makes the
@@ -113,9 +126,9 @@ def count_runs(
         return
     table = out + (k * directions + a) * ng * max_run
     levels += base
-    dz = tl.load(offsets + 3 * a)
-    dy = tl.load(offsets + 3 * a + 1)
-    dx = tl.load(offsets + 3 * a + 2)
+    dz = tl.load(offsets + OFFSET_COLUMNS * a + Z_STEP)
+    dy = tl.load(offsets + OFFSET_COLUMNS * a + Y_STEP)
+    dx = tl.load(offsets + OFFSET_COLUMNS * a + X_STEP)
     plane = height * width
     # the axis along the lines, and the axes u and v across it, v being the nearer one in memory
     along_y = dy != 0
@@ -171,7 +184,7 @@ def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
         raise ValueError(f"runs are of neighbouring pixels, got the offsets {list(offsets)}")
     if ng * max_run >= 2**31:
         raise ValueError(f"a matrix of {ng} levels and runs of up to {max_run} has too many cells")
-    regions, directions = len(start), len(offsets) // 3
+    regions, directions = len(start), len(offsets) // OFFSET_COLUMNS.value
     out = torch.zeros((regions, directions, ng, max_run), dtype=torch.int32, device=levels.device)
     holds_two = torch.zeros((regions, directions), dtype=torch.int32, device=levels.device)
     triples, programs = offsets_on(offsets, levels.device), tiles(levels)

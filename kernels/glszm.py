@@ -10,13 +10,50 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import NEAREST, TILE, kernel, larger, launch, neighbour, offsets_on, position, tile_of, tiles
+from kacl_gpu.radiomics.columns import OFFSET, ZONE
+
+from .common import (
+    EPSILON,
+    NEAREST,
+    OFFSET_COLUMNS,
+    TILE,
+    X_STEP,
+    Y_STEP,
+    Z_STEP,
+    constants,
+    kernel,
+    larger,
+    launch,
+    neighbour,
+    offsets_on,
+    position,
+    tile_of,
+    tiles,
+)
+from .sizes import (
+    SUM_COLUMNS,
+    SUM_ENTROPY,
+    SUM_HIGH,
+    SUM_LARGE,
+    SUM_LARGE_HIGH,
+    SUM_LARGE_LOW,
+    SUM_LEVEL_SQUARES,
+    SUM_LEVEL_VARIANCE,
+    SUM_LOW,
+    SUM_N,
+    SUM_PIXELS,
+    SUM_SIZE_SQUARES,
+    SUM_SIZE_VARIANCE,
+    SUM_SMALL,
+    SUM_SMALL_HIGH,
+    SUM_SMALL_LOW,
+)
 
 SMALL = tl.constexpr(64)  # pixels: smaller zones are counted in a table, the few others are sorted
 SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
 BLOCK = 1024  # cells of the table of small zones, at once
 ROWS = 256  # of the table of zones, at once
-EPS = tl.constexpr(2.0**-52)
+ZONE_LEVEL, ZONE_SIZE, ZONE_COUNT, ZONE_COLUMNS = constants(ZONE.level, ZONE.size, ZONE.count, len(ZONE))
 
 
 @kernel
@@ -156,9 +193,9 @@ def join_zones(
     inside = level > 0
     left_level = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)
     for n in range(directions):
-        dz = tl.load(offsets + 3 * n)
-        dy = tl.load(offsets + 3 * n + 1)
-        dx = tl.load(offsets + 3 * n + 2)
+        dz = tl.load(offsets + OFFSET_COLUMNS * n + Z_STEP)
+        dy = tl.load(offsets + OFFSET_COLUMNS * n + Y_STEP)
+        dx = tl.load(offsets + OFFSET_COLUMNS * n + X_STEP)
         neighbour_level = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx, depth, height, width, inside)
         left_neighbour = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
         joining = inside & (neighbour_level == level) & ((left_level != level) | (left_neighbour != level))
@@ -215,10 +252,10 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
 
     Raises ValueError if the offsets do not connect pixels along rows.
     """
-    if (0, 0, 1) not in zip(offsets[::3], offsets[1::3], offsets[2::3]):
+    if (0, 0, 1) not in zip(*(offsets[axis :: len(OFFSET)] for axis in OFFSET)):
         raise ValueError(f"zones are connected along rows, (0, 0, 1), which is not among {list(offsets)}")
     parent, pixels = torch.empty((2, len(levels)), dtype=torch.int32, device=levels.device)
-    grid, regions, directions = (tiles(levels),), len(start), len(offsets) // 3
+    grid, regions, directions = (tiles(levels),), len(start), len(offsets) // OFFSET_COLUMNS.value
     # each: inputs, outputs, shapes
     launch(begin_zones, grid, *(levels, start, size), *(parent, pixels), regions, TILE=TILE)
     if tuple(offsets) == NEAREST:
@@ -307,7 +344,7 @@ def write_zones(
 ):  # fmt: skip
     """Write a region's small zones, then its large ones, equal ones as one row of ``out`` (K, max_zones, 3)."""
     k = tl.program_id(0).to(tl.int64)
-    out += k * max_zones * 3
+    out += k * max_zones * ZONE_COLUMNS
     rows = tl.min(tl.zeros((1,), tl.int32))
     table = ng * SMALL
     for begin in range(0, table, BLOCK):
@@ -315,9 +352,9 @@ def write_zones(
         n = tl.load(small + k * table + key, mask=key < table, other=0)
         valid = n > 0
         row = rows + tl.cumsum(valid.to(tl.int32), 0) - 1
-        tl.store(out + 3 * row, key % ng + 1, mask=valid)
-        tl.store(out + 3 * row + 1, key // ng, mask=valid)
-        tl.store(out + 3 * row + 2, n, mask=valid)
+        tl.store(out + ZONE_COLUMNS * row + ZONE_LEVEL, key % ng + 1, mask=valid)
+        tl.store(out + ZONE_COLUMNS * row + ZONE_SIZE, key // ng, mask=valid)
+        tl.store(out + ZONE_COLUMNS * row + ZONE_COUNT, n, mask=valid)
         rows += tl.sum(valid.to(tl.int32))
     count = tl.load(list_lengths + k)
     keys = ordered + tl.load(start + k) // SMALL
@@ -327,9 +364,9 @@ def write_zones(
         key = tl.load(keys + slot, mask=valid, other=0)
         is_new = valid & ((slot == 0) | (key != tl.load(keys + slot - 1, mask=valid & (slot > 0), other=0)))
         row = rows + tl.cumsum(is_new.to(tl.int32), 0) - 1
-        tl.store(out + 3 * row, (key % ng + 1).to(tl.int32), mask=is_new)
-        tl.store(out + 3 * row + 1, (key // ng).to(tl.int32), mask=is_new)
-        tl.atomic_add(out + 3 * row + 2, tl.full((BLOCK,), 1, tl.int32), mask=valid, sem="relaxed")
+        tl.store(out + ZONE_COLUMNS * row + ZONE_LEVEL, (key % ng + 1).to(tl.int32), mask=is_new)
+        tl.store(out + ZONE_COLUMNS * row + ZONE_SIZE, (key // ng).to(tl.int32), mask=is_new)
+        tl.atomic_add(out + ZONE_COLUMNS * row + ZONE_COUNT, tl.full((BLOCK,), 1, tl.int32), mask=valid, sem="relaxed")
         rows += tl.sum(is_new.to(tl.int32))
 
 
@@ -343,7 +380,7 @@ def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], n
     zeros = torch.zeros(regions * (SMALL.value * ng + 1), dtype=torch.int32, device=device)
     small, list_lengths = zeros[:-regions], zeros[-regions:]
     large, ordered = torch.empty((2, grid[0] * SLOTS.value), dtype=torch.int64, device=device)
-    out = torch.zeros((regions, max_zones, 3), dtype=torch.int32, device=device)
+    out = torch.zeros((regions, max_zones, ZONE_COLUMNS.value), dtype=torch.int32, device=device)
     launch(
         list_zones,
         grid,
@@ -398,7 +435,7 @@ def sum_zones(
     ``scratch``: (K, ng + max_zones) int32 of zeros, for sums by level and by size.
     """
     k = tl.program_id(0).to(tl.int64)
-    zones += k * max_zones * 3
+    zones += k * max_zones * ZONE_COLUMNS
     by_level = scratch + k * (ng + max_zones)
     by_size = by_level + ng
     n_at = tl.zeros((ROWS,), tl.int64)
@@ -409,10 +446,12 @@ def sum_zones(
     remaining = groups + 1
     while remaining > 0:  # exact integer sums; zones of one size stand together, unused rows at the end
         row = rows_read + tl.arange(0, ROWS)
-        i = tl.load(zones + 3 * row, mask=row < max_zones, other=0)
-        j = tl.load(zones + 3 * row + 1, mask=row < max_zones, other=0)
-        c = tl.load(zones + 3 * row + 2, mask=row < max_zones, other=0)
-        previous = tl.load(zones + 3 * row - 2, mask=(row > 0) & (row < max_zones), other=0)
+        i = tl.load(zones + ZONE_COLUMNS * row + ZONE_LEVEL, mask=row < max_zones, other=0)
+        j = tl.load(zones + ZONE_COLUMNS * row + ZONE_SIZE, mask=row < max_zones, other=0)
+        c = tl.load(zones + ZONE_COLUMNS * row + ZONE_COUNT, mask=row < max_zones, other=0)
+        previous = tl.load(
+            zones + ZONE_COLUMNS * row + (ZONE_SIZE - ZONE_COLUMNS), mask=(row > 0) & (row < max_zones), other=0
+        )
         valid = c > 0
         group = groups + tl.cumsum((valid & (j != previous)).to(tl.int32), 0) - 1
         groups += tl.sum((valid & (j != previous)).to(tl.int32))
@@ -438,13 +477,13 @@ def sum_zones(
     size_squares = tl.zeros((ROWS,), tl.float64)
     for first in range(0, rows_read, ROWS):
         row = first + tl.arange(0, ROWS)
-        c = tl.load(zones + 3 * row + 2, mask=row < max_zones, other=0).to(tl.float64)
-        i = tl.load(zones + 3 * row, mask=row < max_zones, other=1).to(tl.float64)
-        j = tl.load(zones + 3 * row + 1, mask=row < max_zones, other=1).to(tl.float64)
+        c = tl.load(zones + ZONE_COLUMNS * row + ZONE_COUNT, mask=row < max_zones, other=0).to(tl.float64)
+        i = tl.load(zones + ZONE_COLUMNS * row + ZONE_LEVEL, mask=row < max_zones, other=1).to(tl.float64)
+        j = tl.load(zones + ZONE_COLUMNS * row + ZONE_SIZE, mask=row < max_zones, other=1).to(tl.float64)
         i2, j2 = tl.where(c > 0, i * i, 1.0), tl.where(c > 0, j * j, 1.0)
         p = c * (1 / n)
         d = j - mean_size
-        entropy -= tl.where(c > 0, p * tl.log2(p + EPS), 0.0)
+        entropy -= tl.where(c > 0, p * tl.log2(p + EPSILON), 0.0)
         small_term, large_term = c / j2, c * j2
         small += small_term
         large += large_term
@@ -471,29 +510,29 @@ def sum_zones(
         level_variance += tl.where(c > 0, c * (d * d), 0.0)
         present += (c > 0).to(tl.int32)
 
-    out += k * 15
-    tl.store(out, n)
-    tl.store(out + 1, tl.sum(entropy))
-    tl.store(out + 2, tl.sum(small_low))
-    tl.store(out + 3, tl.sum(small_high))
-    tl.store(out + 4, tl.sum(large_low))
-    tl.store(out + 5, tl.sum(large_high))
-    tl.store(out + 6, tl.sum(low))
-    tl.store(out + 7, tl.sum(high))
-    tl.store(out + 8, pixels)
-    tl.store(out + 9, tl.sum(small))
-    tl.store(out + 10, tl.sum(large))
-    tl.store(out + 11, tl.sum(level_squares))
-    tl.store(out + 12, tl.sum(size_squares))
-    tl.store(out + 13, tl.where(tl.sum(present) == 1, 0.0, tl.sum(level_variance) / n))
-    tl.store(out + 14, tl.where(groups == 1, 0.0, tl.sum(size_variance) / n))
+    out += k * SUM_COLUMNS
+    tl.store(out + SUM_N, n)
+    tl.store(out + SUM_ENTROPY, tl.sum(entropy))
+    tl.store(out + SUM_SMALL_LOW, tl.sum(small_low))
+    tl.store(out + SUM_SMALL_HIGH, tl.sum(small_high))
+    tl.store(out + SUM_LARGE_LOW, tl.sum(large_low))
+    tl.store(out + SUM_LARGE_HIGH, tl.sum(large_high))
+    tl.store(out + SUM_LOW, tl.sum(low))
+    tl.store(out + SUM_HIGH, tl.sum(high))
+    tl.store(out + SUM_PIXELS, pixels)
+    tl.store(out + SUM_SMALL, tl.sum(small))
+    tl.store(out + SUM_LARGE, tl.sum(large))
+    tl.store(out + SUM_LEVEL_SQUARES, tl.sum(level_squares))
+    tl.store(out + SUM_SIZE_SQUARES, tl.sum(size_squares))
+    tl.store(out + SUM_LEVEL_VARIANCE, tl.where(tl.sum(present) == 1, 0.0, tl.sum(level_variance) / n))
+    tl.store(out + SUM_SIZE_VARIANCE, tl.where(groups == 1, 0.0, tl.sum(size_variance) / n))
 
 
 def zone_sums(zones: Tensor, ng: int) -> Tensor:
     """Sum a table of zones; see :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, max_zones = zones.shape[:2]
     scratch = torch.zeros((regions, ng + max_zones), dtype=torch.int32, device=zones.device)
-    out = torch.empty((regions, 15), dtype=torch.float64, device=zones.device)
+    out = torch.empty((regions, SUM_COLUMNS.value), dtype=torch.float64, device=zones.device)
     launch(
         sum_zones,
         (regions,),

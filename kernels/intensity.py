@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .common import MOMENT_COLUMNS, MOMENT_DEVIATION, MOMENT_MEAN
+
 LOWEST = tl.constexpr(-(2**63))
 
 
@@ -29,8 +31,8 @@ def intensity(
     at = b.to(tl.int64) * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
     value = tl.load(images + at, mask=mask, other=0).to(tl.float64)
     if NORMALISE:
-        mean = tl.load(moments + 2 * b)
-        reciprocal = 1.0 / tl.load(moments + 2 * b + 1)
+        mean = tl.load(moments + MOMENT_COLUMNS * b + MOMENT_MEAN)
+        reciprocal = 1.0 / tl.load(moments + MOMENT_COLUMNS * b + MOMENT_DEVIATION)
         value = (value + -mean) * reciprocal
         if CLIP:
             bound = float_of(limit)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, cdiv, kernel, launch
+from .common import BOX_COLUMNS, TILE, X0, X1, Y0, Y1, cdiv, kernel, launch
 from .intensity import readable
 
 LOWEST = -(2**31)
@@ -32,8 +32,9 @@ def extend_boxes(
     Only the ends of runs along a row are looked up in ``labels`` (K, count) int64, ascending.
     """
     k, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
-    top, left = tl.load(box + 4 * k).to(tl.int32), tl.load(box + 4 * k + 1).to(tl.int32)
-    height, width = tl.load(box + 4 * k + 2).to(tl.int32) - top, tl.load(box + 4 * k + 3).to(tl.int32) - left
+    top, left = tl.load(box + BOX_COLUMNS * k + Y0).to(tl.int32), tl.load(box + BOX_COLUMNS * k + X0).to(tl.int32)
+    height = tl.load(box + BOX_COLUMNS * k + Y1).to(tl.int32) - top
+    width = tl.load(box + BOX_COLUMNS * k + X1).to(tl.int32) - left
     first = tile * TILE
     if first >= height * width:
         return
@@ -59,11 +60,11 @@ def extend_boxes(
         step = step // 2
     found = border & (below < count)
     found = found & (tl.load(row + below, mask=found, other=0).to(value.dtype) == value)
-    extent = extents + (k * count + below) * 4
-    tl.atomic_max(extent, -(top + y), mask=found, sem="relaxed")
-    tl.atomic_max(extent + 1, -(left + x), mask=found, sem="relaxed")
-    tl.atomic_max(extent + 2, top + y + 1, mask=found, sem="relaxed")
-    tl.atomic_max(extent + 3, left + x + 1, mask=found, sem="relaxed")
+    extent = extents + (k * count + below) * BOX_COLUMNS
+    tl.atomic_max(extent + Y0, -(top + y), mask=found, sem="relaxed")
+    tl.atomic_max(extent + X0, -(left + x), mask=found, sem="relaxed")
+    tl.atomic_max(extent + Y1, top + y + 1, mask=found, sem="relaxed")
+    tl.atomic_max(extent + X1, left + x + 1, mask=found, sem="relaxed")
 
 
 def label_boxes(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ def label_boxes(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor)
     masks, labels = readable(masks), labels.contiguous()
     regions, count = len(box), labels.shape[1]
     tiles = cdiv(masks.shape[1] * masks.shape[2], TILE)
-    extents = torch.full((regions, count, 4), LOWEST, dtype=torch.int32, device=masks.device)
+    extents = torch.full((regions, count, BOX_COLUMNS.value), LOWEST, dtype=torch.int32, device=masks.device)
     launch(
         extend_boxes,
         (regions * tiles * (count > 0),),
@@ -81,5 +82,5 @@ def label_boxes(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor)
         TILE=TILE,
     )
     sides = extents.to(torch.int64)
-    sides[..., :2] = -sides[..., :2]
-    return sides.masked_fill(extents[..., 2:3] == LOWEST, 0)
+    sides[..., : Y1.value] = -sides[..., : Y1.value]
+    return sides.masked_fill(extents[..., Y1.value, None] == LOWEST, 0)

@@ -13,7 +13,25 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import TILE, cdiv, kernel, launch, position, tile_of, tiles
+from .common import (
+    BOX_COLUMNS,
+    HEIGHT,
+    MOMENT_COLUMNS,
+    MOMENT_DEVIATION,
+    MOMENT_MEAN,
+    SIZE_COLUMNS,
+    TILE,
+    WIDTH,
+    X0,
+    Y0,
+    cdiv,
+    constants,
+    kernel,
+    launch,
+    position,
+    tile_of,
+    tiles,
+)
 from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
 
 LOWEST = tl.constexpr(-(2**63))
@@ -28,10 +46,14 @@ TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
 
 MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 
-# Columns of a region's measures (K, 8) int64, which all begin at LOWEST; each the largest of what the tiles saw: -y, y,
-# -x, x, key of the intensity and key of its negative; and the number of pixels, counted up; the last is free. Columns
-# of its parameters (K, 4) float64: lower and upper threshold, the first edge and the step to the next; of its edges
-# (K, 2): the last, and their number.
+# Columns of a region's measures (K, 8) int64, which begin at LOWEST: the largest -y, y, -x, x, key of the intensity and
+# key of its negative that the tiles saw, and the number of pixels, counted up. The last column is free.
+LARGEST_NEGATIVE_Y, LARGEST_Y, LARGEST_NEGATIVE_X, LARGEST_X = constants(0, 1, 2, 3)
+LARGEST_KEY, LARGEST_NEGATIVE_KEY, PIXELS, MEASURE_COLUMNS = constants(4, 5, 6, 8)
+# Columns of its parameters (K, 4) float64: the thresholds, where the lower one holds the mean before; the first edge
+# and the step between edges. Columns of its edges (K, 2) float64: the last one, and how many they are.
+LOWER, UPPER, FIRST_EDGE, STEP, PARAMETER_COLUMNS = constants(0, 1, 2, 3, 4)
+LAST_EDGE, EDGE_COUNT, EDGE_COLUMNS = constants(0, 1, 2)
 
 
 @kernel
@@ -71,8 +93,8 @@ def end_moments(partial, out, pixels, tiles):
     mean = total / n
     deviation = tl.sqrt((tl.sum(q) - total * total / n) / (n - 1))
     flat = (low == tl.max(maximum)) & (total == total)  # no deviation, whatever rounding says; unless NaN is among it
-    tl.store(out + 2 * b, tl.where(flat, low, mean))
-    tl.store(out + 2 * b + 1, tl.where(flat, 0.0, deviation))
+    tl.store(out + MOMENT_COLUMNS * b + MOMENT_MEAN, tl.where(flat, low, mean))
+    tl.store(out + MOMENT_COLUMNS * b + MOMENT_DEVIATION, tl.where(flat, 0.0, deviation))
 
 
 def image_moments(images: Tensor) -> Tensor:
@@ -81,7 +103,7 @@ def image_moments(images: Tensor) -> Tensor:
     count, height, width = images.shape
     pixels = height * width
     tile_count = cdiv(pixels, TILE)
-    out = torch.full((count, 2), torch.nan, dtype=torch.float64, device=images.device)
+    out = torch.full((count, MOMENT_COLUMNS.value), torch.nan, dtype=torch.float64, device=images.device)
     if pixels == 0:
         return out
     partial = out.new_empty((count, 4, tile_count))
@@ -102,7 +124,7 @@ def tile_values(
     inside = index < pixels
     _, y, x = position(index, tl.maximum(height, 1), tl.maximum(width, 1))
     b = tl.load(image_index + k)
-    row, column = y + tl.load(box + 4 * k), x + tl.load(box + 4 * k + 1)
+    row, column = y + tl.load(box + BOX_COLUMNS * k + Y0), x + tl.load(box + BOX_COLUMNS * k + X0)
     if MASKED:
         label = tl.load(labels + k)
         mask_value = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
@@ -119,7 +141,8 @@ def tile_values(
 @triton.jit
 def within(value, parameters, k):
     """Between the thresholds of the region; NaN is not."""
-    return (value >= tl.load(parameters + 4 * k)) & (value <= tl.load(parameters + 4 * k + 1))
+    row = parameters + PARAMETER_COLUMNS * k
+    return (value >= tl.load(row + LOWER)) & (value <= tl.load(row + UPPER))
 
 
 @kernel
@@ -145,7 +168,7 @@ def measure(
         image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if SUM == 2:
-        d = value - tl.load(parameters + 4 * k)
+        d = value - tl.load(parameters + PARAMETER_COLUMNS * k + LOWER)
         tl.store(partial + tl.program_id(0), tl.sum(tl.where(inside, d * d, 0.0)))
         return
     if SUM == 1:
@@ -154,28 +177,28 @@ def measure(
         inside = inside & within(value, parameters, k)
     n = tl.sum(inside.to(tl.int32))
     if n > 0:
-        row = measures + 8 * k
-        tl.atomic_add(row + 6, n.to(tl.int64), sem="relaxed")
-        tl.atomic_max(row, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(row + 1, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(row + 2, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(row + 3, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
-        tl.atomic_max(row + 4, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
-        tl.atomic_max(row + 5, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
+        row = measures + MEASURE_COLUMNS * k
+        tl.atomic_add(row + PIXELS, n.to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + LARGEST_NEGATIVE_Y, tl.max(tl.where(inside, -y, -height)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + LARGEST_Y, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + LARGEST_NEGATIVE_X, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + LARGEST_X, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
+        tl.atomic_max(row + LARGEST_KEY, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
+        tl.atomic_max(row + LARGEST_NEGATIVE_KEY, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
 
 
 @triton.jit
 def number_of(measures, k):
     """How many pixels a region has."""
-    return tl.load(measures + 8 * k + 6) - LOWEST
+    return tl.load(measures + MEASURE_COLUMNS * k + PIXELS) - LOWEST
 
 
 @triton.jit
 def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
     """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
-    row = measures + 8 * k
-    height = tl.load(row) + tl.load(row + 1) + 1
-    width = tl.load(row + 2) + tl.load(row + 3) + 1
+    row = measures + MEASURE_COLUMNS * k
+    height = tl.load(row + LARGEST_NEGATIVE_Y) + tl.load(row + LARGEST_Y) + 1
+    width = tl.load(row + LARGEST_NEGATIVE_X) + tl.load(row + LARGEST_X) + 1
     dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
     code = tl.where(distance >= tl.maximum(height, width), DISTANCES, 0)
     code = tl.where((least_pixels > 0) & (n <= least_pixels), TOO_SMALL, code)
@@ -187,7 +210,8 @@ def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
 @triton.jit
 def span_of(measures, k):
     """Least and largest intensity of a region that has pixels; if any is NaN, so is one of these."""
-    return -value_of(tl.load(measures + 8 * k + 5)), value_of(tl.load(measures + 8 * k + 4))
+    row = measures + MEASURE_COLUMNS * k
+    return -value_of(tl.load(row + LARGEST_NEGATIVE_KEY)), value_of(tl.load(row + LARGEST_KEY))
 
 
 @triton.jit
@@ -215,10 +239,11 @@ def set_thresholds(
     if code != 0:
         tl.store(status + k, code)
         return
-    row = parameters + 4 * k
-    tile_count = (tl.load(size + 3 * k + 1) * tl.load(size + 3 * k + 2) + TILE - 1) // TILE
+    row = parameters + PARAMETER_COLUMNS * k
+    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
+    tile_count = (height * width + TILE - 1) // TILE
     if MEAN:
-        tl.store(row, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
+        tl.store(row + LOWER, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
         return
     low = tl.sum(float_of(lower))
     high = tl.sum(float_of(upper))
@@ -228,12 +253,12 @@ def set_thresholds(
         low = maximum * low
         high = maximum * high
     if MODE == 2:
-        mean = tl.load(row)
+        mean = tl.load(row + LOWER)
         deviation = tl.sqrt(add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
         low = mean + deviation * low
         high = mean + deviation * high
-    tl.store(row, low)
-    tl.store(row + 1, tl.where(has_upper != 0, high, float("inf")))
+    tl.store(row + LOWER, low)
+    tl.store(row + UPPER, tl.where(has_upper != 0, high, float("inf")))
 
 
 @triton.jit
@@ -309,10 +334,10 @@ def set_edges(
                     ascending = tl.where((e + 1 < edge_count) & (next_edge <= this_edge), 0, ascending)
                 refused = (edge_count < 2) | (levels < 1) | (tl.min(ascending) == 0)
                 code = tl.where(refused, TOO_NARROW, tl.where(levels > max_levels, TOO_MANY_LEVELS, 0))
-                tl.store(parameters + 4 * k + 2, first)
-                tl.store(parameters + 4 * k + 3, step)
-                tl.store(edges + 2 * k, last)
-                tl.store(edges + 2 * k + 1, edge_count.to(tl.float64))
+                tl.store(parameters + PARAMETER_COLUMNS * k + FIRST_EDGE, first)
+                tl.store(parameters + PARAMETER_COLUMNS * k + STEP, step)
+                tl.store(edges + EDGE_COLUMNS * k + LAST_EDGE, last)
+                tl.store(edges + EDGE_COLUMNS * k + EDGE_COUNT, edge_count.to(tl.float64))
                 tl.store(span + k, tl.where(code == 0, difference, 0.0))
         else:
             code = code * 0 + NOT_FINITE
@@ -352,12 +377,13 @@ def write_levels(
         inside = inside & within(value, parameters, k)
         shape = inside
         if WHOLE_SHAPE:  # cropped to the box of what is kept, as PyRadiomics does
-            row = measures + 8 * k
-            shape = region & (y >= -tl.load(row)) & (y <= tl.load(row + 1))
-            shape = shape & (x >= -tl.load(row + 2)) & (x <= tl.load(row + 3))
+            row = measures + MEASURE_COLUMNS * k
+            shape = region & (y >= -tl.load(row + LARGEST_NEGATIVE_Y)) & (y <= tl.load(row + LARGEST_Y))
+            shape = shape & (x >= -tl.load(row + LARGEST_NEGATIVE_X)) & (x <= tl.load(row + LARGEST_X))
         tl.store(shape_mask + index, shape.to(tl.uint8), mask=index < total)
-    begin, step = tl.load(parameters + 4 * k + 2), tl.load(parameters + 4 * k + 3)
-    last, edge_count = tl.load(edges + 2 * k), tl.load(edges + 2 * k + 1)
+    row = parameters + PARAMETER_COLUMNS * k
+    begin, step = tl.load(row + FIRST_EDGE), tl.load(row + STEP)
+    last, edge_count = tl.load(edges + EDGE_COLUMNS * k + LAST_EDGE), tl.load(edges + EDGE_COLUMNS * k + EDGE_COUNT)
     value = tl.where(inside, value, begin)
     guess = (value - begin) * (1.0 / step) + 1.0
     guess = tl.where(guess > 1.0, guess, 1.0)  # also where it is not a number
@@ -406,8 +432,9 @@ def discretise(
     levels = torch.empty(total, dtype=torch.uint8 if narrow else torch.int16, device=device)
     shape_mask = torch.empty(total if resegmented else 0, dtype=torch.uint8, device=device)
     n_levels, span = torch.empty_like(start), torch.empty(regions, dtype=torch.float64, device=device)
-    measures = torch.full((1 + resegmented, regions, 8), -(2**63), dtype=torch.int64, device=device)
-    parameters, edges = span.new_empty((regions, 4)), span.new_empty((regions, 2))
+    measures = torch.full((1 + resegmented, regions, MEASURE_COLUMNS.value), -(2**63), dtype=torch.int64, device=device)
+    parameters = span.new_empty((regions, PARAMETER_COLUMNS.value))
+    edges = span.new_empty((regions, EDGE_COLUMNS.value))
     grid = (tiles(levels),)
     partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
 

@@ -7,13 +7,33 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import NEAREST, cdiv, kernel, launch, offsets_on, share_of, tiles
+from kacl_gpu.radiomics.columns import NGTDM
+
+from .common import (
+    NEAREST,
+    OFFSET_COLUMNS,
+    X_STEP,
+    Y_STEP,
+    Z_STEP,
+    cdiv,
+    constants,
+    kernel,
+    launch,
+    offsets_on,
+    share_of,
+    tiles,
+)
 
 ROWS, LANES = 16, 64  # of pixels that a program takes at once
 OUTSIDE = tl.constexpr(-(2**20))  # far from every level
 SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # nine levels of at most 32767 add up to less
 LARGEST_DIFFERENCE = 2**16  # beyond that of any two levels
 BLOCK = 32  # levels
+
+# Columns of the sums of the NGTDM
+N, LEVELS, VARIANCE, S = constants(NGTDM.n, NGTDM.levels, NGTDM.variance, NGTDM.s)
+NS, PRODUCTS, COMPLEXITY, STRENGTH = constants(NGTDM.ns, NGTDM.products, NGTDM.complexity, NGTDM.strength)
+COLUMNS = tl.constexpr(len(NGTDM))
 
 
 @triton.jit
@@ -158,9 +178,9 @@ def count_neighbourhood(
         x = tile % across * LANES + tl.arange(0, LANES)
         if PAIRS:
             for a in range(directions):
-                dz = tl.load(offsets + 3 * a)
-                dy = tl.load(offsets + 3 * a + 1)
-                dx = tl.load(offsets + 3 * a + 2)
+                dz = tl.load(offsets + OFFSET_COLUMNS * a + Z_STEP)
+                dy = tl.load(offsets + OFFSET_COLUMNS * a + Y_STEP)
+                dx = tl.load(offsets + OFFSET_COLUMNS * a + X_STEP)
                 table = glcm + (k * directions + a) * ng * ng
                 cell, count = no_cell, zeros
                 for row in range(top, bottom):
@@ -177,9 +197,9 @@ def count_neighbourhood(
                 for n in range(2 * directions):  # the offsets, then their opposites
                     a = n % directions
                     sign = tl.where(n < directions, 1, -1)
-                    dz = tl.load(offsets + 3 * a) * sign
-                    dy = tl.load(offsets + 3 * a + 1) * sign
-                    dx = tl.load(offsets + 3 * a + 2) * sign
+                    dz = tl.load(offsets + OFFSET_COLUMNS * a + Z_STEP) * sign
+                    dy = tl.load(offsets + OFFSET_COLUMNS * a + Y_STEP) * sign
+                    dx = tl.load(offsets + OFFSET_COLUMNS * a + X_STEP) * sign
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
                     neighbours += (j > 0).to(tl.int32)
                     total += j
@@ -204,7 +224,7 @@ def neighbourhood(
     differences: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Count pairs, dependences and differences; see :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
-    regions, directions, device = len(start), len(offsets) // 3, levels.device
+    regions, directions, device = len(start), len(offsets) // OFFSET_COLUMNS.value, levels.device
     shape = regions * differences, ng, 1 + 2 * directions
     glcm = torch.zeros((regions * pairs, directions, ng, ng), dtype=torch.int32, device=device)
     gldm = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -262,7 +282,7 @@ def pair_sums(
     ng, columns, blocks,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Sum over one block of levels i and all levels j: ``partial`` (K, blocks, 8).
+    """Sum over one block of levels i and all levels j: ``partial`` (K, blocks, COLUMNS.value).
 
     Its columns are those of the result, but for the third, which is the sum of i here.
     """
@@ -288,15 +308,15 @@ def pair_sums(
             products += tl.where(pair, product, 0.0)
             complexity += tl.where(pair, tl.abs(distance) * weighted / pixels, 0.0)
             strength += tl.where(pair, pixels * distance * distance, 0.0)
-    out = partial + (k * blocks + block) * 8
-    tl.store(out, n)
-    tl.store(out + 1, tl.sum((n_i > 0).to(tl.float64)))
-    tl.store(out + 2, tl.sum(n_i * (i + 1)))
-    tl.store(out + 3, tl.sum(s_i))
-    tl.store(out + 4, tl.sum(n_i * s_i))
-    tl.store(out + 5, tl.sum(tl.sum(products, 1)))
-    tl.store(out + 6, tl.sum(tl.sum(complexity, 1)))
-    tl.store(out + 7, tl.sum(tl.sum(strength, 1)))
+    out = partial + (k * blocks + block) * COLUMNS
+    tl.store(out + N, n)
+    tl.store(out + LEVELS, tl.sum((n_i > 0).to(tl.float64)))
+    tl.store(out + VARIANCE, tl.sum(n_i * (i + 1)))
+    tl.store(out + S, tl.sum(s_i))
+    tl.store(out + NS, tl.sum(n_i * s_i))
+    tl.store(out + PRODUCTS, tl.sum(tl.sum(products, 1)))
+    tl.store(out + COMPLEXITY, tl.sum(tl.sum(complexity, 1)))
+    tl.store(out + STRENGTH, tl.sum(tl.sum(strength, 1)))
 
 
 @kernel
@@ -311,13 +331,13 @@ def add_blocks(
 ):  # fmt: skip
     """Add up the blocks of one region in order, and compute the variance of its levels about their mean."""
     k = tl.program_id(0).to(tl.int64)
-    column = tl.arange(0, 8)
-    total = tl.zeros((8,), tl.float64)
+    column = tl.arange(0, COLUMNS)
+    total = tl.zeros((COLUMNS,), tl.float64)
     for block in range(blocks):
-        total += tl.load(partial + (k * blocks + block) * 8 + column)
-    n = tl.sum(tl.where(column == 0, total, 0.0))
-    present = tl.sum(tl.where(column == 1, total, 0.0))
-    mean = tl.sum(tl.where(column == 2, total, 0.0)) / n
+        total += tl.load(partial + (k * blocks + block) * COLUMNS + column)
+    n = tl.sum(tl.where(column == N, total, 0.0))
+    present = tl.sum(tl.where(column == LEVELS, total, 0.0))
+    mean = tl.sum(tl.where(column == VARIANCE, total, 0.0)) / n
     squares = tl.zeros((BLOCK,), tl.float64)
     for block in range(blocks):
         i = block * BLOCK + tl.arange(0, BLOCK)
@@ -325,15 +345,15 @@ def add_blocks(
         d = (i + 1).to(tl.float64) - mean
         squares += n_i * (d * d)
     variance = tl.where(present == 1, 0.0, tl.sum(squares) / n)
-    tl.store(out + k * 8 + column, tl.where(column == 2, variance, total))
+    tl.store(out + k * COLUMNS + column, tl.where(column == VARIANCE, variance, total))
 
 
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
     """Sum the NGTDM; see :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
     regions, ng, columns = differences.shape
     blocks = cdiv(ng, BLOCK)
-    partial = torch.empty((regions, blocks, 8), dtype=torch.float64, device=histogram.device)
-    out = partial.new_empty((regions, 8))
+    partial = torch.empty((regions, blocks, COLUMNS.value), dtype=torch.float64, device=histogram.device)
+    out = partial.new_empty((regions, COLUMNS.value))
     # each: inputs, outputs, shapes
     launch(pair_sums, (regions, blocks), *(histogram, differences), partial, *(ng, columns, blocks), BLOCK=BLOCK)
     launch(add_blocks, (regions,), *(histogram, partial), out, *(ng, blocks), BLOCK=BLOCK, num_warps=1)

@@ -9,13 +9,33 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.status import Status
 
-from .common import cdiv, kernel, launch
+from .common import (
+    BOX_COLUMNS,
+    CORNER_X1,
+    CORNER_X2,
+    CORNER_Y1,
+    CORNER_Y2,
+    DEPTH,
+    HEIGHT,
+    SIZE_COLUMNS,
+    SPACING_COLUMNS,
+    SPACING_X,
+    SPACING_Y,
+    WIDTH,
+    X0,
+    X1,
+    Y0,
+    Y1,
+    cdiv,
+    kernel,
+    launch,
+)
 from .intensity import bits_of, float_of
 
 BLOCK = 128
 IMAGE_INDEX, BOX_NOT_FINITE = tl.constexpr(int(Status.IMAGE_INDEX)), tl.constexpr(int(Status.BOX_NOT_FINITE))
 BOX_INVERTED, BOX_OUTSIDE = tl.constexpr(int(Status.BOX_INVERTED)), tl.constexpr(int(Status.BOX_OUTSIDE))
-SPACING = tl.constexpr(int(Status.SPACING))
+BAD_SPACING = tl.constexpr(int(Status.SPACING))
 
 
 @triton.jit
@@ -42,8 +62,8 @@ def clip_boxes(
     """
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = k < regions
-    if COLUMNS == 5:
-        index = tl.load(boxes + 5 * k, mask=valid, other=0).to(tl.float64)
+    if COLUMNS == BOX_COLUMNS + 1:
+        index = tl.load(boxes + COLUMNS * k, mask=valid, other=0).to(tl.float64)
     else:
         index = k.to(tl.float64)
     if COLUMNS == 0:
@@ -52,11 +72,11 @@ def clip_boxes(
         x2 = x1 + width
         y2 = x1 + height
     else:
-        corner = boxes + COLUMNS * k + (COLUMNS - 4)
-        x1 = tl.load(corner, mask=valid, other=0).to(tl.float64)
-        y1 = tl.load(corner + 1, mask=valid, other=0).to(tl.float64)
-        x2 = tl.load(corner + 2, mask=valid, other=0).to(tl.float64)
-        y2 = tl.load(corner + 3, mask=valid, other=0).to(tl.float64)
+        corner = boxes + COLUMNS * k + (COLUMNS - BOX_COLUMNS)
+        x1 = tl.load(corner + CORNER_X1, mask=valid, other=0).to(tl.float64)
+        y1 = tl.load(corner + CORNER_Y1, mask=valid, other=0).to(tl.float64)
+        x2 = tl.load(corner + CORNER_X2, mask=valid, other=0).to(tl.float64)
+        y2 = tl.load(corner + CORNER_Y2, mask=valid, other=0).to(tl.float64)
     known = (index >= 0) & (index < count) & (index == tl.floor(index))
     image = tl.where(known, index, 0.0).to(tl.int64)
     if spacing is None:
@@ -67,11 +87,11 @@ def clip_boxes(
         sy = tl.load(spacing + image * spacing_b, mask=has_image, other=1.0)
         sx = tl.load(spacing + image * spacing_b + spacing_d, mask=has_image, other=1.0)
     fit = (sy > 0) & (sy < float("inf")) & (sx > 0) & (sx < float("inf"))
-    tl.store(region_spacing + 2 * k, tl.where(fit, sy, 1.0), mask=valid)
-    tl.store(region_spacing + 2 * k + 1, tl.where(fit, sx, 1.0), mask=valid)
+    tl.store(region_spacing + SPACING_COLUMNS * k + SPACING_Y, tl.where(fit, sy, 1.0), mask=valid)
+    tl.store(region_spacing + SPACING_COLUMNS * k + SPACING_X, tl.where(fit, sx, 1.0), mask=valid)
     top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
     bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
-    code = tl.where(fit, 0, SPACING)
+    code = tl.where(fit, 0, BAD_SPACING)
     code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, code)
     code = tl.where((x2 <= x1) | (y2 <= y1), BOX_INVERTED, code)
     largest = tl.maximum(tl.maximum(tl.abs(x1), tl.abs(y1)), tl.maximum(tl.abs(x2), tl.abs(y2)))
@@ -81,13 +101,13 @@ def clip_boxes(
     good = code == 0
     tl.store(status + k, code, mask=valid)
     tl.store(index_out + k, tl.where(good, image, 0), mask=valid)
-    tl.store(box + 4 * k, tl.where(good, top, 0), mask=valid)
-    tl.store(box + 4 * k + 1, tl.where(good, left, 0), mask=valid)
-    tl.store(box + 4 * k + 2, tl.where(good, bottom, 0), mask=valid)
-    tl.store(box + 4 * k + 3, tl.where(good, right, 0), mask=valid)
-    tl.store(size + 3 * k, tl.full((BLOCK,), 1, tl.int64), mask=valid)
-    tl.store(size + 3 * k + 1, tl.where(good, bottom - top, 0), mask=valid)
-    tl.store(size + 3 * k + 2, tl.where(good, right - left, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + Y0, tl.where(good, top, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + X0, tl.where(good, left, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + Y1, tl.where(good, bottom, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + X1, tl.where(good, right, 0), mask=valid)
+    tl.store(size + SIZE_COLUMNS * k + DEPTH, tl.full((BLOCK,), 1, tl.int64), mask=valid)
+    tl.store(size + SIZE_COLUMNS * k + HEIGHT, tl.where(good, bottom - top, 0), mask=valid)
+    tl.store(size + SIZE_COLUMNS * k + WIDTH, tl.where(good, right - left, 0), mask=valid)
 
 
 def locate(
@@ -97,9 +117,9 @@ def locate(
     count, height, width = images.shape
     regions, columns = (count, 0) if boxes is None else boxes.shape
     index = torch.empty(regions, dtype=torch.int64, device=images.device)
-    box, size = index.new_empty((regions, 4)), index.new_empty((regions, 3))
+    box, size = index.new_empty((regions, BOX_COLUMNS.value)), index.new_empty((regions, SIZE_COLUMNS.value))
     region_spacing, status = (
-        index.new_empty((regions, 2), dtype=torch.float64),
+        index.new_empty((regions, SPACING_COLUMNS.value), dtype=torch.float64),
         torch.empty_like(index, dtype=torch.int32),
     )
     launch(

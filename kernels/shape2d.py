@@ -9,12 +9,37 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import TILE, cdiv, kernel, launch, position, tile_of, tiles
+from kacl_gpu.radiomics.columns import SHAPE2D, number_of_columns
+
+from .common import (
+    HEIGHT,
+    SIZE_COLUMNS,
+    SPACING_COLUMNS,
+    SPACING_X,
+    SPACING_Y,
+    TILE,
+    WIDTH,
+    cdiv,
+    constants,
+    kernel,
+    launch,
+    position,
+    tile_of,
+    tiles,
+)
 
 LINES = 32  # half lines whose outermost vertices are compared at once
 PARTS = 16  # programs that share a region's half lines
 BLOCK = 32  # boxes
-SUMS = tl.constexpr(10)  # pixels; vertical, horizontal, diagonal pieces, eighths; sums of y, x, y^2, x^2, y x
+
+# Columns of the result; the first five are those of the sums of a region's tiles too
+N, VERTICAL, HORIZONTAL, DIAGONAL = constants(SHAPE2D.n, SHAPE2D.vertical, SHAPE2D.horizontal, SHAPE2D.diagonal)
+EIGHT_AREAS, DIAMETER, YY, XX = constants(SHAPE2D.eight_areas, SHAPE2D.diameter, SHAPE2D.yy, SHAPE2D.xx)
+YX = tl.constexpr(SHAPE2D.yx)
+COLUMNS = tl.constexpr(number_of_columns(SHAPE2D))
+# and behind them: sums of y, x, y^2, x^2, y x
+SUM_Y, SUM_X, SUM_YY, SUM_XX, SUM_YX = (tl.constexpr(SHAPE2D.diameter + n) for n in range(5))
+SUMS = tl.constexpr(SHAPE2D.diameter + 5)
 
 
 @triton.jit
@@ -113,16 +138,16 @@ def trace(
     out = sums + k.to(tl.int64) * SUMS
     yc, xc = (y - height // 2).to(tl.int64), (x - width // 2).to(tl.int64)
     ones = inside.to(tl.int64)
-    tl.atomic_add(out, tl.sum(ones), sem="relaxed")
-    tl.atomic_add(out + 1, tl.sum(vertical).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 2, tl.sum(horizontal).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 3, tl.sum(diagonal).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 4, tl.sum(eighths).to(tl.int64), sem="relaxed")
-    tl.atomic_add(out + 5, tl.sum(ones * yc), sem="relaxed")
-    tl.atomic_add(out + 6, tl.sum(ones * xc), sem="relaxed")
-    tl.atomic_add(out + 7, tl.sum(ones * yc * yc), sem="relaxed")
-    tl.atomic_add(out + 8, tl.sum(ones * xc * xc), sem="relaxed")
-    tl.atomic_add(out + 9, tl.sum(ones * yc * xc), sem="relaxed")
+    tl.atomic_add(out + N, tl.sum(ones), sem="relaxed")
+    tl.atomic_add(out + VERTICAL, tl.sum(vertical).to(tl.int64), sem="relaxed")
+    tl.atomic_add(out + HORIZONTAL, tl.sum(horizontal).to(tl.int64), sem="relaxed")
+    tl.atomic_add(out + DIAGONAL, tl.sum(diagonal).to(tl.int64), sem="relaxed")
+    tl.atomic_add(out + EIGHT_AREAS, tl.sum(eighths).to(tl.int64), sem="relaxed")
+    tl.atomic_add(out + SUM_Y, tl.sum(ones * yc), sem="relaxed")
+    tl.atomic_add(out + SUM_X, tl.sum(ones * xc), sem="relaxed")
+    tl.atomic_add(out + SUM_YY, tl.sum(ones * yc * yc), sem="relaxed")
+    tl.atomic_add(out + SUM_XX, tl.sum(ones * xc * xc), sem="relaxed")
+    tl.atomic_add(out + SUM_YX, tl.sum(ones * yc * xc), sem="relaxed")
 
 
 @triton.jit
@@ -157,12 +182,13 @@ def compare_lines(
     """
     k = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
-    height, width = tl.load(size + 3 * k + 1).to(tl.int32), tl.load(size + 3 * k + 2).to(tl.int32)
+    height = tl.load(size + SIZE_COLUMNS * k + HEIGHT).to(tl.int32)
+    width = tl.load(size + SIZE_COLUMNS * k + WIDTH).to(tl.int32)
     side = tl.maximum(height, width)
-    is_full = tl.load(sums + k * SUMS) == height.to(tl.int64) * width
+    is_full = tl.load(sums + k * SUMS + N) == height.to(tl.int64) * width
     line_count = tl.where(is_full, 0, 2 * tl.minimum(height, width) + 1)  # the diameter of a full box has a closed form
     lines = extremes + 2 * place_of(start, k)
-    sy, sx = tl.load(spacing + 2 * k), tl.load(spacing + 2 * k + 1)
+    sy, sx = tl.load(spacing + SPACING_COLUMNS * k + SPACING_Y), tl.load(spacing + SPACING_COLUMNS * k + SPACING_X)
     across, along = tl.where(height <= width, sy, sx), tl.where(height <= width, sx, sy)
     largest = tl.zeros((LINES, LINES), tl.float64)
     for block in range(part * LINES, line_count, parts * LINES):
@@ -203,28 +229,30 @@ def end_shape(
 ):  # fmt: skip
     """Compute the nine columns of one region."""
     k = tl.program_id(0).to(tl.int64)
-    height, width = tl.load(size + 3 * k + 1), tl.load(size + 3 * k + 2)
+    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
     square = tl.max(tl.load(longest + k * PARTS + tl.arange(0, PARTS)))
     row_in = sums + k * SUMS
-    n = tl.load(row_in)
-    yy, xx, yx = (
-        tl.load(row_in + 7).to(tl.float64),
-        tl.load(row_in + 8).to(tl.float64),
-        tl.load(row_in + 9).to(tl.float64),
-    )
-    y, x, count = tl.load(row_in + 5).to(tl.float64), tl.load(row_in + 6).to(tl.float64), n.to(tl.float64)
+    n = tl.load(row_in + N)
+    yy, xx = tl.load(row_in + SUM_YY).to(tl.float64), tl.load(row_in + SUM_XX).to(tl.float64)
+    yx = tl.load(row_in + SUM_YX).to(tl.float64)
+    y, x, count = tl.load(row_in + SUM_Y).to(tl.float64), tl.load(row_in + SUM_X).to(tl.float64), n.to(tl.float64)
     yy, xx, yx = count * yy - y * y, count * xx - x * x, count * yx - y * x
     if (n == height * width) & (n > 0):
-        square, yy, xx = box_moments(height, width, tl.load(spacing + 2 * k), tl.load(spacing + 2 * k + 1))
+        square, yy, xx = box_moments(
+            height,
+            width,
+            tl.load(spacing + SPACING_COLUMNS * k + SPACING_Y),
+            tl.load(spacing + SPACING_COLUMNS * k + SPACING_X),
+        )
         yx = count * 0
-    row = out + 9 * k
-    tl.store(row, count)
-    for column in range(1, 5):
+    row = out + COLUMNS * k
+    tl.store(row + N, count)
+    for column in range(VERTICAL, EIGHT_AREAS + 1):
         tl.store(row + column, tl.load(row_in + column).to(tl.float64))
-    tl.store(row + 5, tl.sqrt(square))
-    tl.store(row + 6, yy)
-    tl.store(row + 7, xx)
-    tl.store(row + 8, yx)
+    tl.store(row + DIAMETER, tl.sqrt(square))
+    tl.store(row + YY, yy)
+    tl.store(row + XX, xx)
+    tl.store(row + YX, yx)
 
 
 @kernel
@@ -240,25 +268,27 @@ def measure_boxes(
     """Compute the nine columns of full boxes, one box per lane."""
     k = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     valid = k < regions
-    height, width = tl.load(size + 3 * k + 1, mask=valid, other=1), tl.load(size + 3 * k + 2, mask=valid, other=1)
-    sy, sx = tl.load(spacing + 2 * k, mask=valid, other=1.0), tl.load(spacing + 2 * k + 1, mask=valid, other=1.0)
+    height = tl.load(size + SIZE_COLUMNS * k + HEIGHT, mask=valid, other=1)
+    width = tl.load(size + SIZE_COLUMNS * k + WIDTH, mask=valid, other=1)
+    sy = tl.load(spacing + SPACING_COLUMNS * k + SPACING_Y, mask=valid, other=1.0)
+    sx = tl.load(spacing + SPACING_COLUMNS * k + SPACING_X, mask=valid, other=1.0)
     square, yy, xx = box_moments(height, width, sy, sx)
-    row = out + 9 * k
-    tl.store(row, (height * width).to(tl.float64), mask=valid)
-    tl.store(row + 1, (2 * height - 2).to(tl.float64), mask=valid)
-    tl.store(row + 2, (2 * width - 2).to(tl.float64), mask=valid)
-    tl.store(row + 3, (height * 0 + 4).to(tl.float64), mask=valid)
-    tl.store(row + 4, (8 * height * width - 4).to(tl.float64), mask=valid)
-    tl.store(row + 5, tl.sqrt(square), mask=valid)
-    tl.store(row + 6, yy, mask=valid)
-    tl.store(row + 7, xx, mask=valid)
-    tl.store(row + 8, sx * 0, mask=valid)
+    row = out + COLUMNS * k
+    tl.store(row + N, (height * width).to(tl.float64), mask=valid)
+    tl.store(row + VERTICAL, (2 * height - 2).to(tl.float64), mask=valid)
+    tl.store(row + HORIZONTAL, (2 * width - 2).to(tl.float64), mask=valid)
+    tl.store(row + DIAGONAL, (height * 0 + 4).to(tl.float64), mask=valid)
+    tl.store(row + EIGHT_AREAS, (8 * height * width - 4).to(tl.float64), mask=valid)
+    tl.store(row + DIAMETER, tl.sqrt(square), mask=valid)
+    tl.store(row + YY, yy, mask=valid)
+    tl.store(row + XX, xx, mask=valid)
+    tl.store(row + YX, sx * 0, mask=valid)
 
 
 def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
     """Measure the shape; see :func:`kacl_gpu.radiomics.ops.shape2d`."""
     regions = len(start)
-    out = spacing.new_empty((regions, 9))
+    out = spacing.new_empty((regions, COLUMNS.value))
     if mask is None:
         # inputs, outputs, shapes
         launch(measure_boxes, (cdiv(regions, BLOCK),), *(size, spacing), out, regions, BLOCK=BLOCK, num_warps=1)

@@ -5,10 +5,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import kernel, launch
+from kacl_gpu.radiomics.columns import SIZES as SIZE_SUMS
+
+from .common import EPSILON, constants, kernel, launch
 
 LEVELS, SIZES = 4, 128
-EPS = tl.constexpr(2.0**-52)
+
+# Columns of the table of sums, for runs and dependences here and for zones
+SUM_N, SUM_ENTROPY = constants(SIZE_SUMS.n, SIZE_SUMS.entropy)
+SUM_SMALL_LOW, SUM_SMALL_HIGH = constants(SIZE_SUMS.small_low, SIZE_SUMS.small_high)
+SUM_LARGE_LOW, SUM_LARGE_HIGH = constants(SIZE_SUMS.large_low, SIZE_SUMS.large_high)
+SUM_LOW, SUM_HIGH = constants(SIZE_SUMS.low, SIZE_SUMS.high)
+SUM_PIXELS, SUM_SMALL = constants(SIZE_SUMS.pixels, SIZE_SUMS.small)
+SUM_LARGE, SUM_LEVEL_SQUARES = constants(SIZE_SUMS.large, SIZE_SUMS.level_squares)
+SUM_SIZE_SQUARES, SUM_LEVEL_VARIANCE = constants(SIZE_SUMS.size_squares, SIZE_SUMS.level_variance)
+SUM_SIZE_VARIANCE = tl.constexpr(SIZE_SUMS.size_variance)
+SUM_COLUMNS = tl.constexpr(len(SIZE_SUMS))
 
 
 @triton.jit
@@ -107,7 +119,7 @@ def sum_cells(
             by_size += tl.sum(c, 0)
             low += tl.sum(c * (1 / i2)[:, None], 0)
             high += tl.sum(c * i2[:, None], 0)
-            entropy_at += tl.sum(tl.where(c > 0, -p * tl.log2(p + EPS), 0.0), 0)
+            entropy_at += tl.sum(tl.where(c > 0, -p * tl.log2(p + EPSILON), 0.0), 0)
             level_variance_at += tl.sum(c * (d * d)[:, None], 0)
         j2 = j * j
         d = j - mean_size
@@ -122,22 +134,22 @@ def sum_cells(
         sizes_at += (by_size > 0).to(tl.int32)
     one_size = tl.sum(sizes_at) == 1
 
-    row = out + matrix * 15
-    tl.store(row, n)
-    tl.store(row + 1, tl.sum(entropy_at))
-    tl.store(row + 2, tl.sum(small_low_at))
-    tl.store(row + 3, tl.sum(small_high_at))
-    tl.store(row + 4, tl.sum(large_low_at))
-    tl.store(row + 5, tl.sum(large_high_at))
-    tl.store(row + 6, tl.sum(low_at))
-    tl.store(row + 7, tl.sum(high_at))
-    tl.store(row + 8, pixels)
-    tl.store(row + 9, tl.sum(small_at))
-    tl.store(row + 10, tl.sum(large_at))
-    tl.store(row + 11, tl.sum(squares_at))
-    tl.store(row + 12, tl.sum(size_squares_at))
-    tl.store(row + 13, tl.where(one_level, 0.0, tl.sum(level_variance_at) / n))
-    tl.store(row + 14, tl.where(one_size, 0.0, tl.sum(size_variance_at) / n))
+    row = out + matrix * SUM_COLUMNS
+    tl.store(row + SUM_N, n)
+    tl.store(row + SUM_ENTROPY, tl.sum(entropy_at))
+    tl.store(row + SUM_SMALL_LOW, tl.sum(small_low_at))
+    tl.store(row + SUM_SMALL_HIGH, tl.sum(small_high_at))
+    tl.store(row + SUM_LARGE_LOW, tl.sum(large_low_at))
+    tl.store(row + SUM_LARGE_HIGH, tl.sum(large_high_at))
+    tl.store(row + SUM_LOW, tl.sum(low_at))
+    tl.store(row + SUM_HIGH, tl.sum(high_at))
+    tl.store(row + SUM_PIXELS, pixels)
+    tl.store(row + SUM_SMALL, tl.sum(small_at))
+    tl.store(row + SUM_LARGE, tl.sum(large_at))
+    tl.store(row + SUM_LEVEL_SQUARES, tl.sum(squares_at))
+    tl.store(row + SUM_SIZE_SQUARES, tl.sum(size_squares_at))
+    tl.store(row + SUM_LEVEL_VARIANCE, tl.where(one_level, 0.0, tl.sum(level_variance_at) / n))
+    tl.store(row + SUM_SIZE_VARIANCE, tl.where(one_size, 0.0, tl.sum(size_variance_at) / n))
 
 
 def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
@@ -145,7 +157,7 @@ def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
     regions, directions, ng, sizes = counts.shape
     weighted = len(weights) > 0
     rows = 1 if weighted else directions
-    out = torch.empty((regions, rows, 15), dtype=torch.float64, device=counts.device)
+    out = torch.empty((regions, rows, SUM_COLUMNS.value), dtype=torch.float64, device=counts.device)
     launch(
         sum_cells,
         (regions * rows,),

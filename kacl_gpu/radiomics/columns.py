@@ -6,7 +6,7 @@ themselves, each a float64 tensor, and the spacing, which is None among the numb
 
 >>> ZONE
 Zone(level=0, size=1, count=2)
->>> names_of(FirstOrderSums)[-2:], width(FIRST_ORDER)
+>>> names_of(FirstOrderSums)[-2:], number_of_columns(FIRST_ORDER)
 (('entropy', 'level_squares'), 17)
 """
 
@@ -195,7 +195,7 @@ def names_of(table: Any) -> tuple[str, ...]:
     return tuple(name for name in table._fields if name not in table._field_defaults)
 
 
-def width(table: Any) -> int:
+def number_of_columns(table: Any) -> int:
     """Return the number of columns of a table."""
     return len(names_of(table))
 

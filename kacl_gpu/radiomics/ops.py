@@ -22,7 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .columns import BOX, CORNERS, FIRST_ORDER, GLCM, MOMENTS, NGTDM, OFFSET, SHAPE2D, SIZE, SIZES, SPACING, ZONE, width
+from .columns import (
+    BOX,
+    CORNERS,
+    FIRST_ORDER,
+    GLCM,
+    MOMENTS,
+    NGTDM,
+    OFFSET,
+    SHAPE2D,
+    SIZE,
+    SIZES,
+    SPACING,
+    ZONE,
+    number_of_columns,
+)
 
 I64, F64 = torch.int64, torch.float64
 P = ParamSpec("P")
@@ -236,7 +250,7 @@ def first_order(
 
 @_fake(first_order)
 def _(images: Tensor, moments: Any, image_index: Tensor, *_: Any, **__: Any) -> Tensor:
-    return images.new_empty((image_index.shape[0], width(FIRST_ORDER)), dtype=F64)
+    return images.new_empty((image_index.shape[0], number_of_columns(FIRST_ORDER)), dtype=F64)
 
 
 @_operator
@@ -254,7 +268,7 @@ def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -
 
 @_fake(shape2d)
 def _(mask: Any, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
-    return spacing.new_empty((start.shape[0], width(SHAPE2D)))
+    return spacing.new_empty((start.shape[0], number_of_columns(SHAPE2D)))
 
 
 @_operator

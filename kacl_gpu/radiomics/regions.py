@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import ops
 from .checks import Boxes, Spacing, check_boxes, check_device, check_images, check_masks, check_spacing
+from .columns import BOX
 from .memory import max_levels
 from .settings import RadiomicsSettings
 from .status import Status
@@ -136,7 +137,7 @@ def _cut(regions: Regions, labels: Tensor) -> Regions:
     assert regions.masks is not None
     box = ops.label_boxes(regions.masks, regions.image_index, regions.box, labels[:, None])[:, 0]
     valid = regions.status == Status.OK
-    absent = valid & (box[:, 2] <= box[:, 0])
+    absent = valid & (box[:, BOX.y1] <= box[:, BOX.y0])
     status = regions.status.masked_fill(absent, int(Status.EMPTY))
     return replace(regions, labels=labels, box=box, size=_size_of(box), status=status)
 
@@ -147,14 +148,15 @@ def _split_labels(regions: Regions, labels: Sequence[int] | str) -> Regions:
     chosen = _present_labels(regions.masks) if labels == "all" else _check_label_list(labels)
     candidates = torch.tensor(chosen, dtype=torch.int64, device=regions.box.device)
     boxes = ops.label_boxes(regions.masks, regions.image_index, regions.box, candidates[None])
-    row, place = (boxes[..., 2] > boxes[..., 0]).nonzero().unbind(1)
+    row, place = (boxes[..., BOX.y1] > boxes[..., BOX.y0]).nonzero().unbind(1)
     box = boxes[row, place]
     return replace(regions[row], labels=candidates[place], box=box, size=_size_of(box))
 
 
 def _size_of(box: Tensor) -> Tensor:
     """Return depth, height and width (K, 3) of boxes (K, 4)."""
-    return torch.cat([torch.ones_like(box[:, :1]), box[:, 2:] - box[:, :2]], 1)
+    height, width = box[:, BOX.y1] - box[:, BOX.y0], box[:, BOX.x1] - box[:, BOX.x0]
+    return torch.stack([torch.ones_like(height), height, width], 1)
 
 
 def _present_labels(masks: Tensor) -> list[int]:

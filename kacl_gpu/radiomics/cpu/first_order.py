@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..columns import FIRST_ORDER, width
+from ..columns import FIRST_ORDER, number_of_columns
 from ._compile import jit
 from ._regions import Array, volume
 from ._sums import entropy, squares
@@ -33,7 +33,7 @@ def first_order(
     shift: float,
 ) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.first_order`."""
-    out = np.full((len(box), width(FIRST_ORDER)), np.nan)
+    out = np.full((len(box), number_of_columns(FIRST_ORDER)), np.nan)
     pixels_of_levels = histogram.astype(np.float64)[:, None]
     out[:, FIRST_ORDER.entropy] = entropy(pixels_of_levels)[:, 0]
     out[:, FIRST_ORDER.level_squares] = squares(pixels_of_levels)[:, 0]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..columns import GLCM, width
+from ..columns import GLCM
 from ..constants import EPS
 from ._compile import jit
 from ._regions import Array, at
@@ -68,7 +68,7 @@ def statistics_of_directions(
     rows = 1 if len(log_weights) else directions
     marginals = np.zeros((regions, rows, 2, ng))
     diagonals = np.zeros((regions, rows, 2, 2 * ng))
-    out = np.zeros((regions, rows, width(GLCM)))
+    out = np.zeros((regions, rows, len(GLCM)))
 
     def task(k: int) -> None:
         here = slice(k * TOGETHER, (k + 1) * TOGETHER)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..columns import SIZES, ZONE, width
+from ..columns import SIZES, ZONE
 from ._compile import jit
 from ._regions import Array, at, volume, with_margin
 from ._threads import COMPILED, for_each
@@ -13,7 +13,7 @@ SMALL = 64  # pixels: below it, zones are counted in a table, not sorted
 
 def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_zones: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glszm`."""
-    out = np.zeros((len(start), max_zones, width(ZONE)), np.int32)
+    out = np.zeros((len(start), max_zones, len(ZONE)), np.int32)
     ordered, joined = in_order_of_use(offsets)
 
     def task(k: int) -> None:
@@ -112,10 +112,10 @@ def zone_sums(zones: Array, ng: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, rows = zones.shape[:2]
     by_level, by_size = np.zeros((regions, 1, ng)), np.zeros((regions, 1, rows))
-    out = np.zeros((regions, 1, width(SIZES)))
-    for_each(lambda k: add_zones(zones[k], by_level[k, 0], by_size[k, 0], out[k, 0]), regions, zones.size)
-    write_marginal_sums(by_level, by_size, zones[..., ZONE.size].astype(np.float64), out)
-    return out[:, 0]
+    out = np.zeros((regions, len(SIZES)))
+    for_each(lambda k: add_zones(zones[k], by_level[k, 0], by_size[k, 0], out[k]), regions, zones.size)
+    write_marginal_sums(by_level, by_size, zones[..., ZONE.size].astype(np.float64), out[:, None])
+    return out
 
 
 @jit

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import MOMENTS, width
+from ..columns import MOMENTS
 from ..status import Status
 from ._compile import jit
 from ._regions import Array, at, volume
@@ -15,7 +15,7 @@ from ._threads import for_each
 
 def image_moments(images: Array) -> Array:
     """Mean and standard deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
-    out = np.empty((len(images), width(MOMENTS)))
+    out = np.empty((len(images), len(MOMENTS)))
 
     def task(b: int) -> None:
         pixels = images[b].astype(np.float64).ravel()
@@ -178,10 +178,10 @@ def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: s
 
 def bounding_box(inside: Array) -> Array:
     """True in the smallest box that holds all of ``inside``."""
-    out = np.zeros_like(inside)
+    box_mask = np.zeros_like(inside)
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    return out
+    box_mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return box_mask
 
 
 def edges_by_count(lo: float, hi: float, count: int) -> Array:
@@ -225,10 +225,10 @@ def look_up(values: Array, inside: Array, first: int, table: Array, levels: Arra
 
 def level_histogram(levels: Array, start: Array, size: Array, ng: int) -> Array:
     """Pixels per grey level: (K, ng) int32."""
-    out = np.zeros((len(start), ng + 1), np.int64)
+    counts = np.zeros((len(start), ng + 1), np.int64)
 
     def task(k: int) -> None:
-        count(volume(levels, start, size, k).ravel(), 0, out[k])
+        count(volume(levels, start, size, k).ravel(), 0, counts[k])
 
     for_each(task, len(start), len(levels))
-    return out[:, 1:].astype(np.int32)
+    return counts[:, 1:].astype(np.int32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..columns import NGTDM, width
+from ..columns import NGTDM
 from ._compile import jit
 from ._regions import Array, at, volume, with_margin
 from ._sums import central_moments, weighted_sums
@@ -83,14 +83,14 @@ def ngtdm_sums(histogram: Array, differences: Array) -> Array:
     (s,) = weighted_sums(differences.astype(np.float64), 1 / counts)
     n = histogram.astype(np.float64)[:, None]
     total, ns = weighted_sums(n, np.ones_like(s), s)
-    out = np.zeros((len(s), 1, width(NGTDM)))
-    out[..., NGTDM.n], out[..., NGTDM.ns] = total, ns
-    out[..., NGTDM.s] = weighted_sums(s[:, None], np.ones(s.shape[1]))[0]
-    out[..., NGTDM.variance] = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1]
-    out[..., NGTDM.levels] = (n > 0).sum(-1)
+    out = np.zeros((len(s), len(NGTDM)))
+    out[:, NGTDM.n], out[:, NGTDM.ns] = total[:, 0], ns[:, 0]
+    out[:, NGTDM.s] = weighted_sums(s[:, None], np.ones(s.shape[1]))[0, :, 0]
+    out[:, NGTDM.variance] = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1][:, 0]
+    out[:, NGTDM.levels] = (histogram > 0).sum(1)
     for k in range(len(s)):
-        add_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), out[k, 0])
-    return out[:, 0]
+        add_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), out[k])
+    return out
 
 
 @jit

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..columns import SHAPE2D, width
+from ..columns import SHAPE2D, number_of_columns
 from ._compile import jit
 from ._regions import Array, volume
 from ._threads import for_each
@@ -19,11 +19,11 @@ EIGHTHS = np.array([0, 1, 1, 4, 1, 2, 4, 7, 1, 4, 2, 7, 4, 7, 7, 8])  # of the s
 
 def shape2d(mask: Array | None, start: Array, size: Array, spacing: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.shape2d`."""
-    number_of_columns = width(SHAPE2D)
+    columns = number_of_columns(SHAPE2D)
     if mask is None:
         rows = [box_sums(h, w, *pixel) for (_, h, w), pixel in zip(size.tolist(), spacing)]
-        return np.array(rows).reshape(-1, number_of_columns)
-    out = np.zeros((len(start), number_of_columns))
+        return np.array(rows).reshape(-1, columns)
+    out = np.zeros((len(start), columns))
 
     def task(k: int) -> None:
         region = volume(mask, start, size, k)[0]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..columns import SIZES, width
+from ..columns import SIZES
 from ..constants import EPS
 from ._compile import jit
 from ._regions import Array
@@ -17,7 +17,7 @@ def size_sums(counts: Array, n_levels: Array, weights: Array) -> Array:
     regions, directions, ng, sizes = counts.shape
     rows = 1 if len(weights) else directions
     by_level, by_size = np.zeros((regions, rows, ng)), np.zeros((regions, rows, sizes))
-    out = np.zeros((regions, rows, width(SIZES)))
+    out = np.zeros((regions, rows, len(SIZES)))
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k]]  # levels above are empty

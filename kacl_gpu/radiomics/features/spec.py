@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from ..columns import COUNT, OFFSET, SPACING, width
+from ..columns import COUNT, OFFSET, SPACING, number_of_columns
 
 S = TypeVar("S")
 
@@ -36,7 +36,7 @@ def evaluate(
     (K, 2) y, x.
     """
     by_name = {feature.name: feature for feature in features}
-    pixel = spacing[:, None].unbind(-1) if len(kind._fields) > width(kind) else ()
+    pixel = spacing[:, None].unbind(-1) if len(kind._fields) > number_of_columns(kind) else ()
     columns = kind(*sums.unbind(-1), *pixel)
     present = sums[..., COUNT] > 0
     number = present.sum(1)
