@@ -1,8 +1,8 @@
 """First-order statistics: exact order statistics by selection, sums tile by tile in a fixed order.
 
-Images of 8 bits take two launches: a histogram of their 256 values, and everything from it. Others are cast to float64,
-whose bits order like integers; twelve order statistics (minimum, maximum, two neighbours for each of five percentiles)
-are found digit by digit from the top, as many digits as the image's type can fill.
+Images of 8 bits take two launches: one makes a histogram of their 256 values, the other computes everything from it.
+Others are cast to float64, whose bits order like integers. Their twelve order statistics (minimum, maximum, two
+neighbours for each of five percentiles) are found digit by digit from the top, as many digits as the type can fill.
 """
 
 import torch
@@ -32,7 +32,7 @@ from .intensity import bits_of, float_of, intensity, key_of, normalisation, read
 
 DIGITS = tl.constexpr(256)
 RANKS = tl.constexpr(16)  # 0: minimum, 1 to 5 and 6 to 10: below and above each percentile, 11 and so on: maximum
-TILES = tl.constexpr(128)  # whose sums are added at once
+TILES = tl.constexpr(128)  # whose sums are added in one step
 LOWEST = tl.constexpr(-(2**63))
 
 # Columns of the result
@@ -43,7 +43,7 @@ P50, P75, P90, ENTROPY = constants(FIRST_ORDER.p50, FIRST_ORDER.p75, FIRST_ORDER
 LEVEL_SQUARES = tl.constexpr(FIRST_ORDER.level_squares)
 COLUMNS = tl.constexpr(number_of_columns(FIRST_ORDER))
 
-# How many digits of 8 bits, from the top, hold all that a value of this type sets in float64
+# Digits of 8 bits, from the top, that hold all bits that a value of the type can set in float64
 PASSES = {
     **dict.fromkeys((torch.uint8, torch.int8, torch.float16), 3),
     **dict.fromkeys((torch.uint16, torch.int16), 4),
@@ -55,10 +55,15 @@ PASSES = {
 
 @triton.jit
 def pixels_of(
-    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
-    k, base, first, pixels, width, height, TILE: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr,
+    # inputs
+    images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
+    # shapes
+    k, base, first, pixels, width, height,
+    # settings
+    scale, limit,
+    TILE: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr,
 ):  # fmt: skip
-    """The intensities (TILE,) of a tile, and which of them belong to the region."""
+    """Return the intensities (TILE,) of a tile, and whether they belong to the region."""
     index = first + tl.arange(0, TILE)
     inside = index < pixels
     inside = tl.load(levels + base + index, mask=inside, other=0) > 0
@@ -74,7 +79,7 @@ def pixels_of(
 
 @triton.jit
 def quantile(column):
-    """0.10, 0.25, 0.50, 0.75, 0.90 for columns 0 to 4, 5 to 9; as quotients, since constants may be rounded."""
+    """Return 0.10, 0.25, 0.50, 0.75, 0.90 for columns 0 to 4, 5 to 9; as quotients, since constants may be rounded."""
     column = column % 5
     percent = tl.where(column == 0, 10, tl.where(column == 1, 25, tl.where(column == 2, 50, 75)))
     return tl.where(column == 4, 90, percent).to(tl.float64) / 100
@@ -82,7 +87,7 @@ def quantile(column):
 
 @triton.jit
 def rank_of(n):
-    """The wanted ranks (RANKS,) among n values, from 0."""
+    """Return the ranks (RANKS,) of the order statistics among n values, from 0."""
     rank = tl.arange(0, RANKS)
     lower = (quantile(rank + 4) * (n - 1).to(tl.float64)).to(tl.int32)
     target = tl.where(rank > 5, tl.minimum(lower + 1, n - 1), lower)
@@ -92,7 +97,7 @@ def rank_of(n):
 
 @triton.jit
 def interpolate(rank_values, n, column):
-    """Percentile ``column`` by NumPy's linear interpolation between the order statistics (RANKS,) around it."""
+    """Return percentile ``column`` by NumPy's linear interpolation between the order statistics (RANKS,) around it."""
     rank = tl.arange(0, RANKS)
     below = tl.sum(tl.where(rank == column + 1, rank_values, 0.0))
     above = tl.sum(tl.where(rank == column + 6, rank_values, 0.0))
@@ -133,6 +138,7 @@ def central(m1, m2, m3, m4, out):
 
 @triton.jit
 def fill_nan(out):
+    """Fill a row of the result with NaN."""
     column = tl.arange(0, 32)
     tl.store(out + column, tl.full((32,), float("nan"), tl.float64), mask=column < COLUMNS)
 
@@ -142,19 +148,24 @@ def fill_nan(out):
 
 @kernel
 def count_values(
-    images, stride_b, stride_y, stride_x, image_index, box, levels, start, size, regions, counts, LOW: tl.constexpr,
-    TILE: tl.constexpr,
+    # inputs
+    images, stride_b, stride_y, stride_x, image_index, box, levels, start, size,
+    # outputs
+    counts,
+    # shapes
+    regions,
+    LOW: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Adds the values of a tile to (K, 256) int32, the lowest possible one first."""
+    """Add the values of a tile to ``counts`` (K, 256) int32, the lowest possible value first."""
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, images, 0, 0, image_index, box, levels,
-        k, base, first, pixels, width, height, TILE, False, False,
+        images, stride_b, stride_y, stride_x, images, image_index, box, levels,
+        k, base, first, pixels, width, height, 0, 0, TILE, False, False,
     )  # fmt: skip
-    # outside of the region every value is 0, and those are taken away again
+    # pixels outside of the region count as 0, and are subtracted again
     bin = tl.arange(0, DIGITS)
     count = tl.histogram(value.to(tl.int32) - LOW, DIGITS)
     count -= tl.where(bin == -LOW, TILE - tl.sum(inside.to(tl.int32)), 0)
@@ -162,8 +173,18 @@ def count_values(
 
 
 @kernel
-def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
-    """All columns of one region from the counts of its 256 possible values."""
+def summarise_counts(
+    # inputs
+    counts, histogram,
+    # outputs
+    out,
+    # shapes
+    ng,
+    # settings
+    shift,
+    LOW: tl.constexpr,
+):  # fmt: skip
+    """Compute all columns of one region from the counts of its 256 possible values."""
     k = tl.program_id(0).to(tl.int64)
     out += k * COLUMNS
     bin = tl.arange(0, DIGITS)
@@ -173,7 +194,7 @@ def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
     if n == 0:
         fill_nan(out)
         return
-    # a rank lies in the bin that as many bins are full before
+    # a rank lies in the bin whose number is the count of bins that are full up to the rank
     target = rank_of(n)
     rank_values = tl.sum((cumulative[:, None] <= target[None, :]).to(tl.int32), 0).to(tl.float64) + LOW
     minimum, maximum = tl.min(rank_values), tl.max(rank_values)
@@ -209,22 +230,28 @@ def summarise_counts(counts, histogram, shift, out, ng, LOW: tl.constexpr):
 
 @kernel
 def count_digits(
-    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
-    shift, prefix, leader, counts, partial, tiles, bit,
+    # inputs
+    images, stride_b, stride_y, stride_x, moments, image_index, box, levels, start, size, prefix, leader,
+    # outputs
+    counts, partial,
+    # shapes
+    regions, tiles,
+    # settings
+    scale, limit, shift, bit,
     FIRST: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Adds the digits at bit ``place`` to (K, RANKS, 256) int32, of the keys that begin with a rank's ``prefix``.
+    """Add the digits at ``bit`` of the keys that begin with a rank's ``prefix`` to ``counts`` (K, RANKS, 256) int32.
 
-    Of ranks with one prefix the first, their leader, counts. The first time all keys count, for rank 0, and the sums
-    that need no mean are taken along: (2, tiles) of x and of (x + shift)^2.
+    Of the ranks with the same prefix the first one, their leader, counts. The FIRST time all keys count, for rank 0,
+    and ``partial`` (2, tiles) gets the sums that need no mean, of x and of (x + shift)^2.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
-        k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
+        images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
+        k, base, first, pixels, width, height, scale, limit, TILE, NORMALISE, CLIP,
     )  # fmt: skip
     key = key_of(value) ^ LOWEST  # from 0 up, read as unsigned
     digit = ((key >> bit) & 255).to(tl.int32)
@@ -244,8 +271,20 @@ def count_digits(
 
 
 @kernel
-def pick_digits(histogram, prefix, remaining, leader, counts, ng, bit, FIRST: tl.constexpr):
-    """Per region: each rank's digit from its leader's counts, which become 0 again."""
+def pick_digits(
+    # inputs
+    histogram,
+    # outputs, read before unless FIRST
+    prefix, remaining, leader,
+    # scratch
+    counts,
+    # shapes
+    ng,
+    # settings
+    bit,
+    FIRST: tl.constexpr,
+):  # fmt: skip
+    """Choose the digit of each rank of a region from its leader's counts, and reset these to 0."""
     k = tl.program_id(0).to(tl.int64)
     rank = tl.arange(0, RANKS)
     bin = tl.arange(0, DIGITS)
@@ -267,13 +306,13 @@ def pick_digits(histogram, prefix, remaining, leader, counts, ng, bit, FIRST: tl
         count = tl.load(table)
         cumulative = tl.cumsum(count, 0)
         follows = leader_rank == r
-        # how many digits are full before the rank's own, and how many keys are in them
+        # the digits that are full before the rank's own, and the keys in them
         is_lower = cumulative[None, :] <= local_rank[:, None]
         digit = tl.where(follows, tl.sum(is_lower.to(tl.int32), 1), digit)
         smaller = tl.where(follows, tl.sum(tl.where(is_lower, count[None, :], 0), 1), smaller)
     for r in range(12):
         tl.store(counts + (k * RANKS + r) * DIGITS + bin, tl.zeros((DIGITS,), tl.int32))
-    digit = tl.minimum(digit, 255)  # of a region without pixels
+    digit = tl.minimum(digit, 255)  # in a region without pixels
     key_prefix = key_prefix | (digit.to(tl.int64) << bit)
     equal = key_prefix[:, None] == key_prefix[None, :]
     first_equal = tl.min(tl.where(equal, rank[None, :], RANKS), 1)
@@ -284,7 +323,7 @@ def pick_digits(histogram, prefix, remaining, leader, counts, ng, bit, FIRST: tl
 
 @triton.jit
 def add_tiles(partial, row, tiles, begin, count):
-    """The sum of a row of (rows, tiles) from tile ``begin`` on, 128 tiles at a time."""
+    """Return the sum of a row of (rows, tiles) from tile ``begin`` on, TILES tiles at a time."""
     total = tl.zeros((TILES,), tl.float64)
     for first in range(0, count, TILES):
         tile = first + tl.arange(0, TILES)
@@ -293,8 +332,16 @@ def add_tiles(partial, row, tiles, begin, count):
 
 
 @kernel
-def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE: tl.constexpr):
-    """Per region: the columns that come from order statistics and sums without a mean; NaN without pixels."""
+def begin_columns(
+    # inputs
+    start, size, histogram, prefix, partial,
+    # outputs
+    out,
+    # shapes
+    tiles, ng,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Write a region's columns that need no mean: order statistics and plain sums; NaN without pixels."""
     k = tl.program_id(0).to(tl.int64)
     out += k * COLUMNS
     height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
@@ -323,20 +370,27 @@ def begin_columns(start, size, histogram, prefix, partial, out, tiles, ng, TILE:
 
 @kernel
 def sum_deviations(
-    images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels, start, size, regions,
-    out, partial, tiles, SECOND: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
+    # inputs
+    images, stride_b, stride_y, stride_x, moments, image_index, box, levels, start, size, out,
+    # outputs
+    partial,
+    # shapes
+    regions, tiles,
+    # settings
+    scale, limit,
+    SECOND: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Sums of a tile about the mean: of d, d^2, d^3, d^4, |d|, and number and sum of d between the percentiles.
+    """Sum a tile's deviations d from the mean: d, d^2, d^3, d^4, |d|; number and sum of d between the percentiles.
 
-    The ``SECOND`` time, of |d - about| between the percentiles, where ``about`` stands in the column ROBUST_MAD.
+    The ``SECOND`` time, sum |d - m| between the percentiles, whose mean m stands in the column ROBUST_MAD.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, moments, scale, limit, image_index, box, levels,
-        k, base, first, pixels, width, height, TILE, NORMALISE, CLIP,
+        images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
+        k, base, first, pixels, width, height, scale, limit, TILE, NORMALISE, CLIP,
     )  # fmt: skip
     row = out + k.to(tl.int64) * COLUMNS
     d = tl.where(inside, value - tl.load(row + MEAN), 0.0)
@@ -356,8 +410,16 @@ def sum_deviations(
 
 
 @kernel
-def end_columns(start, size, partial, out, tiles, SECOND: tl.constexpr, TILE: tl.constexpr):
-    """Per region: the columns that are sums of deviations."""
+def end_columns(
+    # inputs
+    start, size, partial,
+    # outputs
+    out,
+    # shapes
+    tiles,
+    SECOND: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Write a region's columns that are sums of deviations."""
     k = tl.program_id(0).to(tl.int64)
     out += k * COLUMNS
     height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
@@ -395,40 +457,65 @@ def first_order(
     remove_outliers: float,
     shift: float,
 ) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.first_order`."""
+    """Compute first-order statistics; see :func:`kacl_gpu.radiomics.ops.first_order`."""
     images = readable(images)
     regions, ng = histogram.shape
     out = torch.empty((regions, COLUMNS.value), dtype=torch.float64, device=images.device)
     tile_count = tiles(levels)
     grid = (tile_count,)
-    where = image_index, box, levels, start, size, regions
+    regions_in = image_index, box, levels, start, size
     if moments is None and images.dtype in (torch.uint8, torch.int8):
         low = torch.iinfo(images.dtype).min
         counts = torch.zeros((regions, 256), dtype=torch.int32, device=images.device)
-        launch(count_values, grid, images, *images.stride(), *where, counts, LOW=low, TILE=TILE)
-        launch(summarise_counts, (regions,), counts, histogram, bits_of(shift), out, ng, LOW=low)
+        # inputs, outputs, shapes, settings
+        launch(count_values, grid, *(images, *images.stride(), *regions_in), counts, regions, LOW=low, TILE=TILE)
+        launch(summarise_counts, (regions,), *(counts, histogram), out, ng, bits_of(shift), LOW=low)
         return out
 
     counts = torch.zeros((regions, 16, 256), dtype=torch.int32, device=images.device)
     prefix, remaining, leader = torch.empty((3, regions, 16), dtype=torch.int64, device=images.device)
     partial = out.new_empty((7, tile_count))
     normal = normalisation(moments, remove_outliers)
-    seen = *images.stride(), moments, bits_of(normalize_scale), bits_of(remove_outliers)
+    pixels_in = images, *images.stride(), moments, *regions_in
+    scales = bits_of(normalize_scale), bits_of(remove_outliers)
     for n in range(PASSES[images.dtype] if moments is None else 8):
         bit, first = 56 - 8 * n, n == 0
         launch(
             count_digits,
             grid,
-            *(images, *seen, *where, bits_of(shift), prefix, leader, counts, partial, tile_count, bit),
+            # inputs
+            *(*pixels_in, prefix, leader),
+            # outputs
+            *(counts, partial),
+            # shapes
+            *(regions, tile_count),
+            # settings
+            *(*scales, bits_of(shift), bit),
             FIRST=first,
             TILE=TILE,
             **normal,
         )
-        launch(pick_digits, (regions,), histogram, prefix, remaining, leader, counts, ng, bit, FIRST=first)
-    launch(begin_columns, (regions,), start, size, histogram, prefix, partial, out, tile_count, ng, TILE=TILE)
+        # inputs, outputs, scratch, shapes, settings
+        launch(pick_digits, (regions,), histogram, *(prefix, remaining, leader), counts, ng, bit, FIRST=first)
+    # inputs, outputs, shapes
+    launch(begin_columns, (regions,), *(start, size, histogram, prefix, partial), out, *(tile_count, ng), TILE=TILE)
     for second in (False, True):
-        pixels = images, *seen, *where, out, partial, tile_count
         # the second sums go to row 0, and leave the number of middle pixels in row 5
-        launch(sum_deviations, grid, *pixels, SECOND=second, TILE=TILE, **normal)
-        launch(end_columns, (regions,), start, size, partial, out, tile_count, SECOND=second, TILE=TILE)
+        launch(
+            sum_deviations,
+            grid,
+            # inputs
+            *(*pixels_in, out),
+            # outputs
+            partial,
+            # shapes
+            *(regions, tile_count),
+            # settings
+            *scales,
+            SECOND=second,
+            TILE=TILE,
+            **normal,
+        )
+        # inputs, outputs, shapes
+        launch(end_columns, (regions,), *(start, size, partial), out, tile_count, SECOND=second, TILE=TILE)
     return out

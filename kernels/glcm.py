@@ -13,8 +13,8 @@ from kacl_gpu.radiomics.columns import GLCM
 from .common import EPSILON, cdiv, constants, kernel, launch
 
 ROWS, COLUMNS = tl.constexpr(8), tl.constexpr(32)
-SMALL = COLUMNS  # levels: a matrix of so many stays in registers, a larger one in memory
-HIGH, WIDE = tl.constexpr(32), tl.constexpr(64)  # of the latter, at once
+SMALL = COLUMNS  # levels: a matrix of up to so many stays in registers, a larger one in memory
+HIGH, WIDE = tl.constexpr(32), tl.constexpr(64)  # of a matrix in memory, at once
 TALL = tl.constexpr(16)  # of marginals, at once
 SHIFTS = tl.constexpr(32)  # of the search for a singular value, at once
 ROUNDS = tl.constexpr(11)  # 33^11 is beyond 2^55
@@ -35,7 +35,7 @@ COLUMNS_OF_SUMS = tl.constexpr(len(GLCM))
 
 @triton.jit
 def total_of(counts, matrix, ng, top):
-    """The sum of one matrix up to level ``top``."""
+    """Return the sum of one matrix up to level ``top``."""
     total = tl.zeros((ROWS, COLUMNS), tl.float64)
     for i in range(0, top, ROWS):
         for j in range(0, top, COLUMNS):
@@ -46,7 +46,7 @@ def total_of(counts, matrix, ng, top):
 
 @triton.jit
 def cells(counts, matrix, ng, top, i, j, SYMMETRIC: tl.constexpr):
-    """The count at (i, j), from 0, of one matrix (with its transpose), float64; 0 beyond the levels up to ``top``."""
+    """Return the counts at (i, j), from 0, of one matrix (plus its transpose), float64; 0 beyond level ``top``."""
     inside = (i >= 0) & (i < top) & (j >= 0) & (j < top)
     table = counts + matrix * ng * ng
     count = tl.load(table + (i.to(tl.int64) * ng + j), mask=inside, other=0).to(tl.float64)
@@ -56,8 +56,15 @@ def cells(counts, matrix, ng, top, i, j, SYMMETRIC: tl.constexpr):
 
 
 @kernel
-def set_weights(counts, n_levels, log_weights, weights, directions, ng):
-    """exp(log weight) of each direction, such that the heaviest one with pairs has 1; 0 of one without pairs."""
+def set_weights(
+    # inputs
+    counts, n_levels, log_weights,
+    # outputs
+    weights,
+    # shapes
+    directions, ng,
+):  # fmt: skip
+    """Write exp(log weight) of each direction, scaled so that the heaviest one with pairs has 1; 0 without pairs."""
     k = tl.program_id(0).to(tl.int64)
     top = tl.minimum(tl.load(n_levels + k), ng).to(tl.int32)
     heaviest = tl.min(tl.zeros((1,), tl.float64)) - float("inf")
@@ -75,8 +82,15 @@ def set_weights(counts, n_levels, log_weights, weights, directions, ng):
 
 
 @kernel
-def combine(counts, n_levels, weights, out, directions, ng):
-    """The weighted sum (K, ng, ng) float64 of a region's matrices, up to its highest level."""
+def combine(
+    # inputs
+    counts, n_levels, weights,
+    # outputs
+    out,
+    # shapes
+    directions, ng,
+):  # fmt: skip
+    """Write the weighted sum (K, ng, ng) float64 of a region's matrices, up to its highest level."""
     k = tl.program_id(0).to(tl.int64)
     top = tl.minimum(tl.load(n_levels + k), ng).to(tl.int32)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -92,7 +106,7 @@ def combine(counts, n_levels, weights, out, directions, ng):
 
 @triton.jit
 def sum_marginals(counts, matrix, out, ng, top, SYMMETRIC: tl.constexpr):
-    """Counts of one matrix by i, by j, by i + j and by |i - j|, all from 0: (5 ng,), one after the other."""
+    """Write counts of one matrix by i, by j, by i + j and by |i - j|, all from 0, one after the other: (5 ng,)."""
     lane, step = tl.arange(0, COLUMNS)[None, :], tl.arange(0, TALL)[:, None]
     for first in range(0, top, COLUMNS):
         by_i = tl.zeros((TALL, COLUMNS), tl.float64)
@@ -123,7 +137,7 @@ def sum_marginals(counts, matrix, out, ng, top, SYMMETRIC: tl.constexpr):
 
 @triton.jit
 def moments_of(rows, count, total, first_value):
-    """Entropy, mean and central moments 2, 3, 4 of a histogram over ``first_value``, ``first_value`` + 1, ..."""
+    """Return entropy, mean, central moments 2, 3, 4 of a histogram over ``first_value``, ``first_value`` + 1, ..."""
     entropy = tl.zeros((COLUMNS,), tl.float64)
     weighted = tl.zeros((COLUMNS,), tl.float64)
     present = tl.zeros((COLUMNS,), tl.int32)
@@ -145,7 +159,7 @@ def moments_of(rows, count, total, first_value):
         m2 += n * (d * d)
         m3 += n * (d * d * d)
         m4 += n * ((d * d) * (d * d))
-    several = tl.where(tl.sum(present) == 1, 0.0, 1.0)  # of a single value there is no deviation
+    several = tl.where(tl.sum(present) == 1, 0.0, 1.0)  # a single value has no deviation
     return (
         tl.sum(entropy), mean, several * (tl.sum(m2) / total), several * (tl.sum(m3) / total),
         several * (tl.sum(m4) / total),
@@ -154,12 +168,20 @@ def moments_of(rows, count, total, first_value):
 
 @kernel
 def sum_pairs(
-    counts, histogram, n_levels, marginals, scaled, out, directions, ng, SYMMETRIC: tl.constexpr, MCC: tl.constexpr
+    # inputs
+    counts, histogram, n_levels,
+    # scratch
+    marginals,
+    # outputs
+    scaled, out,
+    # shapes
+    directions, ng,
+    SYMMETRIC: tl.constexpr, MCC: tl.constexpr,
 ):  # fmt: skip
-    """All columns of one direction but the maximal correlation coefficient, which is NaN unless ``MCC``.
+    """Compute all columns of one direction but the maximal correlation coefficient, which is NaN unless ``MCC``.
 
-    ``marginals`` (K, A, 5 ng) is scratch; with ``MCC`` ``scaled`` becomes p / sqrt(px py + eps). What is done is stored
-    at once, so that no register holds it.
+    ``marginals``: (K, A, 5 ng). With ``MCC``, ``scaled`` becomes p / sqrt(px py + eps). Each result is stored at once,
+    to free its registers.
     """
     matrix = tl.program_id(0).to(tl.int64)
     k = matrix // directions
@@ -268,8 +290,15 @@ def sum_pairs(
 
 
 @kernel
-def square_rows(scaled, n_levels, out, directions, ng):
-    """The product of each matrix with its own transpose: a program makes ROWS rows of it."""
+def square_rows(
+    # inputs
+    scaled, n_levels,
+    # outputs
+    out,
+    # shapes
+    directions, ng,
+):  # fmt: skip
+    """Write the product of each matrix with its own transpose; a program writes ROWS rows of it."""
     matrix = tl.program_id(0).to(tl.int64)
     top = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
     table = scaled + matrix * ng * ng
@@ -292,9 +321,10 @@ def square_rows(scaled, n_levels, out, directions, ng):
 
 @triton.jit
 def reflection(square, pivot):
-    """Of a vector with this squared length and first entry: what it becomes, and half its reflector's squared length.
+    """Return the reflection of a vector with a squared length and first entry, for Householder's method.
 
-    Next to nothing, beside entries near 1, is taken for nothing: smaller squares would lose their digits.
+    Returns: whether the vector is more than rounding, which squares below 1e-36 beside entries near 1 are not;
+    the first entry of its reflection; half the squared length of the reflector.
     """
     nonzero = square >= 1e-36
     length = tl.where(nonzero, tl.sqrt(square), 0.0)
@@ -304,7 +334,7 @@ def reflection(square, pivot):
 
 @triton.jit
 def tridiagonalise_small(table, ng, n, diagonal, off_diagonal):
-    """Householder's reflections on a symmetric matrix of up to SMALL rows, which stays in registers."""
+    """Make a symmetric matrix of up to SMALL rows tridiagonal by Householder's reflections, in registers."""
     i, j = tl.arange(0, SMALL)[:, None], tl.arange(0, SMALL)[None, :]
     index = tl.arange(0, SMALL)
     a = tl.load(table + i * ng + j, mask=(i < n) & (j < n), other=0.0)
@@ -323,7 +353,7 @@ def tridiagonalise_small(table, ng, n, diagonal, off_diagonal):
 
 @triton.jit
 def tridiagonalise_large(table, ng, n, diagonal, off_diagonal, u_scratch, w_scratch):
-    """The same in memory, for any number of rows."""
+    """Make a symmetric matrix of any number of rows tridiagonal by Householder's reflections, in memory."""
     lane, step = tl.arange(0, WIDE), tl.arange(0, HIGH)
     for k in range(n - 1):
         row = table + (n.to(tl.int64) * 0 + k) * ng
@@ -389,9 +419,9 @@ def tridiagonalise_large(table, ng, n, diagonal, off_diagonal, u_scratch, w_scra
 
 @triton.jit
 def minor(p, previous, difference, square):
-    """The next leading minor of a shifted tridiagonal matrix, the last one, and whether their signs agree.
+    """Return the next leading minor of a shifted tridiagonal matrix, the last one, and whether their signs agree.
 
-    A minor of 0 counts as one next to it.
+    A minor of 0 is replaced by a tiny one.
     """
     value = difference * p - square * previous
     value = tl.where(value == 0, p * 2.0**-200, value)
@@ -400,7 +430,7 @@ def minor(p, previous, difference, square):
 
 @triton.jit
 def rescale(p, previous):
-    """Two minors by a common factor, so that in the next two steps neither overflows nor vanishes."""
+    """Return two minors times a common factor, so that in the next two steps neither overflows nor vanishes."""
     magnitude = tl.maximum(tl.abs(p), tl.abs(previous))
     factor = tl.where(magnitude < 2.0**-300, 2.0**300, tl.where(magnitude > 2.0**300, 2.0**-300, 1.0))
     return p * factor, previous * factor
@@ -408,10 +438,10 @@ def rescale(p, previous):
 
 @triton.jit
 def second_value(n, diagonal, off_diagonal, SYMMETRIC: tl.constexpr):
-    """The second largest eigenvalue of a tridiagonal matrix, in magnitude if it may have negative ones (SYMMETRIC).
+    """Return the second largest eigenvalue of a tridiagonal matrix, in magnitude if some may be negative (SYMMETRIC).
 
-    By Sturm's theorem as many of the eigenvalues are above a shift as leading minors keep the sign of the one before.
-    SHIFTS shifts at once cut the interval to one part in SHIFTS + 1 each time.
+    By Sturm's theorem the number of eigenvalues above a shift is the number of leading minors that keep the sign of the
+    one before. Each round tries SHIFTS shifts and cuts the interval to one part in SHIFTS + 1.
     """
     bound = tl.zeros((COLUMNS,), tl.float64)
     for first in range(0, n, COLUMNS):  # Gershgorin
@@ -454,11 +484,23 @@ def second_value(n, diagonal, off_diagonal, SYMMETRIC: tl.constexpr):
 
 
 @kernel
-def correlate(scaled, n_levels, scratch, out, directions, ng, SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr):
-    """MCC_SQUARE: the square of the second singular value of each ``scaled`` matrix, which is lost.
+def correlate(
+    # inputs, overwritten
+    scaled,
+    # inputs
+    n_levels,
+    # scratch
+    scratch,
+    # outputs
+    out,
+    # shapes
+    directions, ng,
+    SYMMETRIC: tl.constexpr, IN_MEMORY: tl.constexpr,
+):  # fmt: skip
+    """Write MCC_SQUARE, the square of the second singular value of each ``scaled`` matrix.
 
-    A symmetric matrix has its absolute eigenvalues. Another was multiplied by its transpose before. Matrices of up to
-    SMALL levels are for one launch, larger ones for another, ``IN_MEMORY``.
+    The singular values of a symmetric matrix are its absolute eigenvalues; any other matrix was multiplied by its
+    transpose before. One launch takes matrices of up to SMALL levels, another one the larger ones, ``IN_MEMORY``.
     """
     matrix = tl.program_id(0).to(tl.int64)
     n = tl.minimum(tl.load(n_levels + matrix // directions), ng).to(tl.int32)
@@ -491,38 +533,47 @@ def correlate(scaled, n_levels, scratch, out, directions, ng, SYMMETRIC: tl.cons
 def glcm_sums(
     counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, *, symmetric: bool, mcc: bool
 ) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.glcm_sums`.
+    """Sum the GLCM; see :func:`kacl_gpu.radiomics.ops.glcm_sums`.
 
-    Takes 8 bytes a cell of ``counts`` as scratch, twice that if not ``symmetric``, none without ``mcc``.
+    Takes 8 bytes of scratch per cell of ``counts``, twice that if not ``symmetric``, none without ``mcc``.
     """
     regions, directions, ng = counts.shape[:3]
-    space = torch.empty(0, dtype=torch.float64, device=counts.device)  # for its type and device
+    empty = torch.empty(0, dtype=torch.float64, device=counts.device)  # for its type and device
     blocks = cdiv(ng, ROWS.value)
     if len(log_weights):
-        weights = space.new_empty((regions, directions))
-        combined = space.new_empty((regions, 1, ng, ng))
-        launch(set_weights, (regions,), counts, n_levels, log_weights, weights, directions, ng)
-        launch(combine, (regions, blocks), counts, n_levels, weights, combined, directions, ng)
+        weights = empty.new_empty((regions, directions))
+        combined = empty.new_empty((regions, 1, ng, ng))
+        # each: inputs, outputs, shapes
+        launch(set_weights, (regions,), *(counts, n_levels, log_weights), weights, *(directions, ng))
+        launch(combine, (regions, blocks), *(counts, n_levels, weights), combined, *(directions, ng))
         counts, directions = combined, 1
     matrices = regions * directions
-    out = space.new_empty((regions, directions, len(GLCM)))
-    marginals = space.new_empty((matrices, 5 * ng))
-    scaled = space.new_empty((matrices, ng, ng)) if mcc else None
+    out = empty.new_empty((regions, directions, len(GLCM)))
+    marginals = empty.new_empty((matrices, 5 * ng))
+    scaled = empty.new_empty((matrices, ng, ng)) if mcc else None
     launch(
         sum_pairs,
         (matrices,),
-        *(counts, histogram, n_levels, marginals, scaled, out, directions, ng),
+        # inputs
+        *(counts, histogram, n_levels),
+        # scratch
+        marginals,
+        # outputs
+        *(scaled, out),
+        # shapes
+        *(directions, ng),
         SYMMETRIC=symmetric,
         MCC=mcc,
     )
     if scaled is None:
         return out
-    tridiagonal = space.new_empty((matrices, 4, ng + 1))
+    tridiagonal = empty.new_empty((matrices, 4, ng + 1))
     if not symmetric:
         squares = torch.empty_like(scaled)
-        launch(square_rows, (matrices, blocks), scaled, n_levels, squares, directions, ng)
+        # inputs, outputs, shapes
+        launch(square_rows, (matrices, blocks), *(scaled, n_levels), squares, *(directions, ng))
         scaled = squares
-    arguments = scaled, n_levels, tridiagonal, out, directions, ng
+    arguments = *(scaled, n_levels), tridiagonal, out, *(directions, ng)  # inputs, scratch, outputs, shapes
     launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=False, num_warps=1)
     if ng > SMALL.value:
         launch(correlate, (matrices,), *arguments, SYMMETRIC=symmetric, IN_MEMORY=True, num_warps=4)

@@ -5,6 +5,7 @@ atomics), regions judge what they measured and lay out their edges, tiles write 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -57,8 +58,16 @@ LAST_EDGE, EDGE_COUNT, EDGE_COLUMNS = constants(0, 1, 2)
 
 
 @kernel
-def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, tiles, TILE: tl.constexpr):
-    """Of each tile of each image: sum, sum of squares, least, largest: (B, 4, tiles)."""
+def image_sums(
+    # inputs
+    images, stride_b, stride_y, stride_x,
+    # outputs
+    partial,
+    # shapes
+    width, pixels, tiles,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Write sum, sum of squares, least and largest value of each tile of each image: ``partial`` (B, 4, tiles)."""
     b, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
     index = tile * TILE + tl.arange(0, TILE)
     inside = index < pixels
@@ -74,8 +83,15 @@ def image_sums(images, stride_b, stride_y, stride_x, partial, width, pixels, til
 
 
 @kernel
-def end_moments(partial, out, pixels, tiles):
-    """Mean and deviation of each image from the sums of its tiles."""
+def end_moments(
+    # inputs
+    partial,
+    # outputs
+    out,
+    # shapes
+    pixels, tiles,
+):  # fmt: skip
+    """Compute mean and standard deviation of each image from the sums of its tiles."""
     b = tl.program_id(0).to(tl.int64)
     s = tl.zeros((TILES,), tl.float64)
     q = tl.zeros((TILES,), tl.float64)
@@ -92,13 +108,13 @@ def end_moments(partial, out, pixels, tiles):
     total, low = tl.sum(s), tl.min(minimum)
     mean = total / n
     deviation = tl.sqrt((tl.sum(q) - total * total / n) / (n - 1))
-    flat = (low == tl.max(maximum)) & (total == total)  # no deviation, whatever rounding says; unless NaN is among it
+    flat = (low == tl.max(maximum)) & (total == total)  # equal values have no deviation, whatever rounding says
     tl.store(out + MOMENT_COLUMNS * b + MOMENT_MEAN, tl.where(flat, low, mean))
     tl.store(out + MOMENT_COLUMNS * b + MOMENT_DEVIATION, tl.where(flat, 0.0, deviation))
 
 
 def image_moments(images: Tensor) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.image_moments`."""
+    """Compute moments of images; see :func:`kacl_gpu.radiomics.ops.image_moments`."""
     images = readable(images)
     count, height, width = images.shape
     pixels = height * width
@@ -107,19 +123,25 @@ def image_moments(images: Tensor) -> Tensor:
     if pixels == 0:
         return out
     partial = out.new_empty((count, 4, tile_count))
-    # one dimension: the others of a grid end at 65535
-    launch(image_sums, (count * tile_count,), images, *images.stride(), partial, width, pixels, tile_count, TILE=TILE)
-    launch(end_moments, (count,), partial, out, pixels, tile_count)
+    # inputs, outputs, shapes; a grid of one dimension, since the others end at 65535
+    launch(
+        image_sums, (count * tile_count,), images, *images.stride(), partial, *(width, pixels, tile_count), TILE=TILE
+    )
+    launch(end_moments, (count,), partial, out, *(pixels, tile_count))
     return out
 
 
 @triton.jit
 def tile_values(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
-    image_index, box, k, first, pixels, height, width,
+    # inputs
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+    # shapes
+    k, first, pixels, height, width,
+    # settings
+    scale, limit,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Of a tile: y and x in the box, intensities, and which pixels are of the region; all (TILE,)."""
+    """Return y and x in the box, intensities, and membership in the region of a tile's pixels; all (TILE,)."""
     index = first + tl.arange(0, TILE)
     inside = index < pixels
     _, y, x = position(index, tl.maximum(height, 1), tl.maximum(width, 1))
@@ -140,22 +162,29 @@ def tile_values(
 
 @triton.jit
 def within(value, parameters, k):
-    """Between the thresholds of the region; NaN is not."""
+    """Return whether values are between the thresholds of the region, which NaN is not."""
     row = parameters + PARAMETER_COLUMNS * k
     return (value >= tl.load(row + LOWER)) & (value <= tl.load(row + UPPER))
 
 
 @kernel
 def measure(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
-    image_index, box, status, start, size, regions, parameters, measures, partial,
+    # inputs
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+    status, start, size, parameters,
+    # outputs
+    measures, partial,
+    # shapes
+    regions,
+    # settings
+    scale, limit,
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """What a tile adds to its region's measures (K, 8), of all pixels or of those kept.
+    """Add a tile to its region's ``measures`` (K, 8): all pixels, or those between the thresholds if RESEGMENTED.
 
-    ``SUM`` 1: the sum of the intensities goes to ``partial`` (tiles,). 2: only that of their squared distances from
-    the mean in the first parameter.
+    ``SUM`` 1: the sum of the intensities also goes to ``partial`` (tiles,). ``SUM`` 2: only the sum of their squared
+    distances from the mean goes there, the mean being the region's first parameter.
     """
     k, _, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
@@ -164,8 +193,8 @@ def measure(
     if tl.load(status + k) != 0:
         return
     y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
-        image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+        k, first, pixels, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if SUM == 2:
         d = value - tl.load(parameters + PARAMETER_COLUMNS * k + LOWER)
@@ -189,13 +218,13 @@ def measure(
 
 @triton.jit
 def number_of(measures, k):
-    """How many pixels a region has."""
+    """Return the number of pixels of a region."""
     return tl.load(measures + MEASURE_COLUMNS * k + PIXELS) - LOWEST
 
 
 @triton.jit
 def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
-    """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
+    """Return the status by PyRadiomics' checks of a mask: pixels, dimensions, size, room for ``distance``."""
     row = measures + MEASURE_COLUMNS * k
     height = tl.load(row + LARGEST_NEGATIVE_Y) + tl.load(row + LARGEST_Y) + 1
     width = tl.load(row + LARGEST_NEGATIVE_X) + tl.load(row + LARGEST_X) + 1
@@ -209,13 +238,14 @@ def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
 
 @triton.jit
 def span_of(measures, k):
-    """Least and largest intensity of a region that has pixels; if any is NaN, so is one of these."""
+    """Return least and largest intensity of a region that has pixels; one of them is NaN if any pixel is."""
     row = measures + MEASURE_COLUMNS * k
     return -value_of(tl.load(row + LARGEST_NEGATIVE_KEY)), value_of(tl.load(row + LARGEST_KEY))
 
 
 @triton.jit
 def add_tiles(partial, begin, count):
+    """Return the sum of ``count`` tiles from tile ``begin`` on, in a fixed order."""
     total = tl.zeros((TILES,), tl.float64)
     for first in range(0, count, TILES):
         tile = first + tl.arange(0, TILES)
@@ -225,10 +255,15 @@ def add_tiles(partial, begin, count):
 
 @kernel
 def set_thresholds(
-    status, start, size, measures, partial, parameters, lower, upper, has_upper, least_dimensions, least_pixels,
+    # inputs
+    start, size, measures, partial,
+    # outputs
+    status, parameters,
+    # settings
+    lower, upper, has_upper, least_dimensions, least_pixels,
     MODE: tl.constexpr, MEAN: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Per region: whether it can be resegmented, and its thresholds; the first time in sigma, ``MEAN``, the mean."""
+    """Check whether a region can be resegmented, and set its thresholds; with ``MEAN``, only its mean, for sigma."""
     k = tl.program_id(0).to(tl.int64)
     earlier = tl.load(status + k)
     tl.debug_barrier()  # a slower warp must not load what is stored below
@@ -263,9 +298,9 @@ def set_thresholds(
 
 @triton.jit
 def remainder(value, divisor):
-    """value - remainder is a multiple of ``divisor`` > 0: Python's %, exactly.
+    """Return Python's ``value % divisor`` exactly, for a divisor above 0.
 
-    From the magnitude the largest divisor * 2^n that fits is taken away, each time without rounding.
+    The largest divisor * 2^n that fits is subtracted from the magnitude repeatedly, each time without rounding.
     """
     rest = tl.abs(value)
     bits = divisor.to(tl.int64, bitcast=True)
@@ -278,7 +313,7 @@ def remainder(value, divisor):
 
 @triton.jit
 def edge(k, first, step, last, edge_count, BY_COUNT: tl.constexpr):
-    """Edge k of ``number``: as ``numpy.histogram`` makes them, or as ``numpy.arange`` does."""
+    """Return edge k, as ``numpy.histogram`` makes edges BY_COUNT, or else as ``numpy.arange`` does."""
     if BY_COUNT:
         return tl.where(k == edge_count - 1, last, k.to(tl.float64) * step + first)
     else:
@@ -288,10 +323,15 @@ def edge(k, first, step, last, edge_count, BY_COUNT: tl.constexpr):
 
 @kernel
 def set_edges(
-    first_status, status, measures, parameters, edges, n_levels, span, bin_width, bin_count, max_levels,
-    least_dimensions, least_pixels, distance, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
+    # inputs
+    first_status, measures,
+    # outputs
+    status, parameters, edges, n_levels, span,
+    # settings
+    bin_width, bin_count, max_levels, least_dimensions, least_pixels, distance,
+    RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
-    """Per region: its status, the first problem that is met, its edges, highest level and span."""
+    """Write a region's status (``first_status``, unless that is 0), its edges, highest level and span."""
     k = tl.program_id(0).to(tl.int64)
     code = tl.load(first_status + k)
     n = number_of(measures, k)
@@ -349,14 +389,21 @@ def set_edges(
 
 @kernel
 def write_levels(
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
-    image_index, box, status, start, size, regions, parameters, measures, edges, levels, shape_mask, total,
+    # inputs
+    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+    status, start, size, parameters, measures, edges,
+    # outputs
+    levels, shape_mask,
+    # shapes
+    regions, total,
+    # settings
+    scale, limit,
     WHOLE_SHAPE: tl.constexpr, RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """The levels of a tile, 0 where no region lies; and the mask of the shape features where that is another.
+    """Write the levels of a tile, 0 outside of the region; and the mask of the shape features if RESEGMENTED.
 
-    The level of a pixel is the number of edges up to it: guessed, and corrected by the edges.
+    A pixel's level is the number of edges up to it: guessed by division, and corrected by comparison with the edges.
     """
     k, _, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
@@ -369,8 +416,8 @@ def write_levels(
             tl.store(shape_mask + index, zeros.to(tl.uint8), mask=index < total)
         return
     y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, scale, limit,
-        image_index, box, k, first, pixels, height, width, MASKED, NORMALISE, CLIP, TILE,
+        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+        k, first, pixels, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if RESEGMENTED:
         region = inside
@@ -424,7 +471,7 @@ def discretise(
     minimum_roi_size: int,
     distances: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """See :func:`kacl_gpu.radiomics.ops.discretise`."""
+    """Check regions and write their levels; see :func:`kacl_gpu.radiomics.ops.discretise`."""
     images, device, regions = readable(images), images.device, len(start)
     resegmented = len(resegment_range) > 0
     first_status = status.clone() if resegmented else status  # which set_thresholds adds to
@@ -441,28 +488,60 @@ def discretise(
     masks = None if masks is None else readable(masks)
     strides = (0, 0, 0) if masks is None else masks.stride()
     scales = bits_of(normalize_scale), bits_of(remove_outliers)
-    seen = images, *images.stride(), masks, *strides, labels, moments, *scales
-    where = *seen, image_index, box, first_status, start, size, regions, parameters
+    pixels_in = images, *images.stride(), masks, *strides, labels, moments, image_index, box
     kind = {"MASKED": masks is not None, "TILE": TILE, **normalisation(moments, remove_outliers)}
     checks = minimum_roi_dimensions, minimum_roi_size
 
     in_sigma = resegmented and resegment_mode == "sigma"
-    launch(measure, grid, *where, measures[0], partial, SUM=int(in_sigma), RESEGMENTED=False, **kind)
-    if resegmented:
+
+    def measure_into(table: Tensor, **constants: Any) -> None:
+        launch(
+            measure,
+            grid,
+            # inputs
+            *(*pixels_in, first_status, start, size, parameters),
+            # outputs
+            *(table, partial),
+            # shapes
+            regions,
+            # settings
+            *scales,
+            **constants,
+            **kind,
+        )
+
+    def set_limits(mean: bool) -> None:
         limits = sorted(resegment_range)
-        of_region = first_status, start, size, measures[0], partial, parameters
-        thresholds = *of_region, bits_of(limits[0]), bits_of(limits[-1]), len(limits) - 1, *checks
-        mode = {"MODE": MODES[resegment_mode], "TILE": TILE}
-        if in_sigma:
-            launch(set_thresholds, (regions,), *thresholds, MEAN=True, **mode)
-            launch(measure, grid, *where, measures[0], partial, SUM=2, RESEGMENTED=False, **kind)
-        launch(set_thresholds, (regions,), *thresholds, MEAN=False, **mode)
-        launch(measure, grid, *where, measures[1], partial, SUM=0, RESEGMENTED=True, **kind)
+        launch(
+            set_thresholds,
+            (regions,),
+            # inputs
+            *(start, size, measures[0], partial),
+            # outputs
+            *(first_status, parameters),
+            # settings
+            *(bits_of(limits[0]), bits_of(limits[-1]), len(limits) - 1, *checks),
+            MODE=MODES[resegment_mode],
+            MEAN=mean,
+            TILE=TILE,
+        )
+
+    measure_into(measures[0], SUM=int(in_sigma), RESEGMENTED=False)
+    if in_sigma:
+        set_limits(mean=True)
+        measure_into(measures[0], SUM=2, RESEGMENTED=False)
+    if resegmented:
+        set_limits(mean=False)
+        measure_into(measures[1], SUM=0, RESEGMENTED=True)
     phase = int(resegmented)
     launch(
         set_edges,
         (regions,),
-        *(first_status, status, measures[phase], parameters, edges, n_levels, span),
+        # inputs
+        *(first_status, measures[phase]),
+        # outputs
+        *(status, parameters, edges, n_levels, span),
+        # settings
         *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0 or bin_width == 0,
@@ -471,8 +550,14 @@ def discretise(
     launch(
         write_levels,
         grid,
-        *(*seen, image_index, box, status, start, size, regions, parameters),
-        *(measures[phase], edges, levels, shape_mask, total),
+        # inputs
+        *(*pixels_in, status, start, size, parameters, measures[phase], edges),
+        # outputs
+        *(levels, shape_mask),
+        # shapes
+        *(regions, total),
+        # settings
+        *scales,
         WHOLE_SHAPE=resegmented and not resegment_shape,
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0 or bin_width == 0,
@@ -482,8 +567,16 @@ def discretise(
 
 
 @kernel
-def count_levels(levels, start, size, regions, out, ng, BINS: tl.constexpr, TILE: tl.constexpr):
-    """Adds the levels of a tile to (K, ng) int32; with ``BINS`` the tile counts by itself first, level 0 included."""
+def count_levels(
+    # inputs
+    levels, start, size,
+    # outputs
+    out,
+    # shapes
+    regions, ng,
+    BINS: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Add the levels of a tile to ``out`` (K, ng) int32; with ``BINS`` from a histogram of the tile, 0 included."""
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     pixels = depth * height * width
     if first >= pixels:
@@ -500,8 +593,9 @@ def count_levels(levels, start, size, regions, out, ng, BINS: tl.constexpr, TILE
 
 
 def level_histogram(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
-    """See :func:`kacl_gpu.radiomics.ops.level_histogram`."""
+    """Count levels; see :func:`kacl_gpu.radiomics.ops.level_histogram`."""
     out = torch.zeros((len(start), ng), dtype=torch.int32, device=levels.device)
     bins = max(triton.next_power_of_2(ng + 1), 32) if ng < 256 else 0
-    launch(count_levels, (tiles(levels),), levels, start, size, len(start), out, ng, BINS=bins, TILE=TILE)
+    # inputs, outputs, shapes
+    launch(count_levels, (tiles(levels),), *(levels, start, size), out, *(len(start), ng), BINS=bins, TILE=TILE)
     return out
