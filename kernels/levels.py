@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kacl_gpu.radiomics.constants import MAX_NARROW_LEVELS
 from kacl_gpu.radiomics.status import Status
 
 from .common import (
@@ -595,7 +596,7 @@ def count_levels(
 def level_histogram(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
     """Count levels; see :func:`kacl_gpu.radiomics.ops.level_histogram`."""
     out = torch.zeros((len(start), ng), dtype=torch.int32, device=levels.device)
-    bins = max(triton.next_power_of_2(ng + 1), 32) if ng < 256 else 0
+    bins = max(triton.next_power_of_2(ng + 1), 32) if ng <= MAX_NARROW_LEVELS else 0
     # inputs, outputs, shapes
     launch(count_levels, (tiles(levels),), *(levels, start, size), out, *(len(start), ng), BINS=bins, TILE=TILE)
     return out

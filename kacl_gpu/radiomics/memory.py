@@ -13,9 +13,9 @@ from .settings import RadiomicsSettings
 from .volumes import aligned
 
 if TYPE_CHECKING:
-    from .regions import Regions
+    from .constants import MAX_LEVELS
+from .regions import Regions
 
-MOST_LEVELS = 32767  # of int16
 # Types whose values are all below 2^53, so that float64 tells each from the next integer
 NARROW = {
     *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.int8, torch.int16, torch.int32, torch.float16),
@@ -82,7 +82,7 @@ def most_of_bins(regions: Regions, settings: RadiomicsSettings) -> int:
     the sum to that intensity again, whose pixels then have a level of their own, as in PyRadiomics.
     """
     if settings.bin_count is None:
-        return MOST_LEVELS
+        return MAX_LEVELS
     return settings.bin_count + int(settings.normalize or regions.images.dtype not in NARROW)
 
 
@@ -95,7 +95,7 @@ def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
         return 1
     height, width = regions.images.shape[1:]
     on_cpu = regions.images.device.type == "cpu"
-    low, high = 1, min(settings.max_levels or MOST_LEVELS, most_of_bins(regions, settings), MOST_LEVELS)
+    low, high = 1, min(settings.max_levels or MAX_LEVELS, most_of_bins(regions, settings), MAX_LEVELS)
     while low < high:  # the largest that fits, by bisection
         middle = (low + high + 1) // 2
         if matrix_bytes(middle, max(height, width), height * width, settings, on_cpu) <= settings.memory_limit // 2:

@@ -12,10 +12,10 @@ from . import ops
 from .settings import RadiomicsSettings
 
 if TYPE_CHECKING:
-    from .regions import Regions
+    from .constants import MAX_NARROW_LEVELS, TILE
+from .regions import Regions
 
 P = TypeVar("P", int, Tensor)
-ALIGNMENT = 1024  # the kernels cut the packed buffer into tiles of this size, each of which belongs to one region
 
 
 class LevelVolumes(NamedTuple):
@@ -72,7 +72,7 @@ def discretise(
         regions.size,
         labels=regions.labels,
         total=begin[-1],
-        narrow=max_levels < 256,
+        narrow=max_levels <= MAX_NARROW_LEVELS,
         bin_width=(settings.bin_width or 0.0) if settings.needs_levels else 0.0,
         bin_count=(settings.bin_count or 0) if settings.needs_levels else 0,
         max_levels=max_levels,
@@ -90,8 +90,8 @@ def discretise(
 
 
 def aligned(pixels: P) -> P:
-    """Return the next multiple of ALIGNMENT."""
-    return (pixels + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    """Return the next multiple of the tile."""
+    return (pixels + TILE - 1) // TILE * TILE
 
 
 def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.radiomics import api, ops
+from kacl_gpu.radiomics.constants import TILE
 from kacl_gpu.radiomics.volumes import half_offsets
 from tests.kernels.mirror import extent
 
-TILE = 1024
 LAYOUTS = (False, True)  # packed by region, or slots as large as the largest one
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from ..constants import FIXED_POINT
 from ._compile import jit
 from ._regions import Array
 from ._threads import for_each
-
-FIXED = 2**20  # values are summed as integers, so that their sums do not depend on an order
 
 
 def largest_components(maps: Array, *, threshold: float, max_components: int) -> tuple[Array, Array]:
@@ -20,7 +19,7 @@ def largest_components(maps: Array, *, threshold: float, max_components: int) ->
         found = components_of(maps[k], np.float32(threshold))
         largest = found[np.argsort(-found[:, 0], kind="stable")[:max_components]]
         boxes[k, : len(largest)] = largest[:, 1:]
-        total[k, : len(largest)] = largest[:, 0].astype(np.float32) / np.float32(FIXED)
+        total[k, : len(largest)] = largest[:, 0].astype(np.float32) / np.float32(FIXED_POINT)
 
     for_each(task, number, maps.size)
     return boxes, total
@@ -55,7 +54,7 @@ def components_of(values: Array, threshold: np.float32) -> Array:
                 continue
             x1, total = x, np.int64(0)
             while x < width and unit[x] > threshold:
-                total += np.int64(np.rint(unit[x] * np.float32(FIXED)))
+                total += np.int64(np.rint(unit[x] * np.float32(FIXED_POINT)))
                 x += 1
             found[runs] = total, x1, y, x, y + 1
             parent[runs] = runs
