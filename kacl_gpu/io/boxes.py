@@ -17,7 +17,7 @@ NIH_FRAME = 1024  # NIH's boxes are in a frame of this side, whatever the size o
 
 @dataclass(frozen=True)
 class Target:
-    """A row that is asked for: a box on a named image or, without a box, the whole image or what its mask marks.
+    """Describe a row that is asked for: a box on a named image, or without a box the image or what its mask marks.
 
     Attributes:
         image: name of the image as it was written down.

@@ -31,7 +31,7 @@ SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")  # as hidden files, whos
 
 @dataclass
 class ImageFiles:
-    """The files of one or more inputs, by name.
+    """Hold the files of one or more inputs, by name.
 
     Attributes:
         images: files that are images as far as name and first bytes tell, or that were given singly.
@@ -94,6 +94,8 @@ def find_files(
         >>> list(files.images), list(files.others)
         (['a.png', 'b/a.png'], ['notes.txt'])
     """
+    if not inputs:
+        raise InputError(f"no {kind} given: name at least one folder, file or pattern")
     passed_over = {path.resolve() for path in exclude}
     each = [_find(path, recursive, passed_over, kind) for path in _expand(inputs)]
     result = ImageFiles(subfolders=[folder for files in each for folder in files.subfolders])

@@ -1,4 +1,4 @@
-"""A journal of what a run has done, so that an interrupted run can go on, and a lock on an output.
+"""Keep a journal of a run, so that it can go on after an interruption, and lock an output while it is written.
 
 Every command that can be resumed keeps its journal here. Needs filelock, which torch requires.
 """
@@ -56,7 +56,7 @@ def lock(out: Path) -> Iterator[None]:
 
 
 class Journal(Generic[Record]):
-    """The records of a run so far, in a file of JSON lines: first a description of the run, then one line per record.
+    """Keep the records of a run in a file of JSON lines: first a description of the run, then one line per record.
 
     Lines are handed to the system as they are written, so a killed process loses at most the line that it was writing.
     Floats are written in full and read back to the bit. A line that is cut off or foreign is passed over, with a word

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, tables among them, and a progress bar.
+"""Write files that are complete or absent, tables among them, and show progress.
 
 Needs the extra ``io`` (tqdm, pandas).
 """

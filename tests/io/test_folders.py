@@ -64,6 +64,8 @@ def test_several_inputs_and_patterns(tmp_path, monkeypatch):
     assert list(find_files(["three[1].png"]).images) == ["three[1].png"]  # a file of that name is no pattern
     with pytest.raises(InputError, match=r"nothing matches the pattern \*\.tif"):
         find_files(["one", "*.tif"])
+    with pytest.raises(InputError, match="no image given"):
+        find_files([])
     with pytest.raises(InputError, match="no such file or folder: four"):
         find_files(["one", "four"])
 
