@@ -1,4 +1,4 @@
-"""What an extraction holds in memory, and what a bad region does to the images beside it."""
+"""Bounds on the memory that an extraction holds, and bad regions beside good images."""
 
 import threading
 import weakref

@@ -1,6 +1,6 @@
-"""A test for each line of docs/differences.md: ours against the long double definition, and that PyRadiomics differs.
+"""A test for each line of docs/differences.md: ours equals the long double definition, and PyRadiomics differs.
 
-Where PyRadiomics is not installed, its side is not looked at.
+Without PyRadiomics its side is left out.
 """
 
 import re
@@ -33,7 +33,7 @@ Features = dict[str, float]
 def region(
     image: ArrayLike, mask: ArrayLike | None = None, spacing: tuple[float, float] | None = None, **settings: Any
 ) -> Region:
-    """The pixels of ``mask``, or the whole image; of any dimensions, and in bins of width 1 unless settings differ."""
+    """Return the pixels of ``mask``, or the whole image, in bins of width 1 unless settings differ."""
     image = np.asarray(image)
     if "bin_count" not in settings:
         settings.setdefault("bin_width", 1)
@@ -45,7 +45,7 @@ def region(
 
 
 def agreed(of: Region) -> Features:
-    """Our features, all of which agree with the definition."""
+    """Return our features, which must all agree with the definition."""
     names = feature_names(of.settings)
     _, definition = defined(of)
     row = ours(of)
@@ -61,7 +61,7 @@ def _named(of: Region, row: NDArray[np.float64]) -> Features:
 
 
 def theirs(of: Region) -> Features | None:
-    """PyRadiomics' features; None where it is not installed."""
+    """Return PyRadiomics' features; None where it is not installed."""
     if sitk is None:
         return None
     row, _ = pyradiomics_region(of.image, of.box, mask=of.mask, settings=of.settings, spacing=of.spacing)
@@ -69,7 +69,7 @@ def theirs(of: Region) -> Features | None:
 
 
 def executed(image: NDArray, mask: ArrayLike, spacing: tuple[float, ...] = (1.0, 1.0), **settings: Any) -> Features:
-    """PyRadiomics' features of the image as it is, without the precautions of the reference."""
+    """Return PyRadiomics' features of the image as it is, without the precautions of the reference."""
     images = sitk.GetImageFromArray(image), sitk.GetImageFromArray(np.asarray(mask, np.uint8))
     for one in images:
         one.SetSpacing(spacing)
@@ -81,14 +81,14 @@ def executed(image: NDArray, mask: ArrayLike, spacing: tuple[float, ...] = (1.0,
 
 
 def invalid(of: Region) -> bool:
-    """Whether ours and the definition both refuse the region."""
+    """Return True if ours and the definition both refuse the region."""
     with pytest.raises(RegionInvalid):
         defined(of)
     return bool(np.isnan(ours(of)).all())
 
 
 def pairs(*rows: tuple[int, int], **settings: Any) -> Region:
-    """A region of horizontal pairs of pixels, none of which touches another, for the GLCM that has them as they are."""
+    """Return a region of horizontal pairs of pixels that do not touch each other: its GLCM counts exactly these."""
     image = np.zeros((2 * len(rows) - 1, 2))
     image[::2] = rows
     return region(image, image > 0, symmetrical_glcm=False, **settings)
@@ -143,8 +143,8 @@ def test_float32_image() -> None:
     narrow = region(1000 + np.linspace(0, 0.002, 64, dtype=np.float32).reshape(8, 8), mask, bin_count=128)
     agreed(narrow)
     if sitk:
-        theirs_of_float32 = executed(image, mask, binWidth=0.1)
-        assert theirs_of_float32["glcm_JointEntropy"] != pytest.approx(features["glcm_JointEntropy"], rel=1e-3)
+        rounded = executed(image, mask, binWidth=0.1)
+        assert rounded["glcm_JointEntropy"] != pytest.approx(features["glcm_JointEntropy"], rel=1e-3)
         if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
             with pytest.raises(ValueError, match="Too many bins"):
                 executed(narrow.image, mask, binCount=128)
@@ -224,15 +224,15 @@ def test_repeated_distance() -> None:
 
 
 def test_collinear_region() -> None:
-    of_pyradiomics = []
+    lengths = []
     for size in (3, 5, 7, 9, 11):
         for spacing in ((1.0, 1.0), (1000.0, 700.0)):
             line = region(np.ones((size, size)), np.eye(size), spacing)
             features = agreed(line)
             assert features["shape2D_MinorAxisLength"] == features["shape2D_Elongation"] == 0
             if reference := theirs(line):
-                of_pyradiomics.append(reference["shape2D_MinorAxisLength"])
-    assert not of_pyradiomics or any(length != 0 for length in of_pyradiomics)  # 8e-8, NaN
+                lengths.append(reference["shape2D_MinorAxisLength"])
+    assert not lengths or any(length != 0 for length in lengths)  # 8e-8, NaN
 
 
 # GLCM and GLRLM
@@ -321,7 +321,7 @@ def test_equal_level_shares() -> None:
 
 
 def same_as_pyradiomics(of: Region) -> Features:
-    """Our features, which agree with the definition and with PyRadiomics, NaN where it has NaN."""
+    """Return our features, which must agree with the definition and with PyRadiomics, NaN where it has NaN."""
     features = agreed(of)
     reference = theirs(of)
     if reference:

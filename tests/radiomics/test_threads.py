@@ -136,6 +136,7 @@ def run_forked(work: Callable[[], None], timeout: float) -> int | None:
     return process.exitcode
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("cells", [CELLS_ASIDE // 2, MANY])
 def test_a_forked_process_has_threads_of_its_own(cells: int) -> None:
