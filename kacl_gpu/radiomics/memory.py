@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from .constants import MAX_LEVELS
 from .settings import RadiomicsSettings
 from .volumes import aligned
 
 if TYPE_CHECKING:
-    from .constants import MAX_LEVELS
-from .regions import Regions
+    from .regions import Regions
 
 # Types whose values are all below 2^53, so that float64 tells each from the next integer
 NARROW = {

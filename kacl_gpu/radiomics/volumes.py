@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from . import ops
+from .constants import MAX_NARROW_LEVELS, TILE
 from .settings import RadiomicsSettings
 
 if TYPE_CHECKING:
-    from .constants import MAX_NARROW_LEVELS, TILE
-from .regions import Regions
+    from .regions import Regions
 
 P = TypeVar("P", int, Tensor)
 
