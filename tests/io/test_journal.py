@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -119,31 +120,33 @@ def test_another_run_is_refused_with_what_differs(path):
     assert path.read_bytes() == before
 
 
-@pytest.fixture
-def full_disk():
-    """A function that lets no file of this process grow beyond a size, as a full disk would; undone at the end."""
+@contextmanager
+def full_disk(size):
+    """Let no file of this process grow beyond a size meanwhile, as a full disk would (not pytest's output either)."""
     resource = pytest.importorskip("resource", reason="needs POSIX limits")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_a_full_disk_refuses_leaves_no_part_of_a_line(path, full_disk):
+def test_what_a_full_disk_refuses_leaves_no_part_of_a_line(path):
     journal = open_journal(path)
     before = path.read_bytes()
-    full_disk(len(before) + 10)
-    with pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
+    refused = pytest.raises(OutputError, match=f"cannot write {path}: File too large")
+    with full_disk(len(before) + 10), refused:
         journal.add([{"number": 4, "value": 4}])
     assert path.read_bytes() == before
-    full_disk(len(before) + 1000)
-    journal.add([{"number": 5, "value": 5}])
+    with full_disk(len(before) + 1000):
+        journal.add([{"number": 5, "value": 5}])
     assert numbers(journal) == [1, 2, 3, 5]
     journal.close()
 
 
-def test_a_disk_too_full_for_the_description_leaves_no_file(tmp_path, full_disk):
-    full_disk(10)
-    with pytest.raises(OutputError, match="File too large"):
+def test_a_disk_too_full_for_the_description_leaves_no_file(tmp_path):
+    with full_disk(10), pytest.raises(OutputError, match="File too large"):
         open_journal(tmp_path / "out.partial")
     assert list(tmp_path.iterdir()) == []
 
