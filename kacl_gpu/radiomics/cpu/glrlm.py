@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._compile import jit
-from ._regions import Array, at, volume, with_margin
+from ._regions import Array, Padded, at, volume, with_margin
 from ._threads import COMPILED, for_each
 
 
@@ -16,7 +16,7 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
         padded = with_margin(region, offsets)
         length, cell = np.zeros(padded.levels.size, np.int32), np.empty(padded.width, np.int64)
         table, neighbours = np.zeros((len(offsets), ng + 1, max_run), np.int32), np.zeros(len(offsets), np.bool_)
-        count_runs(*padded, max_run, length, cell, neighbours, table.reshape(len(offsets), -1))
+        count_runs(padded, max_run, length, cell, neighbours, table.reshape(len(offsets), -1))
         out[k] = table[:, 1:]
         for a in np.flatnonzero(~neighbours):
             if not some_line_holds_two(region, offsets[a]):
@@ -28,10 +28,7 @@ def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
 @jit
 def count_runs(
-    levels: Array,
-    rows: Array,
-    width: int,
-    steps: Array,
+    padded: Padded,
     max_run: int,
     length: Array,
     cell: Array,
@@ -43,6 +40,7 @@ def count_runs(
     A pixel in which no run ends counts in the row of level 0, which nobody reads: no branch waits for the data.
     ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are space.
     """
+    levels, rows, width, steps = padded
     for a in range(steps.size):
         step, some = steps[a], False
         for p in rows:

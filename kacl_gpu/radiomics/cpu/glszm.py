@@ -4,7 +4,7 @@ import numpy as np
 
 from ..columns import SIZES, ZONE
 from ._compile import jit
-from ._regions import Array, at, volume, with_margin
+from ._regions import Array, Padded, at, volume, with_margin
 from ._threads import COMPILED, for_each
 from .sizes import add_joint, write_marginal_sums
 
@@ -21,7 +21,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
         pixels = padded.levels.size
         space, small = np.zeros((3, pixels), np.int32), np.zeros(SMALL * ng, np.int32)
         large = np.empty(pixels // SMALL, np.int64)
-        listed = find_zones(*padded, joined, ng, *space, small, large)
+        listed = find_zones(padded, joined, ng, *space, small, large)
         number = np.flatnonzero(small)
         count = small[number]
         if listed:
@@ -47,10 +47,7 @@ def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
 
 @jit
 def find_zones(
-    levels: Array,
-    rows: Array,
-    width: int,
-    steps: Array,
+    padded: Padded,
     joined: Array,
     ng: int,
     parent: Array,
@@ -64,6 +61,7 @@ def find_zones(
     Returns how many those are. ``parent``, a union-find, ``pixels``, counted at a zone's first pixel, which is its root
     there, and ``roots`` are space, zeros.
     """
+    levels, rows, width, steps = padded
     for first in rows:
         for p in range(first, first + width):
             i = levels[at(p)]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..columns import NGTDM
 from ._compile import jit
-from ._regions import Array, at, volume, with_margin
+from ._regions import Array, Padded, at, volume, with_margin
 from ._sums import central_moments, weighted_sums
 from ._threads import COMPILED, for_each
 from .glcm import count_pairs
@@ -28,7 +28,7 @@ def neighbourhood(
             glcm[k] = table[:, 1:, 1:]
         if differences:
             space = np.empty((3, padded.width), np.int32)
-            count_neighbours(*padded, gldm_a, *space, gldm[k], ngtdm[k])
+            count_neighbours(padded, gldm_a, *space, gldm[k], ngtdm[k])
 
     for_each(task, len(start), len(levels) * COMPILED)
     return glcm, gldm, ngtdm
@@ -36,10 +36,7 @@ def neighbourhood(
 
 @jit
 def count_neighbours(
-    levels: Array,
-    rows: Array,
-    width: int,
-    steps: Array,
+    padded: Padded,
     gldm_a: int,
     count: Array,
     total: Array,
@@ -52,6 +49,7 @@ def count_neighbours(
     |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``, ``total`` and ``dependent`` are
     space for a row.
     """
+    levels, rows, width, steps = padded
     for first in rows:
         here = levels[first : first + width]
         for x in range(width):
