@@ -237,6 +237,10 @@ def resize(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Resize (H, W) to (size, size): bilinear, with antialiasing where it shrinks.
 
     Pillow's: it computes in whole numbers, so every machine gives the same pixels.
+
+    Example:
+        >>> resize(np.zeros((4, 6), np.uint8), 2).shape
+        (2, 2)
     """
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 

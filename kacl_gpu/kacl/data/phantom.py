@@ -342,6 +342,11 @@ def radiograph(
 
     Raises:
         ValueError: an unknown or repeated finding, or a size below 32.
+
+    Example:
+        >>> pixels, lesions = radiograph(default_rng(0), ["Mass"], size=64)
+        >>> pixels.shape, [label for label, box in lesions]
+        ((64, 64), ['Mass'])
     """
     unknown = [name for name in findings if name not in DISEASES]
     if unknown or len(set(findings)) < len(findings):

@@ -43,6 +43,12 @@ def split_patients(
 
     Raises:
         ValueError: shares that are negative, of other sets, or do not add up to 1.
+
+    Example:
+        >>> images = [f"{k}.png" for k in range(10)]
+        >>> table = pd.DataFrame({"image": images, "patient": range(10), "annotated": False})
+        >>> split_patients(table, seed=0).value_counts().to_dict()
+        {'train': 7, 'test': 2, 'validation': 1}
     """
     for shares in (unannotated, annotated):
         if set(shares) != set(SPLITS) or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-9:

@@ -60,6 +60,10 @@ def curves(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns epoch, train/classification, val/auc and, where they are, train/contrastive and val/loss.
+
+    Example:
+        >>> len(curves(pd.DataFrame({"epoch": [0, 1], "val/auc": [0.6, 0.7]})).axes)
+        3
     """
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)

@@ -108,6 +108,12 @@ def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         disease, images, positives, auc, low, high, draws, and note: the reason if there is no AUC.
+
+    Example:
+        >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
+        >>> cases["label"], cases["probability"] = [1, 0, 0], [0.9, 0.2, 0.4]
+        >>> auc(cases, draws=0)[["disease", "auc"]].to_dict("list")
+        {'disease': ['Mass', 'mean'], 'auc': [1.0, 1.0]}
     """
     score, label, patients = _wide(cases)
     values, samples = _aucs(score, label, Bootstrap(patients, draws, seed))
@@ -134,6 +140,12 @@ def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, s
 
     Raises:
         ValueError: they have not the same images in the same order, or another label of one, or no disease in common.
+
+    Example:
+        >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
+        >>> cases["label"], cases["probability"] = [1, 0, 0], [0.9, 0.2, 0.4]
+        >>> auc_difference(cases, cases.assign(probability=[0.3, 0.2, 0.4]), draws=0)["difference"].tolist()
+        [0.5, 0.5]
     """
     score, label, patients = _wide(ours)
     theirs, their_label, _ = _wide(other)
@@ -156,7 +168,14 @@ def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, s
 
 
 def roc(cases: pd.DataFrame) -> pd.DataFrame:
-    """Return the receiver operating curve of each disease that has one: disease, fpr, tpr, threshold."""
+    """Return the receiver operating curve of each disease that has one: disease, fpr, tpr, threshold.
+
+    Example:
+        >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
+        >>> cases["label"], cases["probability"] = [1, 0, 0], [0.9, 0.2, 0.4]
+        >>> roc(cases)["tpr"].tolist()
+        [0.0, 1.0, 1.0]
+    """
     score, label, _ = _wide(cases)
     curves = []
     for name in label.columns:
@@ -169,7 +188,14 @@ def roc(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def thresholds(cases: pd.DataFrame) -> dict[str, float]:
-    """Return the probability with the largest sensitivity + specificity (Youden, 1950) of each disease with a curve."""
+    """Return the probability with the largest sensitivity + specificity (Youden, 1950) of each disease with a curve.
+
+    Example:
+        >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
+        >>> cases["label"], cases["probability"] = [1, 0, 0], [0.9, 0.2, 0.4]
+        >>> thresholds(cases)
+        {'Mass': 0.9}
+    """
     chosen = {}
     for name, curve in roc(cases).groupby("disease", sort=False):
         best = (curve["tpr"] - curve["fpr"]).to_numpy()[1:].argmax() + 1  # the first point is at no probability
@@ -185,6 +211,13 @@ def operating_points(
     Returns:
         disease, threshold, true_positives, false_negatives, false_positives, true_negatives, and sensitivity and
         specificity, each with ``_low`` and ``_high``; missing where there is no case.
+
+    Example:
+        >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
+        >>> cases["label"], cases["probability"] = [1, 0, 0], [0.9, 0.2, 0.4]
+        >>> points = operating_points(cases, {"Mass": 0.3}, draws=0)
+        >>> points[["sensitivity", "specificity"]].to_dict("records")
+        [{'sensitivity': 1.0, 'specificity': 0.5}]
     """
     score, label, patients = _wide(cases)
     names = [name for name in label.columns if name in chosen]
@@ -219,6 +252,13 @@ def overlaps(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The table ``truth`` and: top (intersection over union with the first prediction), best (with the one that
         overlaps most), predicted (their number). 0 if there is none.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> truth = truth.assign(x1=0, y1=0, x2=2, y2=2)
+        >>> boxes = truth.assign(rank=0, x1=1, x2=3)
+        >>> overlaps(truth, boxes)["top"].round(3).tolist()
+        [0.333]
     """
     keys = ["image", "disease"]
     left = truth.reset_index(drop=True).reset_index(names="true")
@@ -247,6 +287,14 @@ def localisation(
     Returns:
         protocol, disease (those that have boxes, then the mean of them, then all together), measure (``iou > T``,
         or ``mean iou``), number (of boxes), value, low, high, draws.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> truth = truth.assign(x1=0, y1=0, x2=2, y2=2)
+        >>> boxes = truth.assign(rank=0, x1=1, x2=3)
+        >>> table = localisation(overlaps(truth, boxes), draws=0, levels=[0.3])
+        >>> table.loc[0, ["protocol", "measure"]].tolist(), float(table.loc[0, "value"])
+        (['top box', 'iou > 0.3'], 1.0)
     """
     columns = {
         (protocol, measure): values
@@ -268,6 +316,14 @@ def pointing(truth: pd.DataFrame, peaks: pd.DataFrame, draws: int = 1000, seed: 
 
     Returns:
         disease, number (of images with boxes of it), value, low, high, draws; rows as in :func:`localisation`.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> truth = truth.assign(x1=0, y1=0, x2=2, y2=2)
+        >>> boxes = truth.assign(rank=0, x1=1, x2=3)
+        >>> peaks = pd.DataFrame({"image": ["a"], "disease": ["Mass"], "x": [1.5], "y": [0.5]})
+        >>> pointing(truth, peaks, draws=0)["value"].tolist()
+        [1.0, 1.0, 1.0]
     """
     keys = ["image", "disease"]
     both = truth.merge(peaks[[*keys, "x", "y"]], on=keys, how="left")
@@ -348,6 +404,13 @@ def confusion(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
     Returns:
         (true diseases, diseases asked for): the mean overlap of true boxes with the top box of the disease asked for in
         the same image. A network that tells places apart has its largest values on the diagonal.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> truth = truth.assign(x1=0, y1=0, x2=2, y2=2)
+        >>> boxes = truth.assign(rank=0, x1=1, x2=3)
+        >>> float(confusion(truth, boxes).round(3).loc["Mass", "Mass"])
+        0.333
     """
     top = boxes.loc[boxes["rank"] == 0, ["image", "disease", *BOX_COLUMNS]]
     both = truth.merge(top, on="image", suffixes=("", "_predicted"))

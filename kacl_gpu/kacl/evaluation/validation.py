@@ -102,6 +102,11 @@ def first_boxes(predictions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
     Args:
         predictions: tables of :meth:`EpochPredictions.compute`.
+
+    Example:
+        >>> boxes = torch.arange(16.0).reshape(2, 2, 4)
+        >>> first_boxes({"index": torch.tensor([5, 6]), "labels": torch.tensor([[0, 0], [0, 1]]), "boxes": boxes})
+        (tensor([6]), tensor([[12., 13., 14., 15.]]))
     """
     labels = predictions["labels"]
     ill = labels.sum(1) > 0

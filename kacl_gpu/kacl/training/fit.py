@@ -275,7 +275,12 @@ def progress_bar(trainer: Any) -> list[Callback]:
 
 
 def processes(accelerator: str, devices: Any) -> int:
-    """Return the number of processes that the Trainer will start on each node, before there is a Trainer."""
+    """Return the number of processes that the Trainer will start on each node, before there is a Trainer.
+
+    Example:
+        >>> processes("cpu", 2)
+        2
+    """
     if devices in ("auto", -1, "-1"):
         return max(torch.cuda.device_count(), 1) if accelerator in ("auto", "gpu", "cuda") else 1
     if isinstance(devices, str):
