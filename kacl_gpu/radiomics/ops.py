@@ -46,7 +46,7 @@ SCHEMAS = {"features": "(Tensor[] sums, Tensor spacing, Tensor status, *, str[] 
 
 
 def _operator(body: Callable[P, R]) -> Callable[P, R]:
-    """Defines ``kacl_gpu::<name>`` with this signature and body, and returns a function that calls it."""
+    """Define ``kacl_gpu::<name>`` with this signature and body, and return a function that calls it."""
     name = f"kacl_gpu::{body.__name__}"
     schema = SCHEMAS.get(body.__name__) or torch.library.infer_schema(body, mutates_args=())
     torch.library.define(name, schema)
@@ -62,7 +62,7 @@ def _operator(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def _fake(operator: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Registers what shapes an operator returns, for tracing."""
+    """Register the shapes that an operator returns, for tracing."""
     register: Callable[[Callable[P, R]], Callable[P, R]] = torch.library.register_fake(f"kacl_gpu::{operator.__name__}")
     return register
 
@@ -90,7 +90,7 @@ def _triples(offsets: Sequence[int]) -> np.ndarray[Any, Any]:
 
 @_operator
 def image_moments(images: Tensor) -> Tensor:
-    """Mean and sample standard deviation of whole images (B, H, W) -> (B, 2) float64."""
+    """Return mean and sample standard deviation of whole images (B, H, W) -> (B, 2) float64."""
     return _on_host("image_moments", images)
 
 
@@ -103,7 +103,7 @@ def _(images: Tensor) -> Tensor:
 def locate(
     images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Where each region lies: boxes (K, 5) of image index, x1, y1, x2, y2, (B, 4) of one box an image, or none: whole
+    """Locate each region: boxes (K, 5) of image index, x1, y1, x2, y2, (B, 4) of one box an image, or none: whole
     images; and the size of its pixels: ``spacing`` (B, 2) float64 y, x of each image, or one ``pair`` for all.
 
     Fractions grow outward; what lies beyond the image is cut off.
@@ -209,7 +209,7 @@ def _(images: Tensor, masks: Any, moments: Any, image_index: Tensor, box: Tensor
 
 @_operator
 def level_histogram(levels: Tensor, start: Tensor, size: Tensor, ng: int) -> Tensor:
-    """Pixels per grey level of a packed level buffer: (K, ng) int32."""
+    """Count the pixels per grey level of a packed level buffer: (K, ng) int32."""
     return _on_host("level_histogram", levels, start, size, ng)
 
 
@@ -233,7 +233,7 @@ def first_order(
     remove_outliers: float,
     shift: float,
 ) -> Tensor:
-    """Statistics of the intensities where the level is above 0: (K, 17) float64, NaN for an empty region.
+    """Compute statistics of the intensities where the level is above 0: (K, 17) float64, NaN for an empty region.
 
     Columns: n, sum of (x + shift)^2, minimum, maximum, mean, mean absolute deviation, the same of the pixels from the
     10th to the 90th percentile, central moments 2, 3, 4, percentiles 10, 25, 50, 75, 90; and of the grey levels, whose
@@ -255,7 +255,7 @@ def _(images: Tensor, moments: Any, image_index: Tensor, *_: Any, **__: Any) -> 
 
 @_operator
 def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
-    """Outline by marching squares and moments of a packed mask (any value above 0 is inside): (K, 9) float64.
+    """Measure outline by marching squares and moments of a packed mask (any value above 0 is inside): (K, 9) float64.
 
     Without a mask, of full boxes.
 
@@ -283,7 +283,7 @@ def neighbourhood(
     pairs: bool,
     differences: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """GLCM, GLDM and NGTDM, which see the same neighbours.
+    """Count GLCM, GLDM and NGTDM, which see the same neighbours.
 
     Returns: with ``pairs`` (level at p, level at p + offset) inside each region, (K, A, ng, ng) int32, not made
     symmetric; with ``differences`` dependence counts (K, ng, 1 + 2 A) int32, column d for d dependent neighbours, and
@@ -312,7 +312,7 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 def glcm_sums(
     counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, *, symmetric: bool, mcc: bool
 ) -> Tensor:
-    """What the GLCM features need of ``counts`` (K, A, ng, ng), per direction, as probabilities p: (K, A, 29) float64.
+    """Compute the sums that GLCM features need of ``counts`` (K, A, ng, ng), per direction, as probabilities p: (K, A, 29) float64.
 
     ``histogram`` (K, ng) and ``n_levels`` (K,): pixels per grey level, and the highest one. ``log_weights`` (K, A):
     directions are summed under these weights before anything else, so that A becomes 1; empty: each stands for itself.
@@ -336,7 +336,7 @@ def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, 
 
 @_operator
 def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_run: int) -> Tensor:
-    """Runs by level and length: (K, A, ng, max_run) int32. A direction with no two pixels on one line stays empty."""
+    """Count runs by level and length: (K, A, ng, max_run) int32. A direction with no two pixels on one line stays empty."""
     return _on_host("glrlm", levels, start, size, _triples(offsets), ng, max_run)
 
 
@@ -347,7 +347,7 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 @_operator
 def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
-    """Zones as a table (K, max_zones, 3) int32 of level, size, count; by size, then level; unused rows are 0.
+    """List zones as a table (K, max_zones, 3) int32 of level, size, count; by size, then level; unused rows are 0.
 
     A region of n pixels has at most min(n, sqrt(2 n ng)) different pairs of level and size.
     """
@@ -361,11 +361,11 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 
 @_operator
 def largest_components(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
-    """What lies above a threshold and hangs together, also by corners, in maps (B, H, W) float32; the largest first.
+    """Return the 8-connected components above a threshold of maps (B, H, W) float32, by descending total.
 
     Of at most 2^21 pixels, so that totals can be ordered in 64 bits. Each map counts from its smallest finite value, 0,
-    to its largest, 1, of which ``threshold`` is a part; what is not finite is below. Values are added up in whole parts
-    of 2^-20. Of equal totals the one that begins further up, then further left, comes first.
+    to its largest, 1, of which ``threshold`` is a part; what is not finite is below. Values are summed in
+    fixed point (2^-20), so that the order of summation does not matter. Of equal totals the one that begins further up, then further left, comes first.
 
     Returns, with M = ``max_components``: boxes (B, M, 4) float32 x1, y1, x2, y2, the far edge exclusive; totals (B, M)
     float32. A place without a component has the box of the whole map and the total -1.
@@ -381,7 +381,7 @@ def _(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, T
 
 @_operator
 def ngtdm_sums(histogram: Tensor, differences: Tensor) -> Tensor:
-    """Of n (K, ng) pixels per level and the (K, ng, C) integer sums of :func:`neighbourhood`: (K, 8) float64.
+    """Sum n (K, ng) pixels per level and the (K, ng, C) integers of :func:`neighbourhood`: (K, 8) float64.
 
     With s_i, the sum over neighbour counts c of differences / c. Columns: pixels; levels that occur; variance of the
     levels; sums of s_i and of n_i s_i; and over pairs of levels that occur |i n_i - j n_j|,
@@ -397,7 +397,7 @@ def _(histogram: Tensor, differences: Tensor) -> Tensor:
 
 @_operator
 def size_sums(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
-    """Sums of ``counts`` (K, A, ng, S) by grey level i and size j = 1 ... S, per direction: (K, A, 15) float64.
+    """Sum ``counts`` (K, A, ng, S) by grey level i and size j = 1 ... S, per direction: (K, A, 15) float64.
 
     ``weights`` (K, A): directions are summed under these weights first, so that A becomes 1; empty: each for itself.
 
@@ -415,7 +415,7 @@ def _(counts: Tensor, n_levels: Tensor, weights: Tensor) -> Tensor:
 
 @_operator
 def zone_sums(zones: Tensor, ng: int) -> Tensor:
-    """The columns of :func:`size_sums` of a table of zones (K, T, 3) of level, size, count: (K, 15) float64."""
+    """Compute the columns of :func:`size_sums` of a table of zones (K, T, 3) of level, size, count: (K, 15) float64."""
     return _on_host("zone_sums", zones, ng)
 
 

@@ -1,4 +1,4 @@
-"""Components of maps: what lies above a threshold and hangs together, with its total and its extent."""
+"""8-connected components of maps above a threshold, with their totals and extents."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def largest_components(maps: Array, *, threshold: float, max_components: int) ->
 
 @jit
 def components_of(values: Array, threshold: np.float32) -> Array:
-    """The components of one map (H, W): total, x1, y1, x2, y2 of each, in the order of their first pixels.
+    """Return the components of one map (H, W): total, x1, y1, x2, y2 of each, in the order of their first pixels.
 
     Runs along the rows are joined with those of the row above that touch them, also by a corner.
     """
