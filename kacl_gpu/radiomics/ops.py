@@ -312,7 +312,7 @@ def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: i
 def glcm_sums(
     counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, *, symmetric: bool, mcc: bool
 ) -> Tensor:
-    """Compute the sums that GLCM features need of ``counts`` (K, A, ng, ng), per direction, as probabilities p: (K, A, 29) float64.
+    """Compute the sums that GLCM features need of ``counts`` (K, A, ng, ng) as probabilities p: (K, A, 29) float64.
 
     ``histogram`` (K, ng) and ``n_levels`` (K,): pixels per grey level, and the highest one. ``log_weights`` (K, A):
     directions are summed under these weights before anything else, so that A becomes 1; empty: each stands for itself.
@@ -336,7 +336,10 @@ def _(counts: Tensor, histogram: Tensor, n_levels: Tensor, log_weights: Tensor, 
 
 @_operator
 def glrlm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_run: int) -> Tensor:
-    """Count runs by level and length: (K, A, ng, max_run) int32. A direction with no two pixels on one line stays empty."""
+    """Count runs by level and length: (K, A, ng, max_run) int32.
+
+    A direction with no two pixels on one line stays empty.
+    """
     return _on_host("glrlm", levels, start, size, _triples(offsets), ng, max_run)
 
 
@@ -365,7 +368,8 @@ def largest_components(maps: Tensor, *, threshold: float, max_components: int) -
 
     Of at most 2^21 pixels, so that totals can be ordered in 64 bits. Each map counts from its smallest finite value, 0,
     to its largest, 1, of which ``threshold`` is a part; what is not finite is below. Values are summed in
-    fixed point (2^-20), so that the order of summation does not matter. Of equal totals the one that begins further up, then further left, comes first.
+    fixed point (2^-20), so that the order of summation does not matter. Of equal totals the one that begins further up,
+    then further left, comes first.
 
     Returns, with M = ``max_components``: boxes (B, M, 4) float32 x1, y1, x2, y2, the far edge exclusive; totals (B, M)
     float32. A place without a component has the box of the whole map and the total -1.
