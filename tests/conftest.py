@@ -43,7 +43,7 @@ def _is_interpreted(item: pytest.Item) -> bool:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Starts the children beside the tests of this process."""
+    """Start the children beside the tests of this process."""
     chosen = [item.nodeid for item in session.items if _is_interpreted(item)]
     if INTERPRETING or session.config.option.collectonly or session.config.getoption("kernels_on"):
         return
@@ -84,7 +84,7 @@ def outcomes_in(results: Path) -> dict[str, tuple[str, str]]:
 
 
 def _outcomes(config: pytest.Config) -> dict[str, tuple[str, str]]:
-    """Of the tests of all children, once they have ended."""
+    """Return the outcomes of the tests of all children, once they have ended."""
     if OUTCOMES not in config.stash:
         outcomes = config.stash[OUTCOMES] = {}
         for child, folder in config.stash[RUNNING]:
@@ -116,7 +116,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _hostile(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where kernels are tested: garbage in empty tensors; in the interpreter no pointer outside those of a launch."""
+    """Make memory hostile where kernels are tested.
+
+    There is garbage in empty tensors; in the interpreter no pointer outside those of a launch.
+    """
     if not (INTERPRETING or request.config.getoption("kernels_on")):
         yield
         return

@@ -33,7 +33,7 @@ FEATURES = list(feature_names())
 
 
 def folder_of(path, count=6, **kwargs):
-    """A folder of small images; name -> pixels."""
+    """Return a folder of small images; name -> pixels."""
     images = {f"i{k:03d}.png": pixels(seed=k, **kwargs) for k in range(count)}
     for name, array in images.items():
         save(path / name, array)
@@ -62,7 +62,7 @@ def errors_of(path):
 
 
 def row(array, box=None, mask=None, settings=RadiomicsSettings(), spacing=(1.0, 1.0)):
-    """The features of one region straight from gpu_radiomics, on the array as it is, in float64."""
+    """Return the features of one region straight from gpu_radiomics, on the array as it is, in float64."""
     height, width = array.shape
     image = torch.from_numpy(array.astype(np.float64))[None]
     boxes = torch.tensor([box or (0, 0, width, height)], dtype=torch.float64)
@@ -459,7 +459,10 @@ class Interrupter:
 
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch, capsys):
-    """A run of 10 images, one of them broken, that ends after 3 batches of 2; its arguments and a counter for later."""
+    """Return a run of 10 images, one of them broken, that ends after 3 batches of 2.
+
+    Returned are its arguments and a counter for later.
+    """
     folder_of(tmp_path / "images", 10)
     (tmp_path / "images" / "i001.png").write_bytes(b"broken")
     arguments = [tmp_path / "images", "--out", tmp_path / "features.csv", "--batch-size", 2]

@@ -21,7 +21,7 @@ def save(path, array, mode=None):
 
 
 def png(height, width, bits, colour_type, lines):
-    """A PNG that Pillow cannot write; `lines` are the packed pixels, each line after a byte of 0."""
+    """Return a PNG that Pillow cannot write; `lines` are the packed pixels, each line after a byte of 0."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

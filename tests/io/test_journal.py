@@ -26,7 +26,7 @@ def open_journal(path, run=RUN, *, resume=True):
 
 @pytest.fixture
 def path(tmp_path):
-    """A journal with the records of three numbers."""
+    """Return a journal with the records of three numbers."""
     path = tmp_path / "out.csv.partial"
     journal = open_journal(path, resume=False)
     journal.add([{"number": 1, "value": 0.1}, {"number": 2, "value": math.pi}])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def batches(seed: int, sizes: tuple[int, ...] = (7, 1, 0, 12), features: int = 5) -> list[Tensor]:
-    """Rows over many orders of magnitude, of both signs; one row is NaN and so is a single value of another."""
+    """Return rows over many orders of magnitude, of both signs; one row is NaN and so is a single value of another."""
     rng = np.random.default_rng(seed)
     made = []
     for size in sizes:

@@ -36,7 +36,7 @@ def by_scikit_image(heatmap: np.ndarray, threshold: float) -> list[tuple[float, 
 
 
 def by_scatters(heatmaps: torch.Tensor, threshold: float, most: int) -> Components:
-    """The same in torch, by scattering each pixel to the first one of its component: to the bit."""
+    """Do the same in torch, by scattering each pixel to the first one of its component: to the bit."""
     number, height, width = heatmaps.shape
     pixels = height * width
     finite = heatmaps.isfinite()

@@ -54,7 +54,7 @@ class Small(nn.Module):
 
 
 def expected(module: nn.Module, layer: nn.Module, images: Tensor, disease: Tensor) -> np.ndarray:
-    """What the package returns, (B, H, W) float32."""
+    """Return what the package returns, (B, H, W) float32."""
     with pytorch_grad_cam.GradCAM(module, [layer]) as cam:
         return cam(images, [ClassifierOutputTarget(index) for index in disease.tolist()])
 

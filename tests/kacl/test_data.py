@@ -62,7 +62,7 @@ def save(path, array, mode="L"):
 
 
 def make(root, rows, boxes=(), images=None, size=32, table="Data_Entry_2017.csv", header=TABLE_2017):
-    """A folder in NIH's layout; images are dealt over two of its folders."""
+    """Return a folder in NIH's layout; images are dealt over two of its folders."""
     names = [line.split(",")[0] for line in rows] if images is None else images
     for k, name in enumerate(names):
         save(root / f"images_{1 + k % 2:03d}" / "images" / name, grey(k, size))
@@ -354,7 +354,7 @@ def test_nih_mini_as_pandas_reads_it():
 
 
 def table_of(sizes, boxed):
-    """A table of patients with so many images, the first few of them annotated."""
+    """Return a table of patients with so many images, the first few of them annotated."""
     rows = [
         (name_of(patient, k), patient, k < count)
         for patient, (size, count) in enumerate(zip(sizes, boxed))
@@ -785,7 +785,7 @@ def test_a_disk_that_fills_up(tmp_path):
 
 
 def interrupted(tmp_path, monkeypatch):
-    """A preparation that was interrupted after the first of two chunks; returns its source."""
+    """Return a preparation that was interrupted after the first of two chunks; returns its source."""
     root = make(tmp_path / "nih", [row(k) for k in range(CHUNK + 3)], size=8)
     fill = kacl_gpu.kacl.data.prepare._fill
 

@@ -49,7 +49,7 @@ MODULES: dict[str, dict[str, Any]] = {
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    """What each process does with its part: 4 images of 6, or 2; 11 rows of features, or 8."""
+    """Run what each process does with its part: 4 images of 6, or 2; 11 rows of features, or 8."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     part = slice(0, 4) if rank == 0 else slice(4, 6)
     data = {key: value[part] for key, value in inputs().items()}

@@ -30,7 +30,7 @@ from kacl_gpu.kacl.encoders import (
 
 
 def colour_network(name: str) -> nn.Module:
-    """torchvision's network with random weights, its running statistics not the initial ones."""
+    """Return torchvision's network with random weights, its running statistics not the initial ones."""
     torch.manual_seed(1)
     network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=7)
     network(torch.randn(2, 3, 64, 64))
@@ -100,7 +100,7 @@ def test_the_old_names_of_the_published_densenet(tmp_path: Path) -> None:
 
 
 def wrapped(state: dict[str, Tensor], name: str) -> dict[str, dict[str, object]]:
-    """Files of weights as public reimplementations of CheXNet and training frameworks save them."""
+    """Return files of weights as public reimplementations of CheXNet and training frameworks save them."""
     head = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
     chexnet = {f"module.{name}.{key}": value for key, value in head.items()}
     chexnet[f"module.{name}.classifier.0.weight"] = torch.zeros(14, 3)

@@ -55,7 +55,7 @@ CLOSE = 1e-12
 
 
 def random_cases(seed: int, images: int = 60, diseases: tuple[str, ...] = DISEASES[:3]) -> Any:
-    """Predictions with ties, of patients with one to four images."""
+    """Return predictions with ties, of patients with one to four images."""
     random = np.random.default_rng(seed)
     number = len(diseases)
     label = random.random(images * number) < 0.3
@@ -103,7 +103,7 @@ def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def drawn(patients: Any, draw: np.ndarray) -> np.ndarray:
-    """Which rows a draw of patients (counts, in their order) consists of, as often as they were drawn."""
+    """Return which rows a draw of patients (counts, in their order) consists of, as often as they were drawn."""
     counts = dict(zip(np.unique(patients), draw))
     return np.repeat(np.arange(len(patients)), [counts[patient] for patient in patients])
 

@@ -47,7 +47,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> NIHChestXray14:
 
 
 def predicted(truth: pd.DataFrame) -> pd.DataFrame:
-    """Of each true box a prediction that is one pixel off."""
+    """Return for each true box a prediction that is one pixel off."""
     return truth.assign(rank=0, total=1.0, fallback=False, x2=truth["x2"] - 1)
 
 

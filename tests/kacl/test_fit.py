@@ -198,7 +198,7 @@ def test_a_stopped_run_goes_on(run: Command, phantoms: Path, tmp_path: Path, how
 
 
 def best_score(out: Path) -> float:
-    """What the last checkpoint takes for the best AUC so far."""
+    """Return what the last checkpoint takes for the best AUC so far."""
     callbacks = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
     (state,) = [state for state in callbacks.values() if state.get("monitor") == "val/auc"]
     assert Path(state["best_model_path"]) == out / "checkpoints" / "best.ckpt"
@@ -439,12 +439,12 @@ def test_another_run_is_not_resumed(
 
 @pytest.fixture
 def copy(run: Command, tmp_path: Path) -> Path:
-    """A copy of a run of three epochs."""
+    """Return a copy of a run of three epochs."""
     return shutil.copytree(out_of(run), tmp_path / "copy")
 
 
 def edited(checkpoint: dict[str, Any], what: str) -> object:
-    """A checkpoint as a hand or a bug may leave it."""
+    """Return a checkpoint as a hand or a bug may leave it."""
     state = checkpoint["state_dict"]
     if what in checkpoint:
         del checkpoint[what]

@@ -129,7 +129,7 @@ def loop(
     include_positive: bool = False,
     valid: Tensor | None = None,
 ) -> tuple[float, int, int]:
-    """The formula, image by image: loss, anchors, without negatives."""
+    """Compute the formula, image by image: loss, anchors, without negatives."""
     zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), labels.tolist(), body_parts.tolist()
 
     def similarity(a: list[float], b: list[float]) -> float:

@@ -19,7 +19,10 @@ from tests.kacl.rows import batches
 
 
 def plain(history: list[Tensor], rows: Tensor, horizon: float = np.inf) -> np.ndarray:
-    """The normaliser's definition, each row seen with a weight that fades when the weights would pass the horizon."""
+    """Return the normaliser's definition.
+
+    Each row counts with a weight that fades when the weights would pass the horizon.
+    """
     log = [np.sign(x) * np.log1p(np.abs(x)) for x in (b.numpy() for b in history)]
     out = np.zeros((len(rows), rows.shape[1] + 1))
     for f in range(rows.shape[1]):

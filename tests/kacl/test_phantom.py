@@ -28,7 +28,7 @@ LEAST_SHARE, MEDIAN_SHARE = 0.3, 0.85
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder of 300 phantoms of 128 pixels, half of those with a finding with boxes."""
+    """Return a folder of 300 phantoms of 128 pixels, half of those with a finding with boxes."""
     out = tmp_path_factory.mktemp("phantom") / "new" / "folder"
     return out, make_phantoms(out, images=300, seed=11, size=128, boxed=0.5, workers=1)
 
@@ -184,7 +184,10 @@ def test_what_is_no_lesion_says_nothing_of_the_label(pixels, table):
 
 
 def mean_auc(inputs, table):
-    """Of logistic regression, within each of five folds that share no patient, over folds and diseases."""
+    """Return the mean AUC of logistic regression, within each of five folds that share no patient.
+
+    It is the mean over folds and diseases.
+    """
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

@@ -45,7 +45,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as training writes it."""
+    """Return a checkpoint as training writes it."""
     out = tmp_path_factory.mktemp("run")
     options = {
         "data.root": phantoms, "data.size": SIZE, "data.batch_size": 16, "data.workers": 0, "model.weights": "null",
@@ -59,7 +59,7 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def other_boxes(phantoms: Path) -> Path:
-    """Boxes of two further sources, on every ill image."""
+    """Return boxes of two further sources, on every ill image."""
     table = pd.read_csv(phantoms / "Data_Entry_2017.csv", index_col=False)
     lines = ["image,source,label,x,y,w,h"]
     for k, (image, findings) in enumerate(table[["Image Index", "Finding Labels"]].itertuples(index=False)):
@@ -72,7 +72,7 @@ def other_boxes(phantoms: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def out(phantoms: Path, trained: Path, other_boxes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a trained model beside one of another size, with other diseases, split and order of them."""
+    """Return the report of a trained model beside one of another size, with other diseases, split and order of them."""
     folder = tmp_path_factory.mktemp("report")
     second = untrained(folder / "second.ckpt", phantoms, seed=5, size=48, diseases=["Hernia", *DISEASES[:0:-1]])
     words = ["evaluate", "--checkpoint", trained, "--data", phantoms, "--out", folder / "out", "--compare", second]

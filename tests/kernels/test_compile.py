@@ -45,7 +45,7 @@ def test_compile_is_strict_under_recorded_versions_of_triton() -> None:
 
 
 def random_call(rng: random.Random) -> partial[None]:
-    """A call with settings and types of any kind."""
+    """Return a call with settings and types of any kind."""
     types = [torch.bool, torch.bfloat16, *PASSES]
     changes: dict[str, Any] = {
         **rng.choice([{"bin_count": rng.randint(1, 400)}, {"bin_width": 0.7, "max_levels": rng.randint(2, 400)}]),

@@ -39,7 +39,7 @@ def images_of(dtype: torch.dtype) -> Tensor:
 def arguments(
     images: Tensor, slots: bool = False, which: slice = slice(None)
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Regions of every image: full boxes, masks with holes, two pixels, and one without any."""
+    """Return regions of every image: full boxes, masks with holes, two pixels, and one without any."""
     rng = np.random.default_rng(1)
     index, boxes, volumes = [], [], []
     for b in range(len(images)):

@@ -34,7 +34,7 @@ def both(*tensors: Tensor, symmetric: bool, mcc: bool = True) -> tuple[Tensor, T
 
 
 def agree(ours: Tensor, twin: Tensor, ng: int) -> None:
-    """Sums with signs, the covariance and the third moment, are compared in units of their largest terms."""
+    """Compare sums; the covariance and the third moment, which have signs, in units of their largest terms."""
     unit = torch.ones(29, dtype=torch.float64)
     unit[6], unit[18] = ng**2, ng**3
     close(ours / unit, twin / unit, relative=1e-11, absolute=1e-13)

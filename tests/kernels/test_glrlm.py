@@ -12,7 +12,7 @@ pytestmark = pytest.mark.interpreted
 
 
 def lone_lines() -> list[np.ndarray]:
-    """Pixels of which no two, or two that are not neighbours, lie on one line of some direction."""
+    """Return pixels of which no two, or two that are not neighbours, lie on one line of some direction."""
     regions = []
     for pixels in ([(0, 0), (1, 2)], [(0, 0), (5, 0)], [(0, 1), (4, 5)], [(6, 0), (0, 6)], [(3, 0), (3, 6)], [(2, 3)]):
         region = np.zeros((1, 7, 7), np.int64)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.interpreted
 
 
 def spiral(n: int) -> np.ndarray:
-    """One winding path of level 1, a pixel wide, in a square of level 2."""
+    """Return one winding path of level 1, a pixel wide, in a square of level 2."""
     out = np.full((1, n, n), 2)
     y, x, dy, dx = 0, 0, 0, 1
     out[0, 0, 0] = 1
@@ -34,7 +34,10 @@ def spiral(n: int) -> np.ndarray:
 
 
 def mazes() -> list[np.ndarray]:
-    """Zones that meet late: spiral, comb, rings; stripes of exactly 63, 64 and 65 pixels; noise of two levels."""
+    """Return zones that meet late.
+
+    They are spiral, comb, rings; stripes of exactly 63, 64 and 65 pixels; noise of two levels.
+    """
     y, x = np.indices((37, 39))
     comb = np.where((y == 36) | (x % 2 == 0), 1, 2)[None]
     rings = (np.maximum(abs(y - 18), abs(x - 19)) % 3 + 1)[None]

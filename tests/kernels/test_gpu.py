@@ -49,7 +49,7 @@ SETTINGS = {
 
 
 def batch(dtype: torch.dtype = torch.uint8, count: int = 6, size: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Images on the GPU, smooth, noisy, flat and of few levels in turn, and boxes (B, 4) of every size."""
+    """Return images on the GPU, smooth, noisy, flat and of few levels in turn, and boxes (B, 4) of every size."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     images = []
@@ -70,7 +70,7 @@ def compute(images: Tensor, boxes: Any, **options: Any) -> Tensor:
 
 
 def scale_of(names: tuple[str, ...], row: np.ndarray) -> np.ndarray:
-    """A bound on the sum of the absolute terms of the signed sums, from other features of the row."""
+    """Return a bound on the sum of the absolute terms of the signed sums, from other features of the row."""
     value = dict(zip(names, row))
     scale = np.zeros(len(names))
     for name, bound in (

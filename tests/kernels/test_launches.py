@@ -37,7 +37,7 @@ class Counting(TorchDispatchMode):
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The kernels and operations of torch that are started, the operators being served by their launchers."""
+    """Return the kernels and operations of torch that are started, the operators being served by their launchers."""
     names: list[str] = []
     serve_by_kernels(monkeypatch)
     monkeypatch.setattr(common, "recorder", lambda kernel, *_: names.append(kernel.__name__))

@@ -26,7 +26,7 @@ SETTINGS = {
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Operators of CPU tensors go to the kernels' launchers."""
+    """Let operators of CPU tensors go to the kernels' launchers."""
     serve_by_kernels(monkeypatch)
     return monkeypatch
 

@@ -22,7 +22,7 @@ from tests.kernels.interpreting import serve_by_kernels
 
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The kernels that launchers start, which serve the operators; none of them runs."""
+    """Return the kernels that launchers start, which serve the operators; none of them runs."""
     names: set[str] = set()
     serve_by_kernels(monkeypatch)
     monkeypatch.setattr(common, "recorder", lambda kernel, *_: names.add(kernel.__name__))
@@ -86,7 +86,7 @@ def test_sets_of_inputs_pass_twice_the_cache(image_bytes: int) -> None:
 
 
 def case(who: str, seconds: float, **more: Any) -> dict[str, Any]:
-    """One of pytest-benchmark's, a workload of two regions, unless something else is said."""
+    """Return a case of pytest-benchmark, a workload of two regions, unless something else is said."""
     stats = {"median": seconds, "q1": 0.9 * seconds, "q3": 1.1 * seconds, "rounds": 20, "data": [seconds] * 20}
     info = {"part": "workload", "who": who, "workload": "boxes", "pixels": 100.0, "regions": 2, "agree": 90}
     stated = {"computes": 91, "version": "1.2.3", "stated": "in memory", "loading": 0.5}

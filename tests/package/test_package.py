@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(code: str) -> Any:
-    """What the code prints, as JSON, in a Python of its own."""
+    """Return what the code prints, as JSON, in a Python of its own."""
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return json.loads(finished.stdout)

@@ -26,7 +26,7 @@ def images() -> Tensor:
 
 @pytest.fixture
 def masks() -> Tensor:
-    """Labels 2, 3 and 300 as ragged blobs; the second image has 3 alone, the third none."""
+    """Return labels 2, 3 and 300 as ragged blobs; the second image has 3 alone, the third none."""
     rng = np.random.default_rng(1)
     maps = np.zeros((3, 40, 50), np.int32)
     for b, label, (y, x, h, w) in [(0, 300, (2, 5, 9, 8)), (0, 2, (20, 1, 15, 30)), (0, 3, (1, 30, 30, 19))]:

@@ -27,7 +27,7 @@ PAIRS = [(name, feature) for name in CLASSES for feature in FEATURES[name]]
 
 @pytest.fixture(scope="module")
 def radiomics() -> Any:
-    """PyRadiomics, quiet; the test is skipped where it is not installed."""
+    """Return PyRadiomics, quiet; the test is skipped where it is not installed."""
     module = pytest.importorskip("radiomics", reason="PyRadiomics is not installed")
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     logging.getLogger("pykwalify").setLevel(logging.CRITICAL)

@@ -23,12 +23,12 @@ SETTINGS = {
 
 
 def empty(*shape: int, **options: Any) -> Tensor:
-    """On a GPU that does not exist."""
+    """Return an empty tensor on a GPU that does not exist."""
     return torch.empty(shape, device="cuda", **options)
 
 
 def calls(settings: RadiomicsSettings, invalid: Any = "nan") -> list[Callable[[], Tensor]]:
-    """Calls with boxes, rows, masks, lists; with each kind of spacing. To be made under a FakeTensorMode."""
+    """Return calls with boxes, rows, masks, lists; with each kind of spacing. To be made under a FakeTensorMode."""
     images, boxes, rows, masks = empty(4, 64, 48), empty(4, 4), empty(9, 5), empty(4, 64, 48, dtype=torch.uint8)
     options: dict[str, Any] = {"settings": settings, "invalid": invalid}
     return [

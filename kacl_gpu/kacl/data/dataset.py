@@ -148,7 +148,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         self._fill()
 
     def _fill(self) -> None:
-        """The tensors of labels and boxes from the tables."""
+        """Make the tensors of labels and boxes from the tables."""
         rows, classes = self.boxes["row"].to_numpy(), self.boxes["disease"].map(self.diseases.index).to_numpy(int)
         corners = self.boxes[list(BOX_COLUMNS)].to_numpy(float)
         area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
@@ -160,7 +160,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         self._boxes = boxes
 
     def select(self, rows: ArrayLike) -> NIHChestXray14:
-        """The dataset of these rows of `table` only, in this order; `table`, `boxes` and ``index`` count anew.
+        """Return the dataset of these rows of `table` only, in this order; `table`, `boxes` and ``index`` count anew.
 
         Raises:
             ValueError: a row that is not there, or is named twice.
@@ -182,7 +182,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         return len(self.table)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One image.
+        """Return one image.
 
         Returns:
             image: (1, S, S) uint8, intensities as stored; labels: (C,) float32, 0 or 1; normal: () bool;
@@ -207,7 +207,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         }
 
     def _stored(self, row: int) -> NDArray[np.uint8]:
-        """Pixels (H, W) of an image as stored."""
+        """Return pixels (H, W) of an image as stored."""
         if self.prepared:
             if self._pixels is None:
                 self._pixels = open_prepared(self.root)

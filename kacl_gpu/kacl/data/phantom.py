@@ -124,14 +124,14 @@ class _View:
         )
 
     def to_patient(self, size: int) -> tuple[Plane, Plane]:
-        """The patient's coordinates, across and down, of every pixel's centre."""
+        """Return the patient's coordinates, across and down, of every pixel's centre."""
         steps = (np.arange(size) + 0.5) * (2 / size) - 1
         across, down = steps[None, :] - self.shift[0], steps[:, None] - self.shift[1]
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         return (cosine * across + sine * down) / self.scale[0], (cosine * down - sine * across) / self.scale[1]
 
     def to_pixels(self, points: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-        """The pixels (..., 2) of the patient's coordinates (..., 2)."""
+        """Return the pixels (..., 2) of the patient's coordinates (..., 2)."""
         cosine, sine = math.cos(self.angle), math.sin(self.angle)
         turned = points * self.scale @ np.array([[cosine, sine], [-sine, cosine]])
         return np.asarray((turned + self.shift + 1) * (size / 2))
@@ -252,7 +252,7 @@ class _Plan:
 
 
 def _plans(seed: int) -> Iterator[_Plan]:
-    """The images of a seed, without end, patient by patient."""
+    """Return the images of a seed, without end, patient by patient."""
     for patient in itertools.count(1):
         random = default_rng((seed, patient))
         anatomy, age = Anatomy.draw(random), int(np.clip(random.normal(47, 17), 3, 92))
@@ -398,7 +398,7 @@ def _tissue(chest: _Chest, anatomy: Anatomy) -> Plane:
 
 
 def _bones(side: Plane, y: Plane, anatomy: Anatomy) -> Plane:
-    """Ribs, which repeat downwards, and collarbones."""
+    """Return ribs, which repeat downwards, and collarbones."""
     apart, first, strength = anatomy.ribs
     out = np.clip(side - 0.08, 0, None)
     back = np.abs((y + first + 0.16 * out - 0.62 * out**1.8) % apart - apart / 2) / (0.19 * apart)
@@ -413,7 +413,7 @@ def _bones(side: Plane, y: Plane, anatomy: Anatomy) -> Plane:
 
 
 def _vessels(chest: _Chest, anatomy: Anatomy) -> Plane:
-    """Arteries and veins of both lungs, 0 to 1, thinner outwards."""
+    """Return arteries and veins of both lungs, 0 to 1, thinner outwards."""
     random = default_rng(anatomy.vessels)
     lines = []
     for which in (-1, 1):
@@ -432,7 +432,10 @@ def _branches(
     width: float,
     depth: int,
 ) -> NDArray[np.float64]:
-    """Trees (lines, 5) that fork from `start` (n, 2) in `directions` (n,), radians: from x, y, to x, y, width."""
+    """Return trees (lines, 5) that fork from `start` (n, 2) in `directions` (n,), radians.
+
+    A line is from x, y, to x, y, and width.
+    """
     lines = []
     for _ in range(depth):
         steps = length * random.uniform(0.6, 1.4, len(start))[:, None]
@@ -446,7 +449,7 @@ def _branches(
 
 
 def _draw_lines(lines: NDArray[np.float64], chest: _Chest) -> Plane:
-    """Lines (n, 5) in the patient's coordinates, as grey 0 to 1, brighter the wider: tubes seen through."""
+    """Draw lines (n, 5) in the patient's coordinates, as grey 0 to 1, brighter the wider: tubes seen through."""
     fine = 2 * chest.size  # drawn at twice the size, for a smooth edge
     picture = Image.new("L", (fine, fine))
     pen = ImageDraw.Draw(picture)
@@ -457,7 +460,7 @@ def _draw_lines(lines: NDArray[np.float64], chest: _Chest) -> Plane:
 
 
 def _lesions(name: str, random: Generator, chest: _Chest, plate: _Plate | None) -> list[Lesion]:
-    """The lesions of a finding: one, or two for an Effusion of both sides."""
+    """Return the lesions of a finding: one, or two for an Effusion of both sides."""
     if name == "Cardiomegaly":  # the heart is wide already
         nothing = np.zeros_like(chest.x)
         return [((chest.heart > 0.5) & (chest.y < chest.diaphragm + 0.06), nothing, nothing)]
@@ -474,7 +477,7 @@ def _lesions(name: str, random: Generator, chest: _Chest, plate: _Plate | None) 
 
 
 def _plate(random: Generator, chest: _Chest, plate: _Plate) -> Lesion:
-    """Atelectasis: a plate of airless lung, and the diaphragm below it drawn up."""
+    """Draw atelectasis: a plate of airless lung, and the diaphragm below it drawn up."""
     along = chest.x * plate.which - plate.place
     level = np.min(chest.diaphragm[np.abs(along) < 0.05]) - random.uniform(0.06, 0.20)
     tilt, long, thick = random.normal(0, 0.25), random.uniform(0.13, 0.22), random.uniform(0.025, 0.045)
@@ -485,7 +488,7 @@ def _plate(random: Generator, chest: _Chest, plate: _Plate) -> Lesion:
 
 
 def _wedge(random: Generator, chest: _Chest, which: int) -> Lesion:
-    """Atelectasis: a segment of airless lung from the hilum to the pleura, narrow for the volume it lost."""
+    """Draw atelectasis: a segment of airless lung from the hilum to the pleura, narrow for the volume it lost."""
     angle, half = random.uniform(-0.9, 0.9), random.uniform(0.10, 0.22)
     across = chest.x * which
     off = np.abs(np.arctan2(chest.y - 0.02, np.maximum(across - 0.12, 1e-3)) - angle)
@@ -565,6 +568,6 @@ def _falling(size: int, slope: float) -> Plane:
 
 
 def _bounds(inside: NDArray[np.bool_]) -> PixelBox:
-    """The smallest box around the pixels of a mask (size, size)."""
+    """Return the smallest box around the pixels of a mask (size, size)."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

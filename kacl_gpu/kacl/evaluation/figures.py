@@ -86,7 +86,7 @@ def comparison(
     true_boxes: Sequence[np.ndarray],
     titles: Sequence[str],
 ) -> Figure:
-    """The paper's Figure 5: the radiographs with true boxes, and below what each model makes of them.
+    """Draw the paper's Figure 5: the radiographs with true boxes, and below what each model makes of them.
 
     Args:
         images: (N, 1, H, W).
@@ -172,7 +172,7 @@ def localisation_curves(lines: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def box_confusion(table: pd.DataFrame) -> Figure:
-    """A matrix of mean overlaps.
+    """Draw a matrix of mean overlaps.
 
     Args:
         table: rows are the diseases of the true boxes, columns those that the network was asked for.

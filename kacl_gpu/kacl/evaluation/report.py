@@ -556,6 +556,6 @@ def _accuracy_row(name: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _line(table: pd.DataFrame, protocol: str, disease: str) -> pd.DataFrame:
-    """The accuracy over the threshold, for the picture."""
+    """Return the accuracy over the threshold, for the picture."""
     part = table[(table["protocol"] == protocol) & (table["disease"] == disease) & (table["measure"] != "mean iou")]
     return part.assign(threshold=part["measure"].str.split().str[-1].astype(float))

@@ -14,7 +14,7 @@ from ._regions import Array
 
 
 def total(terms: Array) -> Any:
-    """The sum over the last axis, first term first."""
+    """Return the sum over the last axis, first term first."""
     return np.cumsum(terms, axis=-1)[..., -1] if terms.shape[-1] else np.zeros(terms.shape[:-1])
 
 
@@ -39,7 +39,7 @@ def inner_products(rows: Array, weights: Array, out: Array) -> None:
 
 
 def mixed(matrices: Array, weights: Array) -> Array:
-    """The directions of one region, (A, n, m), weighted by (A,) and added, first to last, to one: (1, n, m)."""
+    """Return the directions of one region, (A, n, m), weighted by (A,) and added, first to last, to one: (1, n, m)."""
     return np.add.reduce(weights[:, None, None] * matrices)[None]
 
 

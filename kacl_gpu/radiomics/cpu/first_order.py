@@ -66,7 +66,9 @@ def first_order(
 
 
 def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
-    """The distinct values, ascending, and their counts, of pixels that are integers close together; else the pixels.
+    """Return the distinct values, ascending, and their counts, of pixels that are integers close together.
+
+    Other pixels are returned as they are.
 
     It is the values that decide, not the dtype that they came in, so that equal values give equal bits.
     """
@@ -108,7 +110,7 @@ def statistics_of(values: Array, shift: float) -> list[float]:
 
 
 def percentiles(n: int, order_statistics: Callable[[Array], Array]) -> list[float]:
-    """NumPy's linear interpolation between the two nearest of n order statistics, looked up by their ranks."""
+    """Return NumPy's linear interpolation between the two nearest of n order statistics, looked up by their ranks."""
     positions = [share * (n - 1) for share in PERCENTILES]
     below = [math.floor(position) for position in positions]
     lower, upper = order_statistics(np.array([below, [min(rank + 1, n - 1) for rank in below]])).tolist()
@@ -116,12 +118,12 @@ def percentiles(n: int, order_statistics: Callable[[Array], Array]) -> list[floa
 
 
 def interpolated(a: float, b: float, t: float) -> float:
-    """From a at t = 0 to b at t = 1, rounded as by ``numpy.percentile``."""
+    """Interpolate from a at t = 0 to b at t = 1, rounded as by ``numpy.percentile``."""
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
 
 
 def centred(m1: float, m2: float, m3: float, m4: float) -> tuple[float, float, float]:
-    """Moments 2 to 4 about the mean, of those about a number near it.
+    """Return moments 2 to 4 about the mean, of those about a number near it.
 
     The mean was rounded; far from zero that shifts the centre, and m1 puts it back.
     """
@@ -169,7 +171,7 @@ def statistics_of_counts(
 
 @jit
 def add(sums: Array, terms: Array) -> None:
-    """Adds to each sum and to what rounding took from it: (M, 2), where both together are the sum (Neumaier, 1974)."""
+    """Add to each sum and to what rounding took from it: (M, 2), where both together are the sum (Neumaier, 1974)."""
     for m in range(len(sums)):
         total, term = sums[m, 0], terms[m]
         new = total + term
@@ -178,7 +180,7 @@ def add(sums: Array, terms: Array) -> None:
 
 
 def select(values: Array, ranks: Array, lo: float, hi: float) -> Array:
-    """The order statistics of these ranks.
+    """Return the order statistics of these ranks.
 
     Only the values that share a slice of the range with a wanted rank need an order among themselves.
     """

@@ -16,7 +16,7 @@ TOGETHER = 4  # regions that a thread computes between two returns to Python, wh
 
 @jit
 def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array) -> None:
-    """Adds each pair, pairs with level 0 (outside) among them, to (A, ng + 1, ng + 1)."""
+    """Add each pair, pairs with level 0 (outside) among them, to (A, ng + 1, ng + 1)."""
     for first in rows:
         for p in range(first, first + width):
             i = levels[at(p)]
@@ -163,7 +163,9 @@ def sums_of_pairs(
 
 @jit
 def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals: Array, besides: Array) -> None:
-    """Householder's reflections of matrices (n, n), in place, to a diagonal (n,) and ``besides[..., 1:n]`` beside it.
+    """Bring matrices (n, n) in place to tridiagonal form by Householder's reflections.
+
+    The diagonal is (n,), and ``besides[..., 1:n]`` the numbers beside it.
 
     LAPACK would do, but its threads fight with those over the regions.
     """

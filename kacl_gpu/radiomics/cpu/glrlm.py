@@ -35,7 +35,7 @@ def count_runs(
     neighbours: Array,
     out: Array,
 ) -> None:
-    """Counts each run of each direction where it ends; notes in which directions two pixels are neighbours.
+    """Count each run of each direction where it ends; notes in which directions two pixels are neighbours.
 
     A pixel in which no run ends counts in the row of level 0, which nobody reads: no branch waits for the data.
     ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are space.

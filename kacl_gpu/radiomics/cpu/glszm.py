@@ -35,7 +35,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
 
 def in_order_of_use(offsets: Array) -> tuple[Array, Array]:
-    """The offsets, those first that spare most of the others, and for each a bit set of the others it spares.
+    """Return the offsets, those first that spare most of the others, and for each a bit set of the others it spares.
 
     Two neighbours of a pixel that are neighbours themselves are joined already if all three have one level.
     """
@@ -56,7 +56,7 @@ def find_zones(
     small: Array,
     large: Array,
 ) -> int:
-    """Numbers each zone by its size, then its level: counts the zones of each small number, lists the large ones.
+    """Number each zone by its size, then its level: counts the zones of each small number, lists the large ones.
 
     Returns how many those are. ``parent``, a union-find, ``pixels``, counted at a zone's first pixel, which is its root
     there, and ``roots`` are space, zeros.
@@ -118,7 +118,10 @@ def zone_sums(zones: Array, ng: int) -> Array:
 
 @jit
 def add_zones(zones: Array, by_level: Array, by_size: Array, out: Array) -> None:
-    """Marginals and joint sums of one region's zones. Those of one size stand together: the first carries their sum."""
+    """Return marginals and joint sums of one region's zones.
+
+    Zones of one size stand together, and the first carries their sum.
+    """
     total, first = 0.0, 0
     for n in range(len(zones)):
         level, size, count = zones[n, ZONE.level], zones[n, ZONE.size], zones[n, ZONE.count]

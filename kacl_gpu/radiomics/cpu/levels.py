@@ -32,7 +32,10 @@ def image_moments(images: Array) -> Array:
 def intensities(
     images: Array, moments: Array | None, b: int, box: Array, normalize_scale: float, remove_outliers: float
 ) -> Array:
-    """The pixels of a box in float64, normalised if ``moments`` are given and clipped if the limit is above 0."""
+    """Return the pixels of a box in float64.
+
+    They are normalised if ``moments`` are given and clipped if the limit is above 0.
+    """
     y0, x0, y1, x1 = box
     values = images[b, y0:y1, x0:x1].astype(np.float64)
     if moments is None:
@@ -46,7 +49,7 @@ def intensities(
 
 
 def small_integers(images: Array, moments: Array | None) -> Array | None:
-    """The images, if their intensities are integers of at most 32 bits, which can be counted by value."""
+    """Return the images, if their intensities are integers of at most 32 bits, which can be counted by value."""
     if moments is not None or images.dtype.kind not in "iub" or images.dtype.itemsize > 4:
         return None
     return images.view(np.uint8) if images.dtype.kind == "b" else images
@@ -54,7 +57,7 @@ def small_integers(images: Array, moments: Array | None) -> Array | None:
 
 @jit
 def count(values: Array, first: int, out: Array) -> None:
-    """Adds to ``out`` how often each of the integers first, first + 1, ... occurs in ``values`` (n,)."""
+    """Add to ``out`` how often each of the integers first, first + 1, ... occurs in ``values`` (n,)."""
     for v in values:
         out[at(np.int64(v) - first)] += 1
 
@@ -165,7 +168,10 @@ def extent_status(
 
 
 def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: str) -> Array:
-    """The pixels of the region within one or two thresholds: absolute, times the maximum, or in sigma from the mean."""
+    """Return the pixels of the region within one or two thresholds.
+
+    The thresholds are absolute, times the maximum, or in sigma from the mean.
+    """
     limits: list[Any] = sorted(thresholds)
     if mode == "relative":
         limits = [values[inside].max() * t for t in limits]
@@ -194,13 +200,16 @@ def edges_by_count(lo: float, hi: float, count: int) -> Array:
 
 
 def edges_by_width(lo: float, hi: float, width: float) -> Array:
-    """Edges at multiples of the width from below the minimum to beyond the maximum, rounded as by ``numpy.arange``."""
+    """Return edges at multiples of the width from below the minimum to beyond the maximum.
+
+    They are rounded as by ``numpy.arange``.
+    """
     return np.arange(lo - np.float64(lo) % width, hi + 2 * width, width)
 
 
 @jit
 def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
-    """Writes how many edges are <= each pixel inside: ``numpy.digitize``, by a guess that the edges then correct."""
+    """Write how many edges are <= each pixel inside: ``numpy.digitize``, by a guess that the edges then correct."""
     first, per_step, most = edges[0], 1.0 / (edges[1] - edges[0]), float(edges.size)
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
@@ -216,7 +225,7 @@ def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
 
 @jit
 def look_up(values: Array, inside: Array, first: int, table: Array, levels: Array) -> None:
-    """Writes table[value - first] for each pixel inside."""
+    """Write table[value - first] for each pixel inside."""
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
             if inside[y, x]:
@@ -224,7 +233,7 @@ def look_up(values: Array, inside: Array, first: int, table: Array, levels: Arra
 
 
 def level_histogram(levels: Array, start: Array, size: Array, ng: int) -> Array:
-    """Pixels per grey level: (K, ng) int32."""
+    """Return pixels per grey level: (K, ng) int32."""
     counts = np.zeros((len(start), ng + 1), np.int64)
 
     def task(k: int) -> None:

@@ -44,7 +44,9 @@ def count_neighbours(
     gldm: Array,
     ngtdm: Array,
 ) -> None:
-    """Per pixel of level i: c neighbours inside, S the sum of their levels, and how many differ by at most ``gldm_a``.
+    """Count the neighbours of each pixel of level i.
+
+    c are inside, S is the sum of their levels, and some differ by at most ``gldm_a``.
 
     |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``, ``total`` and ``dependent`` are
     space for a row.
@@ -66,7 +68,7 @@ def count_neighbours(
 
 @jit
 def gather(here: Array, there: Array, gldm_a: int, count: Array, total: Array, dependent: Array) -> None:
-    """One neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
+    """Add one neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
     for x in range(here.size):
         i, j = np.int32(here[x]), np.int32(there[x])
         inside = np.int32(j > 0)
