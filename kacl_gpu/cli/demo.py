@@ -32,7 +32,7 @@ OURS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png"
 SHOWN = {
     "original_firstorder_Mean": "mean",
     "original_firstorder_Entropy": "entropy",
-    "original_shape2D_PixelSurface": "area",
+    "original_glszm_ZonePercentage": "zone percentage",
     "original_glcm_Contrast": "GLCM contrast",
     "original_glrlm_RunPercentage": "run percentage",
     "original_ngtdm_Coarseness": "coarseness",
@@ -245,9 +245,9 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
     for n, (axis, heat, bars) in enumerate(axes.T):
         name = model.diseases[int(disease[n])]
         for shown in (axis, heat):
-            shown.imshow(images[n, 0].cpu(), cmap="gray")
+            shown.imshow(images[n, 0].cpu().numpy(), cmap="gray")
             shown.set_axis_off()
-        heat.imshow(maps[n], cmap="jet", alpha=0.4, vmin=0, vmax=1)
+        heat.imshow(maps[n].numpy(), cmap="jet", alpha=0.4, vmin=0, vmax=1)
         for shown, box, colour, words in (
             (axis, true[n], TRUE, name),
             (heat, true[n], TRUE, ""),
@@ -264,7 +264,7 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
         inside = gpu_radiomics(images[n], box[None], settings=settings, dtype=torch.float64, invalid="nan")[0, order]
         others = gpu_radiomics(normal, box.repeat(len(rows), 1), settings=settings, dtype=torch.float64, invalid="nan")
         deviation = others[:, order].std(0)
-        scores = ((inside - others[:, order].mean(0)) / deviation.where(deviation > 0, 1)).clamp(-6, 6).cpu()
+        scores = ((inside - others[:, order].mean(0)) / deviation.where(deviation > 0, 1)).clamp(-6, 6).tolist()
         bars.barh(range(len(SHOWN)), scores, color=[PREDICTED if s > 0 else "#3b6fb6" for s in scores])
         bars.axvline(0, color="black", linewidth=0.8)
         bars.set_xlim(-6.2, 6.2)
