@@ -429,8 +429,9 @@ def _word_labels(mask: Array, labels: list[int] | str) -> str:
     there = f"{', '.join(present[:10])}{more}" if present else "no label"
     if labels == "all":
         return f"the mask has {there}, where a label is a number above 0"
-    words = f"label {labels[0]} is" if len(labels) == 1 else f"none of the labels {', '.join(map(str, labels))} is"
-    return f"{words} not in the mask, which has {there}"
+    if len(labels) == 1:
+        return f"label {labels[0]} is not in the mask, which has {there}"
+    return f"none of the labels {', '.join(map(str, labels))} is in the mask, which has {there}"
 
 
 def _load_ahead(

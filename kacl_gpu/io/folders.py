@@ -97,7 +97,7 @@ def find_files(
     if not inputs:
         raise InputError(f"no {kind} given: name at least one folder, file or pattern")
     passed_over = {path.resolve() for path in exclude}
-    each = [_find(path, recursive, passed_over, kind) for path in _expand(inputs)]
+    each = [_find(path, recursive, passed_over, kind) for path in _expand(inputs, passed_over)]
     result = ImageFiles(subfolders=[folder for files in each for folder in files.subfolders])
     for target, parts in (
         (result.images, [files.images for files in each]),
@@ -192,14 +192,14 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
     return matches, problems
 
 
-def _expand(inputs: Sequence[str | Path]) -> Iterator[Path]:
-    """Return the inputs with patterns replaced by what they match."""
+def _expand(inputs: Sequence[str | Path], exclude: Collection[Path]) -> Iterator[Path]:
+    """Return the inputs with patterns replaced by what they match, less what is excluded."""
     for text in inputs:
         path = Path(text)
         if path.exists() or not glob.has_magic(str(text)):
             yield path
-        elif matches := sorted(glob.glob(str(text), recursive=True)):
-            yield from map(Path, matches)
+        elif matches := [p for p in map(Path, sorted(glob.glob(str(text), recursive=True))) if _is_wanted(p, exclude)]:
+            yield from matches
         else:
             raise InputError(f"nothing matches the pattern {text}")
 

@@ -37,7 +37,8 @@ def lock(out: Path) -> Iterator[None]:
         Traceback (most recent call last):
         kacl_gpu.errors.InputError: another run is writing ...
     """
-    path = out.with_name(f"{out.name}.lock")
+    place = out.absolute()  # "." has no name
+    path = place.with_name(f"{place.name}.lock")
     if not out.parent.is_dir():  # which some versions of filelock would create
         raise InputError(f"cannot write {out}: No such file or directory: {out.parent}")
     held = FileLock(path)

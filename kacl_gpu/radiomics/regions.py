@@ -180,8 +180,8 @@ def _present_labels(masks: Tensor) -> list[int]:
             return [int(label) for label in seen[1:].nonzero().flatten() + 1]
     values = torch.unique(masks)
     values = values[values > 0]
-    if values.is_floating_point() and bool((values != values.floor()).any()):
-        odd = float(values[values != values.floor()][0])
+    if values.is_floating_point() and bool((odd := (values != values.floor()) | (values >= 2.0**63)).any()):
+        odd = float(values[odd][0])
         raise ValueError(f'labels="all": masks hold {odd:g}, which is no whole number')
     return [int(value) for value in values.tolist()]
 
@@ -257,5 +257,6 @@ def describe(regions: Regions, boxes: Boxes | None, status: Tensor, settings: Ra
             index, *box = int(regions.image_index[row]), 0, 0, images.shape[2], images.shape[1]
         else:
             index, *box = [row] * (passed.shape[1] == 4) + passed[row].tolist()
-        lines.append(f"row {row} (image {index:g}, box [{', '.join(f'{v:g}' for v in box)}]): {why}")
+        label = "" if passed is not None or regions.labels is None else f", label {int(regions.labels[row])}"
+        lines.append(f"row {row} (image {index:g}, box [{', '.join(f'{v:g}' for v in box)}]{label}): {why}")
     return f"{len(words)} of {len(regions)} regions cannot be computed: " + "; ".join(lines)

@@ -806,6 +806,8 @@ def test_the_labels_that_are_there_are_named(tmp_path):
         "label 1 is not in the mask, which has 255",
         "label 1 is not in the mask, which has 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 30 more",
     ]
+    assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--labels", "1", "99", "--out", out) == 3
+    assert errors_of(out)["reason"][0] == "none of the labels 1, 99 is in the mask, which has 255"
 
 
 # --- one run at a time, and its end -----------------------------------------------------------------------------------

@@ -89,6 +89,10 @@ def test_excluded_files_are_passed_over(tmp_path, monkeypatch):
     files = find_files(["."], recursive=True, exclude=[out, masks])
     assert list(files.images) == ["a.png"]
     assert files.others == {}
+    touch(tmp_path, ".hidden.png")
+    assert list(find_files(["*"], exclude=[out, masks]).images) == ["a.png"]
+    with pytest.raises(InputError, match=r"nothing matches the pattern \*\.csv"):
+        find_files(["*.csv"], exclude=[out, masks])
 
 
 @pytest.mark.parametrize("recursive", [False, True])

@@ -162,6 +162,17 @@ def test_one_run_at_a_time_writes_an_output(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such kill")
+def test_the_folder_of_the_process_is_an_output_too(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    with lock(out.relative_to(out)):
+        with pytest.raises(InputError, match="another run is writing"), lock(out):
+            pass
+        assert (tmp_path / "run.lock").exists()
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_the_lock_of_a_killed_process_is_released(tmp_path):
     out = tmp_path / "out.csv"
     script = f"""if True:

@@ -527,6 +527,8 @@ def test_prepare_refuses(tmp_path, monkeypatch):
     before = contents(tmp_path / "out")
     with pytest.raises(InputError, match="exists already"):
         prepare(root, tmp_path / "out", size=16, workers=1)
+    with pytest.raises(InputError, match=r"cannot make the folder \., which is there already"):
+        prepare(root, ".")
     assert prepare(root, tmp_path / "out", size=16, resume=True).decoded == 0
     with pytest.raises(InputError, match="prepared already"):
         prepare(tmp_path / "out", tmp_path / "again", size=16)

@@ -39,7 +39,9 @@ def masks() -> Tensor:
 ROWS = [(0, 2), (0, 3), (0, 300), (1, 3)]  # image and label, in the order of the result
 
 
-@pytest.mark.parametrize("dtype", [torch.int16, torch.uint16, torch.int32, torch.int64, torch.float32, F64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.int16, torch.uint16, torch.int32, torch.int64, torch.float16, torch.float32, F64], ids=str
+)
 @pytest.mark.parametrize("settings", [RadiomicsSettings(bin_count=16), RadiomicsSettings(resegment_range=(20, 200))])
 def test_all_labels_are_those_of_calls_with_each(
     images: Tensor, masks: Tensor, dtype: torch.dtype, settings: RadiomicsSettings
@@ -129,6 +131,13 @@ BAD_LABELS: dict[str, tuple[Any, type[Exception], str]] = {
 }
 
 
+def test_an_error_says_which_label_of_an_image_it_means(images: Tensor, masks: Tensor) -> None:
+    masks[0, 0, 0] = 7
+    words = r"^1 of 5 regions .*: row 2 \(image 0, box \[0, 0, 50, 40\], label 7\): it is a single pixel$"
+    with pytest.raises(ValueError, match=words):
+        compute(images, masks=masks, labels="all")
+
+
 @pytest.mark.parametrize("what", BAD_LABELS)
 def test_bad_labels(images: Tensor, masks: Tensor, what: str) -> None:
     labels, error, message = BAD_LABELS[what]
@@ -146,6 +155,9 @@ def test_several_labels_need_maps_without_boxes_and_a_host_that_may_wait(
         compute(images, boxes, labels=[2, 3])
     with pytest.raises(ValueError, match=r'labels="all": masks hold 0\.5, which is no whole number'):
         compute(images, masks=masks.double() + 0.5, labels="all")
+    for large in (np.inf, 1e30):
+        with pytest.raises(ValueError, match=r'labels="all": masks hold (inf|1e\+30), which is no whole number'):
+            compute(images, masks=masks.double().masked_fill(masks == 3, large), labels="all")
     monkeypatch.setattr(api, "_is_static", lambda *_: True)
     with pytest.raises(ValueError, match="would wait for the device"):
         compute(images, masks=masks, labels="all", invalid="nan", settings=RadiomicsSettings(bin_count=8))

@@ -113,6 +113,8 @@ def prepare(
     workers = count_processors() if workers is None else workers
     if workers < 1 or size < 1:
         raise InputError(f"size and workers must be at least 1, got {size} and {workers}")
+    if not out.name:
+        raise InputError(f"cannot make the folder {out}, which is there already: choose another --out")
     # Opened first, so that a folder that cannot be used is refused before the work and not after it
     source = NIHChestXray14(root, size=size)
     if source.prepared:

@@ -10,7 +10,8 @@ from ._threads import for_each
 def label_boxes(masks: Array, image_index: Array, box: Array, labels: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.label_boxes`."""
     out = np.zeros((len(box), labels.shape[1], 4), np.int64)
-    masks = masks.view(np.uint8) if masks.dtype == np.bool_ else masks
+    if masks.dtype in (np.bool_, np.float16):  # Numba reads neither
+        masks = masks.view(np.uint8) if masks.dtype == np.bool_ else masks.astype(np.float32)
 
     def task(k: int) -> None:
         extend_boxes(masks[image_index[k]], *box[k], labels[k % len(labels)], out[k])
