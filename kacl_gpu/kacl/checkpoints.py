@@ -42,7 +42,9 @@ def read_tensors(path: Path, kind: str) -> Any:
         elif "zip archive" in words or "central directory" in words or "EOF" in words or "Ran out of input" in words:
             reason = "it is cut off or damaged: copy or download it again"
         else:
-            reason = f"it is not a file of torch.save, or is damaged ({one_line(error)})"
+            # not torch's advice to load it in an unsafe way
+            detail = "" if "weights_only" in words else f" ({one_line(error)})"
+            reason = f"it is not a file of torch.save, or is damaged{detail}"
         raise InputError(f"cannot read the {kind} {path}: {reason}") from error
 
 

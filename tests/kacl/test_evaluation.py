@@ -592,6 +592,9 @@ def test_checkpoints_that_are_none(phantoms: Path, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("text")
     with pytest.raises(InputError, match=r"cannot read the checkpoint .*text\.ckpt: it is not a file of torch\.save"):
         load_checkpoint(tmp_path / "text.ckpt", CPU)
+    (tmp_path / "code.ckpt").write_text("import numpy as np\n")  # torch would advise to run it
+    with pytest.raises(InputError, match=r"code\.ckpt: it is not a file of torch\.save, or is damaged$"):
+        load_checkpoint(tmp_path / "code.ckpt", CPU)
     torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
     with pytest.raises(InputError, match="lacks hyper_parameters, datamodule_hyper_parameters"):
         load_checkpoint(tmp_path / "bare.ckpt", CPU)
