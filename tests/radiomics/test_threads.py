@@ -14,6 +14,7 @@ import numba
 import pytest
 import torch
 
+from kacl_gpu.radiomics.cpu import _threads
 from kacl_gpu.radiomics.cpu._threads import CELLS_ASIDE, for_each
 
 MANY = CELLS_ASIDE * 100  # cells: whatever the number of tasks below, each counts as a long one
@@ -153,3 +154,36 @@ def test_a_forked_process_has_threads_of_its_own(cells: int) -> None:
         assert run_forked(work, 30) == 0
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_failing_call_leaves_no_job_of_another_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the moment when a thread finds the pool and its jobs in it, another thread dismisses the pool."""
+    find = _threads._threads
+
+    def find_slowly(pid: int, number: int) -> _threads.Threads:
+        pool = find(pid, number)
+        if threading.current_thread().name == "slow":
+            time.sleep(0.5)
+        return pool
+
+    monkeypatch.setattr(_threads, "_threads", find_slowly)
+    done: list[int] = []
+    slow = threading.Thread(target=lambda: for_each(done.append, 4, 1 << 18), name="slow", daemon=True)
+
+    def fail() -> None:
+        with pytest.raises(ZeroDivisionError):
+            for_each(lambda k: k // 0, 4, 1 << 18)
+
+    failing = threading.Thread(target=fail, daemon=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        slow.start()
+        time.sleep(0.2)
+        failing.start()
+        failing.join(20)
+        slow.join(20)
+    finally:
+        torch.set_num_threads(before)
+    assert not slow.is_alive() and not failing.is_alive()
+    assert sorted(done) == [0, 1, 2, 3]

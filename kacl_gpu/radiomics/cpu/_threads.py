@@ -51,6 +51,17 @@ class Threads:
 
 
 _pools: dict[tuple[int, int], Threads] = {}
+_lock = threading.Lock()  # held while jobs are handed to a pool or a pool is dismissed, so that no job comes too late
+
+
+def _renew_lock() -> None:
+    """Let a forked child begin with a free lock: the thread that held it exists in the parent only."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _threads(pid: int, number: int) -> Threads:
@@ -86,8 +97,9 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
         work()
         return
     key = os.getpid(), helpers
-    pool = _threads(*key)
-    futures = [pool.submit(work) for _ in range(helpers)]
+    with _lock:
+        pool = _threads(*key)
+        futures = [pool.submit(work) for _ in range(helpers)]
     try:
         if not aside:
             work()
@@ -95,6 +107,8 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
             future.result()
     except BaseException:
         stopped.set()
-        _pools.pop(key, None)  # the next call gets threads that are not busy with this one
-        pool.dismiss()
+        with _lock:
+            if _pools.get(key) is pool:
+                del _pools[key]  # the next call gets threads that are not busy with this one
+            pool.dismiss()
         raise
