@@ -113,6 +113,7 @@ class Work(NamedTuple):
         name = self.name.split()[0]
         return {
             "measure": 7 / 1024,
+            "extend_boxes": 16 / 1024,
             "count_levels": 30 / 1024,
             "count_values": 100 / 1024,
             "count_nearest": 4 * load.pairs + load.dependences + load.runs,
@@ -268,6 +269,7 @@ ELSEWHERE = (
         region_bytes=lambda load: 9 * 8 * load.pixels / REGIONS / 1024 + 8 * 8,
         region_instructions=lambda load: 128 * (1_400 + 9 * 31 * load.pixels / REGIONS / 1024 / 128),
     )),
+    (MASKS, Work("extend_boxes", "ends of runs, looked up among the labels", 1, 108, 1, 3_000, of_images=True)),
     (MASKS, Work("trace", "squares of four pixels, sums of coordinates", 1, 745, 1, 6_000)),
     (MASKS, Work(
         "compare_lines", "vertices of all pairs of half lines", chain=5_000, step=190,

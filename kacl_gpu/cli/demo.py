@@ -66,6 +66,9 @@ def demo(out: Path, device: str | None = None) -> None:
         InputError: the folder holds something else, or there is no such device.
     """
     started = time.monotonic()
+    import matplotlib  # noqa: F401  (a missing one must not be found out after the work)
+    import pandas  # noqa: F401
+
     from kacl_gpu.devices import choose_device
     from kacl_gpu.errors import InputError
 
