@@ -379,6 +379,7 @@ def test_a_trial_of_the_command(phantoms: Path, tmp_path: Path) -> None:
     "options, words",
     [
         ({"data__root": "/nowhere"}, "no such folder: /nowhere"),
+        ({"data__root": "/nowhere", "model__weights": "/nowhere.pt"}, "no such folder: /nowhere"),  # before weights
         ({"model__contrastive_weight": 1}, "contrastive_weight"),
         ({"model__temperature": 0}, "temperature"),
         ({"model__warmup_epochs": -1}, "warmup_epochs"),

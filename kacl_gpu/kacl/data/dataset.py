@@ -40,6 +40,13 @@ Normal = Literal["no_finding", "none_of_the_diseases"]
 ARRAY, INDEX, ERRORS = "images.npy", "index.csv", "errors.csv"  # a prepared folder; the index is written last
 
 
+def check_root(root: Path) -> None:
+    """Raise an InputError if the folder of a data set is not there."""
+    if not root.is_dir():
+        unfinished = root.name and root.with_name(f"{root.name}.partial").is_dir()
+        raise InputError(f"no such folder: {root}{' (its preparation is unfinished: resume it)' if unfinished else ''}")
+
+
 class NIHChestXray14(Dataset[dict[str, Tensor]]):
     """NIH ChestX-ray14, or a part of it.
 
@@ -89,9 +96,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
             raise ValueError(f"normal must be no_finding or none_of_the_diseases: {normal}")
         if size is not None and size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
-        if not root.is_dir():
-            unfinished = root.with_name(f"{root.name}.partial").is_dir()
-            raise InputError(f"no such folder: {root}{' (its preparation is unfinished: resume it)' * unfinished}")
+        check_root(root)
         source = find_file(root, TABLES)
         if source is None:
             raise InputError(f"no table of labels in {root}: neither {' nor '.join(TABLES)}")

@@ -29,6 +29,7 @@ from kacl_gpu.io.tables import atomic_file, write_table
 from ..boxes import has_box
 from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
+from ..data.dataset import check_root
 from ..encoders import standardise
 from ..evaluation.figures import curves, panels, save_figure
 from ..model import KACL
@@ -213,6 +214,7 @@ class Command(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; a model that is resumed has its weights in the checkpoint."""
+        check_root(Path(self.config.data.root))  # before weights are downloaded
         given = self.config.model.weights
         if self.config.resume and _last(self.config).exists():
             self.config.model.weights = None
