@@ -1014,10 +1014,10 @@ def test_arguments_have_help():
     text = " ".join(parser.format_help().split())
     for line in (
         "as downloaded, or made by",
-        "side in pixels",
-        "names of the labels",
-        "CSV with the split",
-        "of the split,",
+        "side of the images in pixels",
+        "names of the diseases to classify",
+        "CSV file with the split",
+        "seed of the split,",
     ):
         assert line in text
     chosen = parser.parse_args(["--data.root", "nih", "--data.diseases", "[Mass, Hernia]", "--data.split_file=s.csv"])
