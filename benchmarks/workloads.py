@@ -32,7 +32,7 @@ class Workload(NamedTuple):
 
     @property
     def mean_pixels(self) -> float:
-        """Of a region."""
+        """Pixels per region."""
         return float(self.pixels.mean())
 
     def turned(self, count: int) -> list[Workload]:

@@ -18,7 +18,7 @@ minutes (seconds on a GPU), prints the AUC of each finding and how well Grad-CAM
 
 EXAMPLES = """\
   kacl-gpu demo
-  kacl-gpu demo --out /tmp/demo --device cpu
+  kacl-gpu demo --out my_demo --device cpu
 """
 
 SAMPLES, SAMPLE_SIZE = 16, 256  # images of the first part, and their side in pixels

@@ -36,7 +36,7 @@ from kacl_gpu.io.journal import Journal, lock
 from kacl_gpu.io.pictures import Array, read_image, read_mask
 from kacl_gpu.io.tables import progress, write_table
 from kacl_gpu.radiomics.api import compute
-from kacl_gpu.radiomics.regions import find_labels, make_regions, reasons
+from kacl_gpu.radiomics.regions import find_labels, list_labels, make_regions, reasons
 
 MEMORY = 2**30  # bytes of decoded images that may wait to be computed
 
@@ -424,9 +424,7 @@ def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_R
 
 def _word_labels(mask: Array, labels: list[int] | str) -> str:
     """Return that a map has none of the labels, and which it has."""
-    present = [str(label) for label in np.unique(mask).tolist() if label != 0]
-    more = f" and {len(present) - 10} more" if len(present) > 10 else ""
-    there = f"{', '.join(present[:10])}{more}" if present else "no label"
+    there = list_labels(np.unique(mask).tolist()) or "no label"
     if labels == "all":
         return f"the mask has {there}, where a label is a number above 0"
     if len(labels) == 1:

@@ -241,10 +241,14 @@ def _other_labels(present: Sequence[float], label: int) -> str:
     """Return what a label map with these values holds instead of a label, in words; nothing where it holds it."""
     if label in present:
         return ""
-    present = [value for value in present if value != 0]
-    listed = ", ".join(f"{value:.17g}" for value in present[:NAMED_LABELS])
-    more = f" and {len(present) - NAMED_LABELS} more" if len(present) > NAMED_LABELS else ""
-    return f": label {label} is not in the mask, which has {listed or 'none'}{more}"
+    return f": label {label} is not in the mask, which has {list_labels(present) or 'none'}"
+
+
+def list_labels(present: Sequence[float]) -> str:
+    """Return the values of a label map but 0 in words: at most ten, then how many more; empty if there are none."""
+    labels = [value for value in present if value != 0]
+    listed = ", ".join(f"{value:.17g}" for value in labels[:NAMED_LABELS])
+    return f"{listed} and {len(labels) - NAMED_LABELS} more" if len(labels) > NAMED_LABELS else listed
 
 
 def describe(regions: Regions, boxes: Boxes | None, status: Tensor, settings: RadiomicsSettings) -> str:

@@ -151,7 +151,7 @@ class RadiomicsSettings:
 
     @property
     def needs_levels(self) -> bool:
-        """Whether a feature needs grey levels: without, the range of the intensities does not matter."""
+        """True if a feature needs grey levels: without, the range of the intensities does not matter."""
         first_order = set(self.by_class.get("firstorder", ())) & set(FIRST_ORDER_OF_LEVELS)
         return bool(first_order or self.by_class.keys() - {"firstorder", "shape2D"})
 

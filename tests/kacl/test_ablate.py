@@ -106,7 +106,7 @@ def given(tmp_path: Path) -> list[str]:
 
 
 def test_an_ablation_that_is_interrupted(given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was done is not done again; the tables hold what each cell's test images say."""
+    """Do nothing again that was done; the tables hold what each cell's test images say."""
     out, cells = tmp_path / "out", 0
 
     def interrupted(argv: list[str]) -> Any:

@@ -133,7 +133,7 @@ def test_an_image_depends_on_the_seed_and_its_number_alone(tmp_path):
 
 @pytest.mark.parametrize("disease", DISEASES)
 def test_the_box_holds_the_lesion(disease):
-    """Of two drawings that differ by the lesion alone, the difference lies in the box and is there to be seen."""
+    """Compare two drawings that differ by the lesion alone: the difference lies in the box and is there to be seen."""
     shares, contrasts = [], []
     for seed in range(40):
         without, nothing = radiograph(np.random.default_rng((19, seed)), [], SIZE)
