@@ -25,7 +25,7 @@ import kacl_gpu.extract.folder as extraction
 from kacl_gpu.cli.main import main
 from kacl_gpu.io.journal import lock
 from kacl_gpu.radiomics.api import compute
-from tests.io.files import pixels, save, write_dicom
+from tests.io.files import full_disk, pixels, save, write_dicom
 
 NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 WHERE = ["image", "label", "x1", "y1", "x2", "y2"]
@@ -615,18 +615,13 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch, ca
 @pytest.mark.parametrize("room", [10, 1500, 4000, 9000, 11000])
 def test_a_full_disk_at_any_moment_ends_in_one_line(tmp_path, capsys, room):
     """Every file is cut off at this size: the journal's first line, a later one, the errors, the table."""
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
     folder_of(tmp_path / "images", 6)
     for k in range(100):
         (tmp_path / "images" / f"{k:03d}{'x' * 60}.png").write_bytes(b"broken")
     out = tmp_path / "out" / "features.csv"
     out.parent.mkdir()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
+    with full_disk(room):
         status = run(tmp_path / "images", "--out", out, "--batch-size", 2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert status == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "cannot write" in said and "File too large" in said and "Traceback" not in said

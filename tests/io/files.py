@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -63,3 +64,15 @@ def write_dicom(path, array, **elements):
         setattr(data, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path)
+
+
+@contextmanager
+def full_disk(size):
+    """Let no file of this process grow beyond a size meanwhile, as a full disk would (not pytest's output either)."""
+    resource = pytest.importorskip("resource", reason="needs POSIX limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
 
 from kacl_gpu.errors import InputError, OutputError
 from kacl_gpu.io.journal import Journal, lock
+from tests.io.files import full_disk
 
 RUN = {"size": 8, "files": "sha256 0123", "settings": {"width": 25.0, "distances": (1, 2)}}
 
@@ -118,18 +118,6 @@ def test_another_run_is_refused_with_what_differs(path):
         assert words in str(error.value)
     assert "width" not in str(error.value)
     assert path.read_bytes() == before
-
-
-@contextmanager
-def full_disk(size):
-    """Let no file of this process grow beyond a size meanwhile, as a full disk would (not pytest's output either)."""
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_what_a_full_disk_refuses_leaves_no_part_of_a_line(path):

@@ -8,23 +8,18 @@ pytest.importorskip("tqdm")
 
 from kacl_gpu.errors import OutputError
 from kacl_gpu.io.tables import atomic_file, write_table
+from tests.io.files import full_disk
 
 TABLE = pd.DataFrame({"image": [f"i{k}.png" for k in range(2000)], "area": 0.1})
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_full_disk_leaves_the_old_table_and_nothing_else(tmp_path, suffix):
-    resource = pytest.importorskip("resource", reason="needs POSIX limits")
     path = tmp_path / f"table{suffix}"
     write_table(TABLE, path)
     before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        with pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
-            write_table(TABLE[::-1], path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1000), pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
+        write_table(TABLE[::-1], path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     write_table(TABLE[::-1], path)
