@@ -214,8 +214,9 @@ class Command(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; a model that is resumed has its weights in the checkpoint."""
-        check_root(Path(self.config.data.root))  # before weights are downloaded
         given = self.config.model.weights
+        if given is not None:
+            check_root(Path(self.config.data.root))  # before weights are downloaded
         if self.config.resume and _last(self.config).exists():
             self.config.model.weights = None
         super().instantiate_classes()
