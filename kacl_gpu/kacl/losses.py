@@ -18,8 +18,10 @@ from torch import Tensor
 from .distributed import AllGather, is_distributed
 
 
-def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    r"""Return the focal loss of independent labels, averaged over all images and labels.
+def focal_loss(
+    logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: float = 2.0, gather: bool = False
+) -> Tensor:
+    r"""Return the focal loss of independent labels, averaged over all labels that are certain.
 
     .. math:: -\alpha (1 - y')^\gamma \log y' \text{ if } y = 1, \quad
               -(1 - \alpha) y'^\gamma \log (1 - y') \text{ if } y = 0, \quad y' = \sigma(\text{logit})
@@ -29,12 +31,14 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
 
     Args:
         logits: (B, C), floating point; half precision is computed in float32.
-        labels: (B, C), 0 or 1 in any real dtype.
+        labels: (B, C), 1, 0, or below 0 for an uncertain label, which is left out; any real dtype.
         alpha: weight of the positives, from 0 to 1.
         gamma: focusing exponent, at least 0; larger values give less weight to labels that are classified well.
+        gather: average over the labels of all processes of the default process group, if there is one; B must be the
+            same in each, which is not checked. The loss is scaled as that of `contrastive_loss`.
 
     Returns:
-        0-dim, float32 (float64 for float64 logits).
+        0-dim, float32 (float64 for float64 logits); 0 with gradients of zeros if all labels are uncertain.
 
     Raises:
         TypeError: a dtype is wrong.
@@ -44,21 +48,52 @@ def focal_loss(logits: Tensor, labels: Tensor, *, alpha: float = 0.25, gamma: fl
         >>> focal_loss(torch.zeros(2, 3), torch.ones(2, 3), alpha=0.25, gamma=2.0)
         tensor(0.0433)
     """
-    _check("logits", logits, "floating point", (-1, -1), logits.device)
-    _check("labels", labels, "real", tuple(logits.shape), logits.device)
-    if logits.numel() == 0:
-        raise ValueError(f"logits have no entry, the shape is {tuple(logits.shape)}")
+    logits, labels = _check_logits(logits, labels)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be from 0 to 1, got {alpha}")
     if not 0 <= gamma < math.inf:
         raise ValueError(f"gamma must be finite and at least 0, got {gamma}")
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    labels = labels.to(logits.dtype)
     log_p, log_q = F.logsigmoid(logits), F.logsigmoid(-logits)  # q = 1 - p
     # powers as exponentials: the gradient of q ** gamma is infinite at q = 0 for gamma below 1
     positive = alpha * labels * (gamma * log_q).exp() * log_p
     negative = (1 - alpha) * (1 - labels) * (gamma * log_p).exp() * log_q
-    return -(positive + negative).mean()
+    return -_mean_of_certain(positive + negative, labels, gather)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, gather: bool = False) -> Tensor:
+    """Return the binary cross-entropy of independent labels, averaged over all labels that are certain.
+
+    Args, result and errors: see `focal_loss`.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 3), torch.tensor([[1, 0, -1]]))
+        tensor(0.6931)
+    """
+    logits, labels = _check_logits(logits, labels)
+    terms = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    return _mean_of_certain(terms, labels, gather)
+
+
+def _check_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the dtype in which a classification loss is computed, or raise."""
+    _check("logits", logits, "floating point", (-1, -1), logits.device)
+    _check("labels", labels, "real", tuple(logits.shape), logits.device)
+    if logits.numel() == 0:
+        raise ValueError(f"logits have no entry, the shape is {tuple(logits.shape)}")
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits, labels.to(logits.dtype)
+
+
+def _mean_of_certain(terms: Tensor, labels: Tensor, gather: bool) -> Tensor:
+    """Average the terms of the labels that are not below 0, over all processes if `gather`; 0 if there are none."""
+    certain = labels >= 0
+    number = certain.sum()
+    gather = gather and is_distributed()
+    if gather:
+        dist.all_reduce(number)
+    # The mean number per process, so that without uncertain labels this is the mean of each process, bit for bit
+    number = number.clamp(min=1).to(terms.dtype) / (dist.get_world_size() if gather else 1)
+    return torch.where(certain, terms, 0).sum() / number
 
 
 class ContrastiveLoss(NamedTuple):
@@ -99,7 +134,8 @@ def contrastive_loss(
         z_image: (B, P), floating point; half precision is computed in float32, under autocast too.
         z_radiomic: (B, P), floating point; rows that are not used may be NaN. (The backward pass of a network that
             made NaN of a NaN input still spreads it: 0 * NaN.)
-        labels: (B, C), 0 or 1 in any real dtype.
+        labels: (B, C), 1, 0, or below 0 for uncertain, in any real dtype. An image with an uncertain label is no
+            negative for anchors of that disease.
         disease: (B,), an integer: the disease in [0, C), one of the image's labels, that it stands for; below 0: none.
         normal: (B,) bool.
         body_parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
@@ -145,7 +181,7 @@ def contrastive_loss(
         has = labels > 0
         # (B, C) each: the image has a disease of this one's body part; it is a negative for anchors of this disease
         in_part = has.to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
-        candidate = (in_part | normal[:, None]) & ~has
+        candidate = (in_part | normal[:, None]) & (labels == 0)
         image = _unit_rows(z_image.to(dtype))
         others = image  # (N, P)
         if gather:
@@ -187,7 +223,7 @@ def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) 
     is in, the number of processes, the device, or whether the run was resumed.
 
     Args:
-        labels: (B, C), 0 or 1 in any real dtype.
+        labels: (B, C), 1, 0, or below 0 for uncertain, which is never drawn; any real dtype.
         index: (B,) int64, the number of each image in the data set.
         epoch: an integer, or a 0-dim integer tensor.
         seed: an integer.

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from .data.diseases import DISEASES, body_parts
 from .distributed import synchronise_batchnorm
 from .encoders import ImageEncoder, Projector, RadiomicEncoder, standardise
 from .evaluation.validation import EpochPredictions, epoch_measures, first_boxes, iou
-from .losses import contrastive_loss, draw_disease, focal_loss
+from .losses import contrastive_loss, cross_entropy, draw_disease, focal_loss
 from .normaliser import FeatureNormaliser
 
 Batch = dict[str, Tensor]
@@ -152,7 +151,7 @@ class KACL(lightning.LightningModule):
         with timed("forward"):
             activations, pooled = self.encoder(standardise(images))
             logits = self.classifier(pooled)
-            loss = classification = self.classification_loss(logits, labels)
+            loss = classification = self.classification_loss(logits, labels, gather=True)
         if settings.byop and self.current_epoch >= settings.warmup_epochs:
             disease = draw_disease(labels, batch["index"], self.current_epoch, settings.seed)
             positives = self.byop(
@@ -180,11 +179,11 @@ class KACL(lightning.LightningModule):
         self._log({"loss": loss, "classification": classification})
         return loss
 
-    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the focal loss or the cross-entropy, averaged over images and diseases."""
+    def classification_loss(self, logits: Tensor, labels: Tensor, *, gather: bool = False) -> Tensor:
+        """Return the focal loss or the cross-entropy, averaged over the labels that are certain (of all processes)."""
         if self.settings.loss == "focal":
-            return focal_loss(logits, labels, alpha=self.settings.alpha, gamma=self.settings.gamma)
-        return F.binary_cross_entropy_with_logits(logits.float(), labels)
+            return focal_loss(logits, labels, alpha=self.settings.alpha, gamma=self.settings.gamma, gather=gather)
+        return cross_entropy(logits, labels, gather=gather)
 
     def _log(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():

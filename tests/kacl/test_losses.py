@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.multiprocessing.spawn import spawn
 
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
-from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, draw_disease, focal_loss
+from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, cross_entropy, draw_disease, focal_loss
 
 C = len(DISEASES)
 BODY_PARTS = body_parts(DISEASES)
@@ -61,6 +62,15 @@ def test_focal_loss_is_torchvisions_and_the_formula(alpha: float, gamma: float) 
     assert ours.item() == pytest.approx(sum(terms) / len(terms), rel=1e-10)
 
 
+def test_focal_loss_is_the_plain_mean_bit_for_bit() -> None:
+    """Of certain labels, in float32; several processes divide by the same number."""
+    logits = torch.randn(50, 7, generator=generator(0))
+    labels = (torch.rand(50, 7, generator=generator(1)) < 0.3).float()
+    p, q = F.logsigmoid(logits), F.logsigmoid(-logits)
+    terms = 0.25 * labels * (2.0 * q).exp() * p + 0.75 * (1 - labels) * (2.0 * p).exp() * q
+    assert torch.equal(focal_loss(logits, labels), -terms.mean())
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
 def test_focal_loss_of_extreme_logits(gamma: float) -> None:
     """A certain error costs its logit, a certain hit nothing; no gradient is lost or NaN."""
@@ -92,6 +102,41 @@ def test_focal_loss_of_half_precision_is_computed_in_float32(dtype: torch.dtype)
     (gradient,) = torch.autograd.grad(loss, half)
     assert gradient.dtype == dtype
     assert gradient.isfinite().all()
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"focal": focal_loss, "cross_entropy": cross_entropy}
+
+
+def test_cross_entropy_is_torchs() -> None:
+    logits, labels = focal_case()
+    theirs = F.binary_cross_entropy_with_logits(logits, labels.double())
+    assert torch.equal(cross_entropy(logits, labels), theirs)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (cross_entropy(logits, labels), theirs)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_uncertain_labels_do_not_count(name: str) -> None:
+    """Whatever their logits are; the loss is that of the certain entries alone."""
+    logits, labels = focal_case()
+    uncertain = torch.rand(16, C, generator=generator(2)) < 0.4
+    partial_labels = torch.where(uncertain, -1, labels.int())
+    assert {-1, 0, 1} == {*partial_labels.flatten().tolist()}
+    ours = LOSSES[name](logits, partial_labels)
+    alone = LOSSES[name](logits[~uncertain][None], labels[~uncertain][None])
+    torch.testing.assert_close(ours, alone, rtol=1e-12, atol=0)
+    gradient, expected = (torch.autograd.grad(loss, logits)[0] for loss in (ours, alone))
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
+    assert (gradient[uncertain] == 0).all() and (gradient[~uncertain] != 0).all()
+    assert LOSSES[name](torch.where(uncertain, 1e30, logits), partial_labels).item() == pytest.approx(ours.item())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_without_certain_labels_has_loss_and_gradients_0(name: str) -> None:
+    logits, labels = focal_case()
+    loss = LOSSES[name](logits, torch.full_like(labels, -1, dtype=torch.float32))
+    assert loss.item() == 0
+    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -432,11 +477,27 @@ def training_step(model: nn.Module, arguments: dict[str, Any], gather: bool) -> 
     return ours
 
 
+def uncertain_case(case: str) -> tuple[Tensor, Tensor]:
+    """Inputs of a linear classifier, and labels of which one process knows more than the other."""
+    x, rng = torch.randn(20, 5, generator=generator(3), dtype=torch.float64), generator(4)
+    labels = (torch.rand(20, 4, generator=rng) < 0.4).float()
+    share = torch.where(torch.arange(20) < 10, 0.2, 0.8)[:, None]
+    labels[torch.rand(20, 4, generator=rng) < share] = -1
+    if case == "certain in one process":
+        labels[:10] = -1
+    elif case == "certain in none":
+        labels[:] = -1
+    return x, labels
+
+
+UNCERTAIN = ["random", "certain in one process", "certain in none"]
+
+
 def process(rank: int, folder: Path) -> None:
     """Both halves of each case under DistributedDataParallel; leaves loss, counts and gradients."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=PROCESSES)
-    results = {}
+    results: dict[tuple[str, Any], Any] = {}
     for case in CASES:
         for include_positive in (False, True):
             arguments = global_batch(case, include_positive)
@@ -451,13 +512,41 @@ def process(rank: int, folder: Path) -> None:
             ours = training_step(model, mine, gather=True)
             gradients = [parameter.grad for parameter in model.parameters()]
             results[case, include_positive] = [value.detach() for value in ours], gradients
+    for case in UNCERTAIN:
+        x, labels = (value[rank * 10 : rank * 10 + 10] for value in uncertain_case(case))
+        for name, function in LOSSES.items():
+            model = nn.parallel.DistributedDataParallel(Embeddings().image)
+            loss = function(model(x), labels, gather=True)
+            loss.backward()
+            results[case, name] = loss.detach(), [parameter.grad for parameter in model.parameters()]
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_processes_together_are_one(tmp_path: Path) -> None:
-    spawn(process, (tmp_path,), nprocs=PROCESSES)
-    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, Any], Any]]:
+    folder = tmp_path_factory.mktemp("processes")
+    spawn(process, (folder,), nprocs=PROCESSES)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("case", UNCERTAIN)
+def test_processes_average_over_all_certain_labels(
+    case: str, name: str, ranks: list[dict[tuple[str, Any], Any]]
+) -> None:
+    model = Embeddings().image
+    x, labels = uncertain_case(case)
+    expected = LOSSES[name](model(x), labels, gather=True)  # no group: all there is
+    expected.backward()
+    mean = sum(results[case, name][0] for results in ranks) / PROCESSES
+    torch.testing.assert_close(mean, expected.detach(), rtol=1e-12, atol=0)
+    for results in ranks:
+        torch.testing.assert_close(results[case, name][1], [p.grad for p in model.parameters()], rtol=1e-10, atol=1e-15)
+    assert (expected > 0.01) == (case != "certain in none")
+
+
+def test_processes_together_are_one(ranks: list[dict[tuple[str, Any], Any]]) -> None:
     for case in CASES:
         for include_positive in (False, True):
             model = Embeddings()
@@ -539,6 +628,15 @@ def test_draw_is_uniform_over_images_epochs_and_seeds() -> None:
     ):
         pairs = np.bincount((diseases * one + other).flatten(), minlength=diseases**2)
         assert stats.chisquare(pairs).pvalue > 1e-3
+
+
+def test_uncertain_diseases_are_never_drawn() -> None:
+    labels = torch.randint(-1, 2, (500, C), generator=generator(0)).float()
+    labels[:5] = -1
+    index = torch.arange(500)
+    drawn = draw_disease(labels, index, 0, 0)
+    assert torch.equal(drawn, draw_disease(labels > 0, index, 0, 0))
+    assert (drawn[:5] == -1).all()
 
 
 def test_draw_does_not_depend_on_the_batch() -> None:

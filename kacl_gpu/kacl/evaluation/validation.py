@@ -48,7 +48,7 @@ class EpochPredictions(Metric):
         Args:
             index: (B,) int64, row of the data set.
             logits: (B, D).
-            labels: (B, D), 0 or 1.
+            labels: (B, D), 1, 0, or below 0 for uncertain.
             boxes: (B, D, 4), predicted, x1, y1, x2, y2; NaN if there is none.
             true_boxes: (B, D, 4); NaN if there is none.
         """
@@ -69,8 +69,9 @@ class EpochPredictions(Metric):
 def epoch_measures(predictions: dict[str, Tensor], diseases: Sequence[str]) -> dict[str, Tensor]:
     """Return the AUC of each disease that has both positives and negatives, their mean, and the accuracy of boxes.
 
-    A box is right if its intersection over union with the true one, the largest of its image and disease, is above the
-    threshold. Without any AUC, or any true box, there is no mean of it.
+    Labels below 0 are uncertain and left out of the AUC of their disease. A box is right if its intersection
+    over union with the true one, the largest of its image and disease, is above the threshold. Without any AUC, or any
+    true box, there is no mean of it.
 
     Args:
         predictions: tables of :meth:`EpochPredictions.compute`.
@@ -82,11 +83,11 @@ def epoch_measures(predictions: dict[str, Tensor], diseases: Sequence[str]) -> d
         >>> epoch_measures({**tables, "boxes": box, "true_boxes": box}, ["Mass"])["auc_Mass"]
         tensor(1.)
     """
-    measures = {
-        f"auc_{name}": binary_auroc(logits, labels.int())
-        for name, logits, labels in zip(diseases, predictions["logits"].T, predictions["labels"].T)
-        if 0 < labels.sum() < len(labels)
-    }
+    measures = {}
+    for name, logits, labels in zip(diseases, predictions["logits"].T, predictions["labels"].T):
+        certain = labels >= 0
+        if 0 < labels[certain].sum() < certain.sum():
+            measures[f"auc_{name}"] = binary_auroc(logits[certain], labels[certain].int())
     if measures:
         measures["auc"] = torch.stack(list(measures.values())).mean()
     annotated = has_box(predictions["true_boxes"])
@@ -98,7 +99,7 @@ def epoch_measures(predictions: dict[str, Tensor], diseases: Sequence[str]) -> d
 
 
 def first_boxes(predictions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the rows (n,) of the images with a disease, and the predicted boxes (n, 4) of the first disease of each.
+    """Return the rows (n,) of the images with a predicted box of a label, and the first such box (n, 4) of each.
 
     Args:
         predictions: tables of :meth:`EpochPredictions.compute`.
@@ -108,9 +109,9 @@ def first_boxes(predictions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         >>> first_boxes({"index": torch.tensor([5, 6]), "labels": torch.tensor([[0, 0], [0, 1]]), "boxes": boxes})
         (tensor([6]), tensor([[12., 13., 14., 15.]]))
     """
-    labels = predictions["labels"]
-    ill = labels.sum(1) > 0
-    return predictions["index"][ill], predictions["boxes"][torch.arange(len(labels)), labels.argmax(1)][ill]
+    shown = (predictions["labels"] > 0) & has_box(predictions["boxes"])
+    ill = shown.any(1)
+    return predictions["index"][ill], predictions["boxes"][torch.arange(len(shown)), shown.int().argmax(1)][ill]
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
