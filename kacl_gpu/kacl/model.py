@@ -16,7 +16,7 @@ from kacl_gpu.errors import InputError
 
 from .boxes import Boxes, has_box
 from .byop import BYOP, Positives, look, untimed
-from .data.diseases import DISEASES, body_parts
+from .data.diseases import ALL_DISEASES, DISEASES, body_parts, check_diseases
 from .distributed import synchronise_batchnorm
 from .encoders import ImageEncoder, Projector, RadiomicEncoder, standardise
 from .evaluation.validation import EpochPredictions, epoch_measures, first_boxes, iou
@@ -34,6 +34,7 @@ class KACL(lightning.LightningModule):
 
     Args:
         diseases: names of the diseases to classify; taken from the data.
+        findings: names of all findings that the data knows, of which the diseases are some; taken from the data.
         encoder: image encoder: resnet18 (the paper's), resnet50 or densenet121 (CheXNet's).
         weights: initial weights of the encoder: imagenet (the paper's), the file of a state dict, or none. A checkpoint
             holds its own weights and needs none; ``initial_weights`` in its hyperparameters names those of its run.
@@ -78,6 +79,7 @@ class KACL(lightning.LightningModule):
         self,
         *,
         diseases: list[str] = list(DISEASES),  # noqa: B006 - never changed
+        findings: list[str] = list(ALL_DISEASES),  # noqa: B006 - never changed
         encoder: Literal["resnet18", "resnet50", "densenet121"] = "resnet18",
         weights: str | None = "imagenet",
         loss: Literal["focal", "cross_entropy"] = "focal",
@@ -118,7 +120,8 @@ class KACL(lightning.LightningModule):
         # A checkpoint brings the weights of its training, so loading it must not ask for others
         self.save_hyperparameters({"weights": None, "initial_weights": weights})
         self.settings: Any = self.hparams
-        self.diseases = list(diseases)
+        self.diseases, self.findings = list(diseases), list(findings)
+        check_diseases(self.diseases, self.findings)
         numbers = body_parts(diseases)
         # One body part for all makes every other disease a negative
         parts = numbers if hard_negatives else torch.zeros_like(numbers)

@@ -29,7 +29,7 @@ from kacl_gpu.errors import InputError
 from kacl_gpu.io.journal import lock
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import NIHChestXray14, resize
-from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES
+from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, NO_FINDING, body_parts
 from kacl_gpu.kacl.data.prepare import CHUNK, prepare
 from kacl_gpu.kacl.data.split import read_split, split_patients, write_split
 from tests.kacl.disk import on_small_disk
@@ -107,6 +107,7 @@ def test_items_and_table(tmp_path, table, header, age):
     assert {name: (value.dtype, value.shape) for name, value in item.items()} == {
         "image": (torch.uint8, (1, 16, 16)),
         "labels": (torch.float32, (8,)),
+        "findings": (torch.float32, (14,)),
         "normal": (torch.bool, ()),
         "boxes": (torch.float32, (8, 4)),
         "index": (torch.int64, ()),
@@ -126,7 +127,11 @@ def test_items_and_table(tmp_path, table, header, age):
     assert data.table["age"].tolist() == [1.5 if header is TABLE_2017 else 2, 58, 58, 58]
     columns = ["sex", "view", "width", "height", "spacing_x", "spacing_y", "Mass", "Effusion"]
     assert data.table[columns].values[0].tolist() == ["F", "PA", 2682, 2749, 0.143, 0.168, 1, 0]
-    assert "Hernia" not in data.table
+    assert data.findings == ALL_DISEASES
+    assert [[ALL_DISEASES[f] for f in data[k]["findings"].nonzero()] for k in range(4)] == [
+        ["Infiltration", "Mass"], [], ["Hernia"], ["Effusion", "Emphysema"],
+    ]  # fmt: skip
+    assert data.table["Hernia"].tolist() == [0, 0, 1, 0]
     assert data.boxes["row"].tolist() == [0, 0, 0]
     assert data.boxes["disease"].tolist() == ["Infiltration", "Infiltration", "Mass"]
     assert data.boxes[["x1", "y1", "x2", "y2"]].values[0].tolist() == [0, 0, 10 / 64, 10 / 64]
@@ -157,6 +162,11 @@ def test_diseases_and_normal(tmp_path):
     assert NIHChestXray14(root, diseases=ALL_DISEASES)[2]["labels"].tolist() == [
         float(name in ("Mass", "Hernia")) for name in ALL_DISEASES
     ]
+    nine = NIHChestXray14(root, diseases=["Mass", "No Finding"])
+    assert [nine[k]["labels"].tolist() for k in range(3)] == [[0, 1], [0, 0], [1, 0]]
+    assert nine[2]["boxes"].isfinite().all(1).tolist() == [True, False]
+    loose = NIHChestXray14(root, diseases=["Mass", "No Finding"], normal="none_of_the_diseases")
+    assert [loose[k]["labels"].tolist() for k in range(3)] == [[0, 1], [0, 1], [1, 0]]
     with pytest.raises(ValueError, match="unknown diseases: Masss"):
         NIHChestXray14(root, diseases=["Masss"])
     with pytest.raises(ValueError, match="once each"):
@@ -165,6 +175,20 @@ def test_diseases_and_normal(tmp_path):
         NIHChestXray14(root, normal="healthy")
     with pytest.raises(ValueError, match="at least 1"):
         NIHChestXray14(root, size=0)
+
+
+def test_body_parts_are_data_that_users_extend():
+    parts = body_parts(ALL_DISEASES).tolist()
+    names = {part: {name for name, one in zip(ALL_DISEASES, parts) if one == part} for part in parts}
+    assert {"Effusion", "Pneumothorax", "Pleural_Thickening"} in names.values()  # Zhang et al., AAAI 2020
+    assert {"Cardiomegaly"} in names.values() and {"Hernia"} in names.values()
+    assert len(names) == 4
+    mine = body_parts(["Rib fracture", "Mass", "Effusion", NO_FINDING], {"Rib fracture": "bone", "Effusion": "lung"})
+    assert mine[0] != mine[1] == mine[2] and mine[3] == -1
+    with pytest.raises(InputError, match=r"no body part is known of Scoliosis: .*model.body_parts .*Scoliosis: PART"):
+        body_parts(["Mass", "Scoliosis"], {"Rib fracture": "bone"})
+    with pytest.raises(InputError, match="once each"):
+        body_parts(["Mass", "Mass"])
 
 
 def test_pixels_of_grey_and_rgba_and_the_size(tmp_path):
@@ -729,7 +753,7 @@ def test_other_spellings(tmp_path):
     (root / "BBox_List_2017.csv").write_text("\n".join([BOX_HEADER, *boxes]))
     data = NIHChestXray14(root, diseases=ALL_DISEASES)
     assert [data[k]["image"][0, 0, 0].item() for k in range(3)] == [40, 80, 120]
-    assert data.table["findings"].tolist() == ["Pleural_Thickening|Infiltration", "No Finding", "Mass"]
+    assert data.table["labels"].tolist() == ["Pleural_Thickening|Infiltration", "No Finding", "Mass"]
     assert data.boxes["disease"].tolist() == ["Pleural_Thickening", "Mass"] and data.boxes["row"].tolist() == [0, 2]
     assert data.table["spacing_y"].tolist() == [0.168] * 3 and data.table["width"].tolist() == [2682] * 3
     assert not data.inventory.without_file and not data.inventory.without_row

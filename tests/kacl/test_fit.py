@@ -31,6 +31,7 @@ from kacl_gpu.cli.main import main
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.journal import lock
 from kacl_gpu.kacl.data.dataset import NIHChestXray14
+from kacl_gpu.kacl.data.diseases import ALL_DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.data.split import split_patients, write_split
 from kacl_gpu.kacl.encoders import ImageEncoder
@@ -403,6 +404,12 @@ def test_settings_that_cannot_be(
     assert main(["fit", *arguments(phantoms, tmp_path / "out", **options)]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_the_data_name_diseases_and_findings(phantoms: Path, tmp_path: Path) -> None:
+    made = command(arguments(phantoms, tmp_path / "out", data__diseases='[Mass, "No Finding"]'))
+    assert made.model.diseases == made.model.hparams["diseases"] == ["Mass", "No Finding"]
+    assert made.model.findings == made.model.hparams["findings"] == list(ALL_DISEASES)
 
 
 def test_wrong_use_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.kacl.data.dataset import NIHChestXray14, Normal
-from kacl_gpu.kacl.data.diseases import DISEASES
+from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, check_diseases
 from kacl_gpu.kacl.data.split import read_split, split_patients, write_split
 
 Batch = dict[str, Tensor]
@@ -31,6 +31,7 @@ class ChestXrays(LightningDataModule):
     have equally many. Annotated images are part of training as the split has them.
 
     Attributes:
+        findings: names of everything that the data knows, in the order of the findings.
         train, validation, test: the datasets, after `setup`.
         fingerprint: hash of the images and the set of each; equal splits have equal fingerprints.
     """
@@ -58,7 +59,7 @@ class ChestXrays(LightningDataModule):
             root: folder of NIH ChestX-ray14 as downloaded, or made by ``kacl-gpu prepare``.
             size: side of the images in pixels, to which they are resized.
             diseases: names of the diseases to classify, in the order of the labels: the paper's eight, or any of the
-                fourteen.
+                fourteen; "No Finding" may be one of them, whose label is that an image is normal.
             normal: images that count as normal: those labelled No Finding (no_finding), or all that have none of the
                 diseases (none_of_the_diseases).
             split_file: CSV file with the split, written if it does not exist. Without it the split is drawn from the
@@ -69,7 +70,7 @@ class ChestXrays(LightningDataModule):
                 itself.
 
         Raises:
-            InputError: size or batch_size below 1, or workers below 0.
+            InputError: size or batch_size below 1, workers below 0, or a disease that the data do not know.
 
         Example:
             >>> ChestXrays("ChestXray14", batch_size=16).hparams["size"]
@@ -79,6 +80,7 @@ class ChestXrays(LightningDataModule):
         for name, number, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("size", size, 1)):
             if number < least:
                 raise InputError(f"{name} must be at least {least}, got {number}")
+        check_diseases(diseases, ALL_DISEASES)
         # In a checkpoint; plain types, which load without running code
         self.save_hyperparameters(
             {
@@ -96,6 +98,7 @@ class ChestXrays(LightningDataModule):
         self.root = Path(root)
         self.size = size
         self.diseases = tuple(diseases)
+        self.findings = ALL_DISEASES
         self.normal: Normal = normal
         self.split_file = None if split_file is None else Path(split_file)
         self.seed = seed

@@ -23,7 +23,7 @@ from kacl_gpu.errors import ImageError, InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS
 from kacl_gpu.io.folders import find_images, match_names
 from kacl_gpu.io.pictures import read_image
-from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, NO_FINDING, body_parts
+from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, NO_FINDING, check_diseases
 from kacl_gpu.kacl.data.nih import (
     BOXES,
     TABLES,
@@ -51,16 +51,20 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
     """NIH ChestX-ray14, or a part of it.
 
     Attributes:
-        diseases: the C names, in the order of the labels.
-        table: one row an item, in the order of the published table: image, patient, findings, normal, annotated (has
-            a usable box of any disease), a column 0/1 for each disease, and what the table has of follow_up, age
-            (years), sex, view, width, height (of the original image), spacing_x and spacing_y (mm).
+        diseases: the C names of the classes, in the order of the labels.
+        findings: the F names of everything that the data knows, in the order of the findings: NIH's fourteen.
+        table: one row per item, in the order of the published table: image, patient, labels (as published), normal,
+            annotated (has a usable box of any finding), a column 0/1 for each finding and "No Finding" (as normal), and
+            what the table has of follow_up, age (years), sex, view, width, height (of the original image), spacing_x
+            and spacing_y (mm).
         boxes: all boxes of these diseases on these images: image, row (of `table`), disease, x1, y1, x2, y2 in pixels
             of the returned image, the far edge exclusive.
         inventory: contents of the whole folder, and the files, rows and boxes that do not fit.
         size: side S of the images in pixels.
     """
 
+    diseases: tuple[str, ...]
+    findings: tuple[str, ...]
     table: pd.DataFrame
     boxes: pd.DataFrame
     inventory: Inventory
@@ -82,16 +86,19 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
                 are only read from ``BBox_List_2017.csv``, which may be missing.
             size: side that images are resized to, see `resize`; one that is not square is stretched, its boxes with
                 it. None: as stored, which must be square and of one size.
-            diseases: names of the labels, see `kacl_gpu.kacl.data.diseases`.
+            diseases: names of the classes: findings, see `kacl_gpu.kacl.data.diseases`, and perhaps "No Finding", whose
+                label is `normal`.
             normal: which images count as normal, those labelled No Finding or all that have none of the `diseases`.
                 (The paper's counts fit neither.)
 
         Raises:
-            InputError: the folder holds nothing usable, or its files contradict each other.
-            ValueError: an unknown or repeated disease, another `normal`, a size below 1.
+            InputError: the folder holds nothing usable, or its files contradict each other; an unknown or repeated
+                disease.
+            ValueError: another `normal`, a size below 1.
         """
         root = Path(root)
-        body_parts(diseases)  # raises
+        self.findings = ALL_DISEASES
+        check_diseases(diseases, self.findings)
         if normal not in ("no_finding", "none_of_the_diseases"):
             raise ValueError(f"normal must be no_finding or none_of_the_diseases: {normal}")
         if size is not None and size < 1:
@@ -129,11 +136,11 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         box_file = find_file(root, BOXES)
         boxes, problems = read_box_file(box_file, usable, self.size)
         annotated = usable["image"].isin(boxes["image"])
-        labels = usable[list(self.diseases)]
-        usable["normal"] = usable["findings"] == NO_FINDING if normal == "no_finding" else (labels == 0).all(axis=1)
+        labels = usable[[name for name in self.diseases if name != NO_FINDING]]
+        usable["normal"] = usable["labels"] == NO_FINDING if normal == "no_finding" else (labels == 0).all(axis=1)
         usable["annotated"] = annotated
-        others = [name for name in ALL_DISEASES if name not in self.diseases]
-        self.table = usable.drop(columns=others)
+        usable[NO_FINDING] = usable["normal"].astype(int)
+        self.table = usable
         self.boxes = boxes[boxes["disease"].isin(self.diseases)].reset_index(drop=True)
         broken = match_names(table["image"], unreadable)[0]
         missing = table["image"][~matched & ~table["image"].isin(list(broken))]
@@ -161,6 +168,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         for k in np.argsort(-area, kind="stable")[::-1]:  # the largest last, so that it stays; of equals, the first
             boxes[rows[k], classes[k]] = corners[k]
         self._labels = self.table[list(self.diseases)].to_numpy(np.float32)
+        self._findings = self.table[list(self.findings)].to_numpy(np.float32)
         self._normal = self.table["normal"].to_numpy(bool)
         self._boxes = boxes
 
@@ -190,9 +198,10 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         """Return one image.
 
         Returns:
-            image: (1, S, S) uint8, intensities as stored; labels: (C,) float32, 0 or 1; normal: () bool;
-            boxes: (C, 4) float32, x1, y1, x2, y2 in pixels of this image, the far edge exclusive, the largest box of
-            each disease, NaN where it has none; index: () int64, the row of `table`.
+            image: (1, S, S) uint8, intensities as stored; labels: (C,) float32, 1, 0, or -1 for an uncertain one;
+            findings: (F,) float32, the same for all findings; normal: () bool; boxes: (C, 4) float32, x1, y1, x2, y2 in
+            pixels of this image, the far edge exclusive, the largest box of each disease, NaN where it has none;
+            index: () int64, the row of `table`.
 
         Raises:
             InputError: the file is broken, or of another size where the size is to be as stored.
@@ -206,6 +215,7 @@ class NIHChestXray14(Dataset[dict[str, Tensor]]):
         return {
             "image": torch.tensor(pixels)[None],  # copies all: a mapped array cannot be written to, tables must not be
             "labels": torch.tensor(self._labels[row]),
+            "findings": torch.tensor(self._findings[row]),
             "normal": torch.tensor(self._normal[row]),
             "boxes": torch.tensor(self._boxes[row]),
             "index": torch.tensor(row),

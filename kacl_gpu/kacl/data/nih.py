@@ -20,7 +20,7 @@ BOXES = ("BBox_List_2017.csv", "BBox_List_2017_Official_NIH.csv")
 COLUMNS = {
     "Image Index": "image",
     "Patient ID": "patient",
-    "Finding Labels": "findings",
+    "Finding Labels": "labels",
     "Follow-up #": "follow_up",
     "Patient Age": "age",
     "Patient Gender": "sex",
@@ -135,12 +135,12 @@ def read_table(path: Path) -> pd.DataFrame:
         table["age"] = pd.to_numeric(age[0]) * age[1].map(YEARS)
     for name in {"follow_up", "width", "height", "spacing_x", "spacing_y"} & set(table.columns):
         table[name] = pd.to_numeric(table[name], errors="coerce")
-    every = [{canonical_label(label) for label in findings.split("|")} for findings in table["findings"]]
+    every = [{canonical_label(label) for label in labels.split("|")} for labels in table["labels"]]
     known = {NO_FINDING, *ALL_DISEASES}
     for image, labels in zip(table["image"], every):
         if not labels <= known or (NO_FINDING in labels and len(labels) > 1):
             raise InputError(f"{path}: impossible labels of {image}: {', '.join(sorted(labels))}")
-    table["findings"] = ["|".join(map(canonical_label, findings.split("|"))) for findings in table["findings"]]
+    table["labels"] = ["|".join(map(canonical_label, labels.split("|"))) for labels in table["labels"]]
     for disease in ALL_DISEASES:
         table[disease] = [int(disease in labels) for labels in every]
     return table

@@ -166,7 +166,7 @@ class Panels(Callback):
     def samples(self, data: ChestXrays) -> list[dict[str, Tensor]]:
         """Return the images to draw: the first of each kind, the same each time."""
         annotated = data.train.table.index[data.train.table["annotated"]][: self.images // 2]
-        ill = data.validation.table.index[data.validation.table[list(data.diseases)].any(axis=1)]
+        ill = data.validation.table.index[(data.validation.table[list(data.diseases)] > 0).any(axis=1)]
         return [data.train[row] for row in annotated] + [
             data.validation[row] for row in ill[: self.images - len(annotated)]
         ]
@@ -208,7 +208,8 @@ class Command(LightningCLI):
             "--resume", action="store_true", help="go on from OUT/checkpoints/last.ckpt, if it is there"
         )
         parser.add_argument("--panels_every", type=int, default=5, help="epochs between pictures of heatmaps; 0: none")
-        parser.link_arguments("data.diseases", "model.diseases")
+        parser.link_arguments("data", "model.diseases", lambda data: list(data.diseases), apply_on="instantiate")
+        parser.link_arguments("data", "model.findings", lambda data: list(data.findings), apply_on="instantiate")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 
