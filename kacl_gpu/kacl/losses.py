@@ -249,14 +249,34 @@ def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) 
             raise TypeError(f"{name} must be an integer, got {number!r}")
         if not -(2**63) <= number < 2**63:
             raise ValueError(f"{name} must fit into 64 bits, got {number}")
-    bits = _splitmix64(torch.full((), seed, dtype=torch.int64, device=index.device))
-    bits = _splitmix64(_splitmix64(bits + epoch) + index)
+    bits = random_bits(index, epoch, seed)
     positive = labels > 0
     count = positive.sum(1)
     # The upper 32 bits are a fraction of 2^32; count times that fraction, rounded down, is uniform up to count / 2^32
     rank = (_shift_right(bits, 32) * count) >> 32
     drawn = (positive.cumsum(1) <= rank[:, None]).sum(1)  # the columns before the positive of this rank
     return torch.where(count > 0, drawn, -1)
+
+
+def random_bits(index: Tensor, epoch: int | Tensor, seed: int, stream: int = 0) -> Tensor:
+    """Return 64 random bits for each image, a pure function of (seed, epoch, index, stream).
+
+    Args:
+        index: (B,) int64, the number of each image in the data set.
+        epoch: an integer, or a 0-dim integer tensor.
+        seed: an integer.
+        stream: number of an independent draw for the same image and epoch; 0 is that of `draw_disease`.
+
+    Returns:
+        (B,) int64, all 64 bits random.
+
+    Example:
+        >>> random_bits(torch.tensor([0, 1]), epoch=3, seed=0).unique().shape
+        torch.Size([2])
+    """
+    bits = _splitmix64(torch.full((), seed, dtype=torch.int64, device=index.device))
+    bits = _splitmix64(_splitmix64(bits + epoch) + index)
+    return _splitmix64(bits + stream) if stream else bits
 
 
 def _splitmix64(state: Tensor) -> Tensor:
