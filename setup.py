@@ -8,7 +8,7 @@ setup(
     package_dir={"": ".", "kacl_gpu.kernels": "kernels"},
     # A package without a file would not be in the wheel
     package_data={
-        "kacl_gpu": ["py.typed", "configs/*.yaml", "configs/variants/*.yaml"],
+        "kacl_gpu": ["py.typed", "configs/*.yaml", "configs/variants/*.yaml", "kacl/evaluation/paper/*.csv"],
         "kacl_gpu.kernels": ["README.md"],
     },
     # compat: the root goes on the path, where the link kacl_gpu/kernels serves

@@ -81,7 +81,7 @@ def random_places(seed: int, cases: Any) -> tuple[Any, Any, Any]:
     truth, boxes, peaks = [], [], []  # type: list[Any], list[Any], list[Any]
     for image, patient, disease, label in cases[["image", "patient", "disease", "label"]].itertuples(index=False):
         key = (image, patient, disease)
-        if label and random.random() < 0.7:
+        if label > 0 and random.random() < 0.7:
             truth += [(*key, *box) for box in random_boxes(random, random.integers(1, 4))]
         total = np.sort(random.uniform(0.02, 1.2, random.integers(0, 5)))[::-1]
         boxes += [(*key, k, total[k], False, *box) for k, box in enumerate(random_boxes(random, len(total)))]
@@ -125,7 +125,7 @@ def test_patients_are_drawn_and_not_images() -> None:
     # each patient is drawn once a sample in the mean: 500 samples of 4 have a standard error of 0.04
     assert of_patients.mean(0) == pytest.approx([1, 1, 1, 1], abs=0.2) and of_patients.max() >= 3
     again, other = Bootstrap(patients, 500, seed=1), Bootstrap(patients, 500, seed=2)
-    assert (np.concatenate([*again.weights(most=30)]) == weights).all()  # in parts of four draws
+    assert (np.concatenate([*again.weights(limit=30)]) == weights).all()  # in parts of four draws
     assert (np.concatenate([*other.weights()]) != weights).any()
     assert list(Bootstrap([], 10).weights()) == []
 
@@ -183,6 +183,41 @@ def test_a_class_without_positives_is_said_to_be_one() -> None:
 
     nothing = by_disease(auc(cases[cases["disease"] != DISEASES[2]], draws=20))
     assert nothing["auc"].isna().all() and nothing.loc[MEAN, "note"] == f"without {none}, {all_}"
+
+
+def test_uncertain_labels_count_nowhere() -> None:
+    """As if the cases of this disease were not there: scikit-learn and plain counts on the others."""
+    cases = random_cases(4)
+    random = np.random.default_rng(1)
+    uncertain = random.random(len(cases)) < 0.2
+    cases.loc[uncertain, "label"] = -1
+    table = by_disease(auc(cases, draws=20))
+    points = by_disease(operating_points(cases, thresholds(cases), draws=20))
+    other = cases.assign(probability=random.random(len(cases)))
+    difference = by_disease(auc_difference(cases, other, draws=20))
+    for name in DISEASES[:3]:
+        known = (cases["disease"] == name) & ~uncertain
+        part = cases[known]
+        assert table.loc[name, ["images", "positives"]].tolist() == [len(part), part["label"].sum()]
+        assert table.loc[name, "auc"] == roc_auc_score(part["label"], part["probability"])
+        assert table.loc[name, "low"] < table.loc[name, "auc"] < table.loc[name, "high"]
+        assert difference.loc[name, "other"] == roc_auc_score(part["label"], other.loc[known, "probability"])
+        counts = ["true_positives", "false_negatives", "false_positives", "true_negatives"]
+        called = part["probability"] >= points.loc[name, "threshold"]
+        expected = [(called[part["label"] == 1] == c).sum() for c in (True, False)]
+        expected += [(called[part["label"] == 0] == c).sum() for c in (True, False)]
+        assert points.loc[name, counts].tolist() == expected
+        # the thresholds without those cases are the same
+        assert thresholds(part)[name] == points.loc[name, "threshold"]
+    assert table.loc[MEAN, "positives"] == cases[cases["label"] == 1]["image"].nunique()
+    truth, boxes, _ = random_places(4, cases)
+    boxes_elsewhere = boxes[
+        ~boxes.set_index(["image", "disease"]).index.isin(cases[uncertain].set_index(["image", "disease"]).index)
+    ]
+    pd.testing.assert_frame_equal(
+        average_precision(cases, truth[truth["image"].isin(cases["image"])], boxes)[["disease", "ap_0.1"]],
+        average_precision(cases, truth, boxes_elsewhere)[["disease", "ap_0.1"]],
+    )
 
 
 def test_few_positives_leave_draws_out() -> None:

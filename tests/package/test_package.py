@@ -157,6 +157,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     in_tree |= {f"kacl_gpu/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
     assert "kacl_gpu/radiomics/settings.py" in in_tree
     in_tree |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu" / "configs").rglob("*.yaml")}
+    in_tree |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu").rglob("*.csv")}
+    assert "kacl_gpu/kacl/evaluation/paper/table1_auc.csv" in in_tree
     assert in_tree <= held
     assert "kacl_gpu/py.typed" in held and "kacl_gpu/configs/variants/base.yaml" in held
     assert any(name.startswith("kacl_gpu/kernels/") for name in held)

@@ -2,7 +2,8 @@
 
 The tables are those of `predictions`: ``cases`` (a row for each image and disease), ``truth`` (each true
 box), ``boxes`` (each predicted one), ``peaks`` (the highest place of each heatmap). A measure that cannot be computed
-is NaN, stands beside the reason, and is left out of every mean.
+is NaN, stands beside the reason, and is left out of every mean. A label of -1 is uncertain: the case counts neither as
+positive nor as negative.
 
 Intervals are of 95 %, percentiles of a bootstrap that draws patients and not images (Efron and Tibshirani, "An
 Introduction to the Bootstrap", 1993, chapter 13): the images of a patient resemble each other. A draw in which a figure
@@ -53,9 +54,9 @@ class Bootstrap:
             share = np.full(len(names), 1 / len(names))
             self.counts = np.random.default_rng(seed).multinomial(len(names), share, draws).astype(np.uint16)
 
-    def weights(self, most: int = 2**22) -> Iterator[Numbers]:
-        """Yield the weights (b, N) of the draws in turn, at most ``most`` numbers at once, or those of one draw."""
-        step = max(1, most // max(len(self.codes), 1))
+    def weights(self, limit: int = 2**22) -> Iterator[Numbers]:
+        """Yield the weights (b, N) of the draws in turn, at most ``limit`` numbers at once, or those of one draw."""
+        step = max(1, limit // max(len(self.codes), 1))
         for first in range(0, len(self.counts), step):
             yield self.counts[first : first + step, self.codes].astype(float)
 
@@ -107,7 +108,8 @@ def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return the AUC of each disease, in the order of the table, and the mean of those that have one.
 
     Returns:
-        disease, images, positives, auc, low, high, draws, and note: the reason if there is no AUC.
+        disease, images (whose label is certain), positives, auc, low, high, draws, and note: the reason if there is no
+        AUC.
 
     Example:
         >>> cases = pd.DataFrame({"image": ["a", "b", "c"], "patient": [1, 2, 3], "disease": "Mass"})
@@ -118,11 +120,12 @@ def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     score, label, patients = _wide(cases)
     values, samples = _aucs(score, label, Bootstrap(patients, draws, seed))
     rows = []
-    for name, value, sample, positives in zip(label.columns, values, samples.T, label.sum()):
-        row = {"disease": name, "images": len(label), "positives": int(positives), "auc": value, **interval(sample)}
-        rows.append({**row, "note": _reason(int(positives), len(label))})
+    for name, value, sample in zip(label.columns, values, samples.T):
+        images, positives = int((label[name] >= 0).sum()), int((label[name] > 0).sum())
+        row = {"disease": name, "images": images, "positives": positives, "auc": value, **interval(sample)}
+        rows.append({**row, "note": _reason(positives, images)})
     used = np.isfinite(values)
-    mean = {"disease": MEAN, "images": len(label), "positives": int(label.to_numpy().any(1).sum())}
+    mean = {"disease": MEAN, "images": len(label), "positives": int((label.to_numpy() > 0).any(1).sum())}
     mean |= {"auc": float(values[used].mean()) if used.any() else np.nan, **interval(_mean(samples[:, used]))}
     left_out = ", ".join(np.asarray(label.columns)[~used])
     rows.append({**mean, "note": f"without {left_out}" if left_out else ""})
@@ -179,8 +182,9 @@ def roc(cases: pd.DataFrame) -> pd.DataFrame:
     score, label, _ = _wide(cases)
     curves = []
     for name in label.columns:
-        if not _reason(int(label[name].sum()), len(label)):
-            fpr, tpr, threshold = roc_curve(label[name], score[name])
+        known = label[name] >= 0
+        if not _reason(int((label[name] > 0).sum()), int(known.sum())):
+            fpr, tpr, threshold = roc_curve(label.loc[known, name], score.loc[known, name])
             curves.append(pd.DataFrame({"disease": name, "fpr": fpr, "tpr": tpr, "threshold": threshold}))
     return (
         pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["disease", "fpr", "tpr", "threshold"])
@@ -221,24 +225,24 @@ def operating_points(
     """
     score, label, patients = _wide(cases)
     names = [name for name in label.columns if name in chosen]
-    ill = label[names].to_numpy(bool)
+    ill, well = (label[names].to_numpy() == value for value in (1, 0))
     called = score[names].to_numpy() >= np.array([chosen[name] for name in names])
-    kinds = {"sensitivity": (ill & called, ill), "specificity": (~ill & ~called, ~ill)}
+    kinds = {"sensitivity": (ill & called, ill), "specificity": (well & ~called, well)}
     samples: dict[str, list[Numbers]] = {kind: [] for kind in kinds}
     for weights in Bootstrap(patients, draws, seed).weights():
-        for kind, (right, of) in kinds.items():
+        for kind, (right, counted) in kinds.items():
             with np.errstate(invalid="ignore"):
-                samples[kind].append((weights @ right) / (weights @ of))
+                samples[kind].append((weights @ right) / (weights @ counted))
     rows = []
     for d, name in enumerate(names):
         row: dict[str, object] = {"disease": name, "threshold": chosen[name]}
         row["true_positives"], row["false_negatives"] = (int((ill & x)[:, d].sum()) for x in (called, ~called))
-        row["false_positives"], row["true_negatives"] = (int((~ill & x)[:, d].sum()) for x in (called, ~called))
-        for kind, (right, of) in kinds.items():
-            number = int(of[:, d].sum())
+        row["false_positives"], row["true_negatives"] = (int((well & x)[:, d].sum()) for x in (called, ~called))
+        for kind, (right, counted) in kinds.items():
+            number = int(counted[:, d].sum())
             row[kind] = right[:, d].sum() / number if number else np.nan
-            found = interval(np.concatenate([part[:, d] for part in samples[kind]] or [np.empty(0)]))
-            row |= {f"{kind}_low": found["low"], f"{kind}_high": found["high"]}
+            ends = interval(np.concatenate([part[:, d] for part in samples[kind]] or [np.empty(0)]))
+            row |= {f"{kind}_low": ends["low"], f"{kind}_high": ends["high"]}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -273,7 +277,7 @@ def overlaps(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def localisation(
-    found: pd.DataFrame, draws: int = 1000, seed: int = 0, levels: Sequence[float] = IOU_THRESHOLDS
+    overlapping: pd.DataFrame, draws: int = 1000, seed: int = 0, levels: Sequence[float] = IOU_THRESHOLDS
 ) -> pd.DataFrame:
     """Return the accuracy of boxes: the share of true boxes whose overlap is above each level, and the mean overlap.
 
@@ -281,7 +285,7 @@ def localisation(
     Wang et al. (CVPR 2017).
 
     Args:
-        found: of :func:`overlaps`.
+        overlapping: table of :func:`overlaps`.
         levels: of the intersection over union.
 
     Returns:
@@ -298,13 +302,13 @@ def localisation(
     """
     columns = {
         (protocol, measure): values
-        for protocol, overlap in ((TOP, found["top"]), (BEST, found["best"]))
+        for protocol, overlap in ((TOP, overlapping["top"]), (BEST, overlapping["best"]))
         for measure, values in (
             *((f"iou > {level}", (overlap > level).to_numpy(float)) for level in levels),
             ("mean iou", overlap.to_numpy(float)),
         )
     }
-    table = _means(columns, found, draws, seed)
+    table = _means(columns, overlapping, draws, seed)
     return table.rename(columns={"first": "protocol", "second": "measure"})
 
 
@@ -341,8 +345,8 @@ def average_precision(
 
     Over the images that have a true box of any disease. Detections are all components of the heatmaps of all diseases
     there; a component's score is the probability of its disease times its share of the largest component's total
-    activation. Diseases that an image is labelled with but has no box of are left out there: nobody knows where they
-    are. A detection is right at an overlap of at least the level.
+    activation. Diseases that an image is labelled with, or uncertain of (-1), but has no box of are left out there:
+    nobody knows where they are. A detection is right at an overlap of at least the level.
 
     Returns:
         disease (those with true boxes, then the mean), boxes, detections, and ``ap_<level>`` for each.
@@ -423,17 +427,21 @@ def confusion(truth: pd.DataFrame, boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def ordered(names: Iterable[str]) -> list[str]:
-    """Return each disease once, in the order of the data set.
+    """Return each disease once, those of NIH ChestX-ray14 in its order, then others by name.
 
     Example:
-        >>> ordered(["Mass", "Atelectasis", "Mass"])
-        ['Atelectasis', 'Mass']
+        >>> ordered(["Mass", "Scoliosis", "Atelectasis", "Mass"])
+        ['Atelectasis', 'Mass', 'Scoliosis']
     """
-    return sorted({*names}, key=ALL_DISEASES.index)
+    place = {name: k for k, name in enumerate(ALL_DISEASES)}
+    return sorted({*names}, key=lambda name: (place.get(name, len(place)), name))
 
 
 def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
-    """Return probabilities and labels (images, diseases), in the order of the table, and the patient of each image."""
+    """Return probabilities and labels (images, diseases), in the order of the table, and the patient of each image.
+
+    Labels are 1, 0, or -1: uncertain.
+    """
     names = [*dict.fromkeys(cases["disease"])]
     images = [*dict.fromkeys(cases["image"])]
     score, label = (
@@ -441,15 +449,16 @@ def _wide(cases: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, Numbers]:
         for column in ("probability", "label")
     )
     patients = cases.drop_duplicates("image")["patient"].to_numpy()
-    return score.astype(float), label.astype(bool), patients
+    return score.astype(float), label.astype(int), patients
 
 
 def _aucs(score: pd.DataFrame, label: pd.DataFrame, sampler: Bootstrap) -> tuple[Numbers, Numbers]:
     """Return the AUC of each disease (D,), NaN if there is none, and those of the draws (draws, D)."""
     scores, labels = score.to_numpy(), label.to_numpy()
-    values = np.array([roc_auc_score(y, s) if 0 < y.sum() < len(y) else np.nan for s, y in zip(scores.T, labels.T)])
+    columns = [(s[y >= 0], y[y >= 0] > 0, np.flatnonzero(y >= 0)) for s, y in zip(scores.T, labels.T)]
+    values = np.array([roc_auc_score(y, s) if 0 < y.sum() < len(y) else np.nan for s, y, _ in columns])
     parts = [
-        np.stack([weighted_auc(s, y, weights) for s, y in zip(scores.T, labels.T)], 1) for weights in sampler.weights()
+        np.stack([weighted_auc(s, y, weights[:, known]) for s, y, known in columns], 1) for weights in sampler.weights()
     ]
     return values, np.concatenate(parts) if parts else np.empty((0, len(values)))
 
@@ -474,7 +483,7 @@ def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws
     groups = [(rows["disease"] == name).to_numpy() for name in names]
 
     def means(weights: Numbers) -> Numbers:
-        """(b, D + 2, K)"""
+        """Return the means (b, D + 2, K) of weightings (b, N)."""
         with np.errstate(invalid="ignore"):
             parts = [(weights[:, g] @ values[g]) / weights[:, g].sum(1, keepdims=True) for g in groups]
             every = (weights @ values) / weights.sum(1, keepdims=True)
@@ -482,13 +491,13 @@ def _means(columns: Mapping[tuple[str, str], Numbers], rows: pd.DataFrame, draws
 
     if not names:
         return pd.DataFrame(columns=["first", "second", "disease", "number", "value", "low", "high", "draws"])
-    whole = means(np.ones((1, len(rows))))[0]
+    overall = means(np.ones((1, len(rows))))[0]
     samples = np.concatenate(
-        [np.empty((0, *whole.shape)), *map(means, Bootstrap(rows["patient"], draws, seed).weights())]
+        [np.empty((0, *overall.shape)), *map(means, Bootstrap(rows["patient"], draws, seed).weights())]
     )
     numbers = [*(int(g.sum()) for g in groups), len(rows), len(rows)]
     return pd.DataFrame(
-        {"first": first, "second": second, "disease": name, "number": number, "value": whole[d, k]}
+        {"first": first, "second": second, "disease": name, "number": number, "value": overall[d, k]}
         | interval(samples[:, d, k])
         for k, (first, second) in enumerate(columns)
         for d, (name, number) in enumerate(zip([*names, MEAN, ALL], numbers))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from kacl_gpu.errors import InputError
 from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
 from kacl_gpu.io.tables import progress
 
-from ..boxes import components
+from ..boxes import Boxes, components
 from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
@@ -45,17 +45,30 @@ class Predictions:
     """Predictions of a model. Places are in pixels of the images as the model saw them, far edges exclusive.
 
     Attributes:
-        cases: image, patient, disease, label (0 or 1), probability; a row for each image and disease, in this order.
+        cases: image, patient, disease, label (1, 0, or -1: uncertain), probability; a row for each image and disease,
+            in this order.
         boxes: image, patient, disease, rank, total, fallback, x1, y1, x2, y2; the components of the heatmap of each
             disease, of the images that were asked for. Rank 0 is the box that training would take; it is a fallback,
             the whole image, if the heatmap shows nothing. total: the activation of the component, summed.
         peaks: image, patient, disease, x, y: the middle of the pixel where the heatmap is highest, the first in reading
             order; missing where it is constant.
+        grid: height and width of the network's last activations; None if no heatmap was asked for.
     """
 
     cases: pd.DataFrame
     boxes: pd.DataFrame
     peaks: pd.DataFrame
+    grid: tuple[int, int] | None = None
+
+
+class ComponentBoxes(NamedTuple):
+    """The boxes of a batch of heatmaps, one entry for each of their n components."""
+
+    heatmap: np.ndarray  # (n,) int64: its place in the batch
+    rank: np.ndarray  # (n,) int64: 0 for the box that training would take
+    total: np.ndarray  # (n,) float32: activation of the component, summed
+    fallback: np.ndarray  # (n,) bool: the heatmap shows nothing, and the box is the whole image
+    boxes: np.ndarray  # (n, 4) float32: x1, y1, x2, y2
 
 
 def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
@@ -133,8 +146,9 @@ def predict(
     names = model.diseases
     rows: list[np.ndarray] = []
     probabilities: list[np.ndarray] = []
-    found: list[tuple[np.ndarray, ...]] = []  # row, disease, rank, total, fallback, box
+    regions: list[tuple[np.ndarray, ...]] = []  # row, disease, rank, total, fallback, box
     highest: list[tuple[np.ndarray, ...]] = []  # row, disease, place
+    grid: tuple[int, int] | None = None
     wanted = images.table["image"].isin([*localised]).to_numpy(bool)
     loader = DataLoader(images, batch_size, num_workers=workers)
     with torch.inference_mode():
@@ -147,14 +161,12 @@ def predict(
             if not chosen.any():
                 continue
             part = activations[torch.from_numpy(chosen).to(model.device)]
+            grid = part.shape[2], part.shape[3]
             for d in range(len(names)):
                 disease = torch.full((len(part),), d, device=model.device)
                 maps, top = model.look(part, disease, (pixels.shape[-2], pixels.shape[-1]))
-                all_ = components(maps, model.settings.threshold, COMPONENTS)
-                boxes = torch.cat([top.boxes[:, None], all_.boxes[:, 1:]], 1).cpu().numpy()
-                k, rank = (~np.isnan(boxes).any(2)).nonzero()
-                total, fallback = all_.total.cpu().numpy()[k, rank], top.fallback.cpu().numpy()[k]
-                found.append((index[chosen][k], np.full(len(k), d), rank, total, fallback, boxes[k, rank]))
+                k, *columns = component_boxes(maps, top, model.settings.threshold)
+                regions.append((index[chosen][k], np.full(len(k), d), *columns))
                 highest.append((index[chosen], np.full(len(part), d), _peaks(maps)))
     numbers = _joined(probabilities)
     if wrong := int((~np.isfinite(numbers)).reshape(len(images), -1).any(1).sum()) if len(images) else 0:
@@ -164,9 +176,31 @@ def predict(
         )
     return Predictions(
         _cases(images, names, _joined(rows), numbers),
-        _placed(images, names, found, ("rank", "total", "fallback", *BOX_COLUMNS)),
+        _placed(images, names, regions, ("rank", "total", "fallback", *BOX_COLUMNS)),
         _placed(images, names, highest, ("x", "y")),
+        grid,
     )
+
+
+def component_boxes(heatmaps: torch.Tensor, top: Boxes, threshold: float) -> ComponentBoxes:
+    """Return the boxes of all components of heatmaps, at most `COMPONENTS` of each, the box of training first.
+
+    Args:
+        heatmaps: (B, H, W).
+        top: of `kacl_gpu.kacl.boxes.heatmap_boxes`, for these heatmaps and this threshold.
+        threshold: as of `kacl_gpu.kacl.boxes.components`.
+
+    Example:
+        >>> from kacl_gpu.kacl.boxes import heatmap_boxes
+        >>> heatmaps = torch.tensor([[[1.0, 0.0, 0.9]]])
+        >>> component_boxes(heatmaps, heatmap_boxes(heatmaps), 0.5).boxes.tolist()
+        [[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 3.0, 1.0]]
+    """
+    every = components(heatmaps, threshold, COMPONENTS)
+    boxes = torch.cat([top.boxes[:, None], every.boxes[:, 1:]], 1).cpu().numpy()
+    heatmap, rank = (~np.isnan(boxes).any(2)).nonzero()
+    total, fallback = every.total.cpu().numpy()[heatmap, rank], top.fallback.cpu().numpy()[heatmap]
+    return ComponentBoxes(heatmap, rank, total, fallback, boxes[heatmap, rank])
 
 
 def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
@@ -195,11 +229,11 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
         InputError: unreadable, other columns, numbers that are none, or no box of these diseases on these images.
     """
     path = Path(path)
-    given = read_csv(path)
-    if {"image", "label", "x", "y", "w", "h"} <= {*given.columns}:
-        x, y, w, h = (pd.to_numeric(given[name], errors="coerce") for name in ("x", "y", "w", "h"))
+    table = read_csv(path)
+    if {"image", "label", "x", "y", "w", "h"} <= {*table.columns}:
+        x, y, w, h = (pd.to_numeric(table[name], errors="coerce") for name in ("x", "y", "w", "h"))
         places = pd.DataFrame({"x1": x, "y1": y, "x2": x + w, "y2": y + h})
-        table = given[["image", "label"]].assign(source=given.get("source", path.name))
+        table = table[["image", "label"]].assign(source=table.get("source", path.name))
     else:
         regions = read_boxes(path)
         if any(region.box and region.frame != NIH_FRAME for region in regions):
@@ -214,14 +248,16 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
     table = pd.concat([table, places * (images.size / NIH_FRAME)], axis=1)
     table["disease"] = [_disease(label, images.diseases) for label in table["label"]]
     patient = dict(zip(images.table["image"], images.table["patient"]))
-    there = table["image"].isin([*patient])
-    kept = table[there & (table["disease"] != "")].reset_index(drop=True)
+    evaluated = table["image"].isin([*patient])
+    kept = table[evaluated & (table["disease"] != "")].reset_index(drop=True)
     if kept.empty:
         raise InputError(
             f"{path}: no box of {', '.join(images.diseases)} on the {len(images)} images that are evaluated"
         )
-    unknown = sorted({*table.loc[there & (table["disease"] == ""), "label"]})
-    words = f"{len(kept)} of {len(table)} boxes used; {int((~there).sum())} are on images that are not evaluated here"
+    unknown = sorted({*table.loc[evaluated & (table["disease"] == ""), "label"]})
+    words = (
+        f"{len(kept)} of {len(table)} boxes used; {int((~evaluated).sum())} are on images that are not evaluated here"
+    )
     words += f"; labels that are no disease of the model: {', '.join(unknown)}" if unknown else ""
     kept.insert(1, "patient", kept["image"].map(patient))
     return kept[["source", "image", "patient", "disease", *BOX_COLUMNS]], words

@@ -26,17 +26,21 @@ from ..data.dataset import NIHChestXray14
 from ..data.split import SPLITS
 from ..encoders import standardise
 from ..model import KACL
-from . import explain, figures, measures
+from . import baselines, explain, figures, measures
 from .document import Document
 from .measures import ALL, BEST, MEAN, TOP
 from .predictions import Checkpoint, Predictions, load_checkpoint, open_data, other_boxes, predict, true_boxes
+from .published import (
+    FULL_SET,
+    NOT_COMPARABLE,
+    SOURCE,
+    is_full_set,
+    published_auc,
+    published_localisation,
+    published_rows,
+)
 from .validation import IOU_THRESHOLDS
 
-FULL_SET = 112_120  # images of NIH ChestX-ray14
-SOURCE = "Han et al., WACV 2022 (arXiv 2104.04968)"
-# The means of the paper's Tables 1 to 3. Its rows of single diseases are not here.
-PUBLISHED_AUC = {"KACL": 0.838, "CheXNet": 0.828, "BYOP": 0.806, "focal loss": 0.765, "base": 0.740}
-PUBLISHED_LOCALISATION = dict(zip(IOU_THRESHOLDS, (0.746, 0.633, 0.500, 0.385, 0.284, 0.206, 0.133)))
 FEW_PATIENTS = 5  # with fewer an interval says little
 STRONGEST = 5  # features of a disease in the report; all are in the table
 
@@ -46,6 +50,7 @@ PROTOCOLS = {
     BEST: "Of all components of the heatmap the one counts that overlaps most, which the true box chooses, as in the "
     "authors' published script: an upper bound.",
 }
+ACCURACIES = ("", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU")
 POINTS = (
     "Pointing game: a case is an image and a disease that it has boxes of, and right where the heatmap is highest "
     "inside one. Average precision (COCO's rules): all components of all diseases on the images with boxes are "
@@ -61,8 +66,16 @@ class Evaluated:
 
     checkpoint: Checkpoint
     images: NIHChestXray14
-    found: Predictions
+    predictions: Predictions
     truth: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Boxes beside those of the network, by name, and what is to be said about them."""
+
+    boxes: dict[str, pd.DataFrame]
+    words: str
 
 
 def evaluate(
@@ -115,20 +128,20 @@ def evaluate(
     _check_free(out)
     chosen = choose_device(device)
     loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
-    made = load_checkpoint(checkpoint, chosen)
+    trained = load_checkpoint(checkpoint, chosen)
     second = None if compare is None else load_checkpoint(compare, chosen)
-    if second and not {*made.model.diseases} & {*second.model.diseases}:
-        raise InputError(f"{made.path} and {second.path} have no disease in common")
-    module = open_data(made, data, split_file=split_file, **loading)
+    if second and not {*trained.model.diseases} & {*second.model.diseases}:
+        raise InputError(f"{trained.path} and {second.path} have no disease in common")
+    module = open_data(trained, data, split_file=split_file, **loading)
     images: NIHChestXray14 = getattr(module, split)
     if not len(images):
         raise InputError(f"the split has no images for {split}")
-    notes = _notes(made, module, split, data, split_file)
+    notes = _notes(trained, module, split, data, split_file)
 
     others, words = (None, "") if boxes is None else other_boxes(boxes, images)
     localised = [*true_boxes(images)["image"], *([] if others is None else others["image"])]
     print(f"{split}: {len(images)} images", flush=True)
-    ours = Evaluated(made, images, predict(made.model, images, localised, **loading), true_boxes(images))
+    ours = Evaluated(trained, images, predict(trained.model, images, localised, **loading), true_boxes(images))
     theirs = None
     if second is not None:
         notes += _trained_on(second, images, data)
@@ -138,35 +151,34 @@ def evaluate(
     chooses = split == "test" and len(module.validation) > 0
     if chooses:
         print(f"validation, for the thresholds: {len(module.validation)} images", flush=True)
-    choosing = predict(made.model, module.validation, **loading) if chooses else ours.found
+    choosing = predict(trained.model, module.validation, **loading) if chooses else ours.predictions
 
     with _output_folder(out):
-        report = Document(out, f"Evaluation of {made.path.name}")
+        report = Document(out, f"Evaluation of {trained.path.name}")
         report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
         report.add(f"What the folder holds: {escape(' '.join(str(images.inventory).split()))}.")
-        full = len(module.train) + len(module.validation) + len(module.test) == FULL_SET
-        mark = f"as published, NIH ChestX-ray14{'' if full else ', not comparable'}"
+        full = is_full_set(module.train.table, module.validation.table, module.test.table)
+        training = true_boxes(module.train)
         print("figures and tables", flush=True)
         draws: dict[str, Any] = {"draws": bootstrap, "seed": seed}
-        _classification(report, ours, theirs, choosing, chooses, mark, draws)
-        _localisation(report, ours, theirs, mark, draws)
+        _classification(report, ours, theirs, choosing, chooses, full, draws)
+        _localisation(report, ours, theirs, training, full, draws)
         if others is not None:
-            _other_sources(report, ours, others, words, Path(str(boxes)), draws)
+            _other_sources(report, ours, others, words, Path(str(boxes)), training, draws)
         _features(report, ours, chosen, seed)
         raw = {
-            "predictions": ours.found.cases,
-            "boxes": ours.found.boxes,
-            "peaks": ours.found.peaks,
+            "predictions": ours.predictions.cases,
+            "boxes": ours.predictions.boxes,
+            "peaks": ours.predictions.peaks,
             "true_boxes": ours.truth,
         }
         raw |= {"predictions_validation": choosing.cases} if chooses else {}
         raw |= {"other_boxes": others} if others is not None else {}
         if theirs is not None:
-            found = theirs.found
             raw |= {
-                "comparison_predictions": found.cases,
-                "comparison_boxes": found.boxes,
-                "comparison_peaks": found.peaks,
+                "comparison_predictions": theirs.predictions.cases,
+                "comparison_boxes": theirs.predictions.boxes,
+                "comparison_peaks": theirs.predictions.peaks,
             }
         return report.write(raw)
 
@@ -203,12 +215,13 @@ def _classification(
     theirs: Evaluated | None,
     choosing: Predictions,
     chosen_apart: bool,
-    mark: str,
+    full: bool,
     draws: Mapping[str, Any],
 ) -> None:
+    """Add AUC, operating points, the paper's Tables 1 and 3, the comparison, and the curves."""
     report.add("## Classification")
-    table = measures.auc(ours.found.cases, **draws)
-    points = measures.operating_points(ours.found.cases, measures.thresholds(choosing.cases), **draws)
+    table = measures.auc(ours.predictions.cases, **draws)
+    points = measures.operating_points(ours.predictions.cases, measures.thresholds(choosing.cases), **draws)
     report.table("auc", table)
     report.table("operating_points", points)
     at = points.set_index("disease").to_dict("index") if len(points) else {}
@@ -224,20 +237,18 @@ def _classification(
                 for kind in ("sensitivity", "specificity")
             ]
         rows.append([*words, *["-"] * (6 - len(words))])
-    rows += [[f"*mean, {name}: {mark}*", "-", f"*{value:.3f}*", "-", "-", "-"] for name, value in PUBLISHED_AUC.items()]
     report.grid(["", "positives", "AUC", "threshold", "sensitivity", "specificity"], rows)
-    where = "the validation images" if chosen_apart else "these images themselves, so both figures are too good"
+    source = "the validation images" if chosen_apart else "these images themselves, so both figures are too good"
     report.add(
         f"Of {len(ours.images)} images of {ours.images.table['patient'].nunique()} patients. {_intervals(draws)} The "
-        f"threshold is the probability that makes sensitivity + specificity largest on {where}; "
-        "there is none where these have no positive or no negative. Published means: "
-        f"{SOURCE}; its rows of single diseases are not here.",
-        _few(ours.found.cases.query("label == 1"), draws),
+        f"threshold is the probability that makes sensitivity + specificity largest on {source}; "
+        "there is none where these have no positive or no negative. Uncertain labels (-1) are left out.",
+        _few(ours.predictions.cases.query("label == 1"), draws),
     )
-    curves = {OURS: measures.roc(ours.found.cases)}
+    curves = {OURS: measures.roc(ours.predictions.cases)}
     values = {OURS: dict(zip(table["disease"], table["auc"]))}
     if theirs is not None:
-        difference = measures.auc_difference(ours.found.cases, theirs.found.cases, **draws)
+        difference = measures.auc_difference(ours.predictions.cases, theirs.predictions.cases, **draws)
         report.table("auc_difference", difference)
         report.add(f"### Against `{theirs.checkpoint.path}`")
         report.grid(
@@ -253,8 +264,13 @@ def _classification(
             ],
         )
         report.add("The interval of the difference is paired: each draw of patients is the same for both models.")
-        curves[OTHER] = measures.roc(theirs.found.cases)
+        curves[OTHER] = measures.roc(theirs.predictions.cases)
         values[OTHER] = dict(zip(difference["disease"], difference["other"]))
+    diseases = ours.checkpoint.model.diseases
+    report.add("### Beside the paper's Tables 1 and 3: AUC of each disease")
+    rows = [_numbers_row(f"**{name}**", at, diseases) for name, at in values.items()]
+    report.grid(["", *diseases, MEAN], [*rows, *published_rows(published_auc(), diseases, full)])
+    report.add(_published(full))
     if len(curves[OURS]):
         report.add("### Receiver operating curves")
         report.table("roc", pd.concat([table.assign(model=name) for name, table in curves.items()]))
@@ -263,17 +279,28 @@ def _classification(
 
 
 def _localisation(
-    report: Document, ours: Evaluated, theirs: Evaluated | None, mark: str, draws: Mapping[str, Any]
+    report: Document,
+    ours: Evaluated,
+    theirs: Evaluated | None,
+    training: pd.DataFrame,
+    full: bool,
+    draws: Mapping[str, Any],
 ) -> None:
+    """Add the accuracy of boxes beside that of boxes nobody trained, the paper's Table 2, and what follows from boxes.
+
+    Args:
+        training: true boxes of the training images.
+        full: the data are the full set.
+    """
     report.add("## Localisation")
     if ours.truth.empty:
         report.add("None of these images has a true box, so there is nothing to localise.")
         return
-    tables = {OURS: _localised(report, "", ours.found, ours.truth, draws)}
+    tables = {OURS: _localised(report, "", ours.predictions, ours.truth, draws)}
     if theirs is not None:
         truth = theirs.truth[theirs.truth["disease"].isin(ours.checkpoint.model.diseases)]
-        tables[OTHER] = _localised(report, "comparison_", theirs.found, truth, draws)
-    fallback = ours.truth.merge(ours.found.boxes.query("rank == 0"), on=["image", "disease"])["fallback"].mean()
+        tables[OTHER] = _localised(report, "comparison_", theirs.predictions, truth, draws)
+    fallback = ours.truth.merge(ours.predictions.boxes.query("rank == 0"), on=["image", "disease"])["fallback"].mean()
     report.add(
         f"{len(ours.truth)} true boxes on {ours.truth['image'].nunique()} images. Share of them whose overlap with the "
         f"prediction (intersection over union, IoU) is above a threshold. {_intervals(draws)} The mean is over the "
@@ -281,32 +308,40 @@ def _localisation(
         f"{fallback:.0%} of them the heatmap shows nothing, and the whole image counts as the prediction.",
         _few(ours.truth, draws),
     )
+    beside = _baselines(ours, ours.truth, training)
+    others = {
+        name: measures.localisation(measures.overlaps(ours.truth, boxes), **draws)
+        for name, boxes in beside.boxes.items()
+    }
+    report.table("localisation_baselines", pd.concat([table.assign(boxes=name) for name, table in others.items()]))
+    report.add(beside.words)
     for protocol, words in PROTOCOLS.items():
         report.add(f"### Protocol: {protocol}", words)
         rows = [_accuracy_row(_name(name), part) for name, part in _by_disease(tables[OURS], protocol)]
         for name, part in _by_disease(tables[OTHER], protocol) if OTHER in tables else ():
             if name in (MEAN, ALL):
                 rows.append(_accuracy_row(f"**{OTHER}, {name}**", part))
-        published = [f"*{PUBLISHED_LOCALISATION[t]:.3f}*" for t in IOU_THRESHOLDS]
-        rows.append([f"*mean: {mark}*", "-", *published, "-"])
-        report.grid(
-            ["", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU"], rows
-        )
-    report.add(f"Published means: {SOURCE}; by which protocol is not known here.")
+        report.grid(ACCURACIES, [*rows, *_baseline_rows(others, protocol)])
+    report.add("### Beside the paper's Table 2: share of boxes right, of each disease")
+    diseases = ours.checkpoint.model.diseases
+    report.grid(["IoU >", "", *diseases, MEAN], _table_2(tables, others, diseases, full))
+    report.add(_published(full), "By which of the two protocols the paper's boxes were counted is not known here.")
     lines = {
         f"{name}, {protocol}, {MEAN}": _line(table, protocol, MEAN)
         for name, table in tables.items()
         for protocol in (TOP, BEST)
     }
-    published_line = pd.DataFrame({"threshold": IOU_THRESHOLDS, "value": [*PUBLISHED_LOCALISATION.values()]})
-    lines[mark] = published_line
+    lines |= {f"{name}, {MEAN}": _line(table, TOP, MEAN)[["threshold", "value"]] for name, table in others.items()}
+    table = published_localisation()
+    table = table[table["system"].str.startswith("KACL")].rename(columns={"iou_above": "threshold", "Mean": "value"})
+    lines[f"KACL as published{'' if full else f', {NOT_COMPARABLE}'}"] = table[["threshold", "value"]]
     report.picture("localisation", figures.localisation_curves(lines), "Accuracy of localisation over the threshold")
 
     report.add("### Pointing game and average precision")
     _points(report, "", ours, ours.truth, draws)
     report.add(POINTS)
     report.add("### Confusion of boxes")
-    confusion = measures.confusion(ours.truth, ours.found.boxes)
+    confusion = measures.confusion(ours.truth, ours.predictions.boxes)
     report.table("confusion", confusion.reset_index())
     report.picture(
         "confusion", figures.box_confusion(confusion), "Mean overlap of true boxes with those of other diseases"
@@ -319,10 +354,62 @@ def _localisation(
     _figure_5(report, ours, theirs)
 
 
+def _baselines(model: Evaluated, truth: pd.DataFrame, training: pd.DataFrame) -> Baselines:
+    """Return boxes that nobody trained, and those of a map that knows the box, in place of the model's predictions.
+
+    Args:
+        model: that the grid, the threshold and the size of the images are taken of.
+        truth: true boxes on its images.
+        training: true boxes of the training images.
+    """
+    size, settings, grid = model.images.size, model.checkpoint.model.settings, model.predictions.grid
+    assert grid is not None  # there are true boxes, so their images were localised
+    boxes = baselines.untrained_boxes(truth, training, size)
+    knowing = f"map that knows the box ({grid[0]} x {grid[1]})"
+    boxes[knowing] = baselines.knowing_boxes(truth, grid, size, settings.threshold, settings.shrink_whole_image)
+    words = (
+        f"Boxes that nobody trained stand below: the {baselines.WHOLE_IMAGE}; its {baselines.MIDDLE_HALF} (of each "
+        f"side); and each disease's {baselines.MEAN_BOX}, over {len(training)} boxes. A network localises if it is "
+        f"better than these. The {knowing} is the ceiling of the map's resolution: the true boxes drawn on the grid of "
+        "the network's last layer by area, then resized and thresholded like its heatmaps. "
+    )
+    return Baselines(boxes, words + baselines.mean_training_boxes(training, [*truth["disease"].unique()], size)[1])
+
+
+def _baseline_rows(tables: Mapping[str, pd.DataFrame], protocol: str) -> list[list[str]]:
+    """Return the rows of a protocol's table for boxes beside those of the network: their mean, and all together."""
+    return [
+        _accuracy_row(f"{name}, {group}", part)
+        for name, table in tables.items()
+        for group, part in _by_disease(table, protocol)
+        if group in (MEAN, ALL)
+    ]
+
+
+def _table_2(
+    tables: Mapping[str, pd.DataFrame], others: Mapping[str, pd.DataFrame], diseases: Sequence[str], full: bool
+) -> list[list[str]]:
+    """Return the rows of the paper's Table 2: for each threshold models, baselines, and the systems compared there."""
+    published = published_localisation()
+    rows = []
+    for level in IOU_THRESHOLDS:
+        lines = [
+            (f"**{name}, {protocol}**", table, protocol) for name, table in tables.items() for protocol in PROTOCOLS
+        ]
+        lines += [(name, table, TOP) for name, table in others.items()]
+        for name, table, protocol in lines:
+            part = table[(table["protocol"] == protocol) & (table["measure"] == f"iou > {level}")]
+            rows.append([f"{level}", *_numbers_row(name, dict(zip(part["disease"], part["value"])), diseases)])
+        printed = published[published["iou_above"] == level]
+        rows += [[f"{level}", *words] for words in published_rows(printed, diseases, full)]
+    return rows
+
+
 def _localised(
-    report: Document, prefix: str, found: Predictions, truth: pd.DataFrame, draws: Mapping[str, Any]
+    report: Document, prefix: str, predictions: Predictions, truth: pd.DataFrame, draws: Mapping[str, Any]
 ) -> pd.DataFrame:
-    overlaps = measures.overlaps(truth, found.boxes)
+    """Write overlaps and accuracy of boxes to tables/, and return the latter."""
+    overlaps = measures.overlaps(truth, predictions.boxes)
     table = measures.localisation(overlaps, **draws)
     report.table(f"{prefix}overlaps", overlaps)
     report.table(f"{prefix}localisation", table)
@@ -331,8 +418,8 @@ def _localised(
 
 def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
     """Add the table of the pointing game and of average precision."""
-    pointing = measures.pointing(truth, ours.found.peaks, **draws)
-    precision = measures.average_precision(ours.found.cases, truth, ours.found.boxes)
+    pointing = measures.pointing(truth, ours.predictions.peaks, **draws)
+    precision = measures.average_precision(ours.predictions.cases, truth, ours.predictions.boxes)
     report.table(f"{prefix}pointing", pointing)
     report.table(f"{prefix}average_precision", precision)
     at = precision.set_index("disease").to_dict("index")
@@ -387,30 +474,41 @@ def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]])
 
 
 def _other_sources(
-    report: Document, ours: Evaluated, others: pd.DataFrame, words: str, path: Path, draws: Mapping[str, Any]
+    report: Document,
+    ours: Evaluated,
+    others: pd.DataFrame,
+    words: str,
+    path: Path,
+    training: pd.DataFrame,
+    draws: Mapping[str, Any],
 ) -> None:
+    """Add the accuracy on boxes of other sources than NIH, source by source."""
     report.add(f"## Localisation on boxes of other sources: `{path.name}`")
     report.add(f"Not NIH's boxes, and in no figure above. {escape(words[0].upper() + words[1:])}.")
     if ours.truth.empty:
         report.add(*PROTOCOLS.values(), POINTS)
     for source, truth in others.groupby("source", sort=False):
-        name = re.sub(r"\W+", "_", str(source))
+        name, truth = re.sub(r"\W+", "_", str(source)), truth.reset_index(drop=True)
         report.add(f"### {escape(str(source))}")
         report.add(_few(truth, draws))
-        table = _localised(report, f"{name}_", ours.found, truth.reset_index(drop=True), draws)
+        table = _localised(report, f"{name}_", ours.predictions, truth, draws)
+        beside = _baselines(ours, truth, training)
+        tables = {
+            kind: measures.localisation(measures.overlaps(truth, boxes), **draws)
+            for kind, boxes in beside.boxes.items()
+        }
+        report.add(beside.words)
         for protocol in (TOP, BEST):
             report.add(f"Protocol: {protocol}.")
             rows = [_accuracy_row(_name(disease), part) for disease, part in _by_disease(table, protocol)]
-            report.grid(
-                ["", "boxes", *(f"IoU\N{NO-BREAK SPACE}>\N{NO-BREAK SPACE}{t}" for t in IOU_THRESHOLDS), "mean IoU"],
-                rows,
-            )
-        _points(report, f"{name}_", ours, truth.reset_index(drop=True), draws)
+            report.grid(ACCURACIES, [*rows, *_baseline_rows(tables, protocol)])
+        _points(report, f"{name}_", ours, truth, draws)
 
 
 def _features(report: Document, ours: Evaluated, device: torch.device, seed: int) -> None:
+    """Add the features that move with a disease."""
     report.add("## Radiomic features and diseases")
-    table, measured = explain.explain(ours.images, ours.truth, ours.found.boxes, device=device, seed=seed)
+    table, measured = explain.explain(ours.images, ours.truth, ours.predictions.boxes, device=device, seed=seed)
     if table.empty:
         report.add(f"No disease has {explain.FEWEST} boxes and normal images to compare them with.")
         return
@@ -426,8 +524,9 @@ def _features(report: Document, ours: Evaluated, device: torch.device, seed: int
     for kind, part in table.groupby("boxes", sort=False):
         report.add(f"### {str(kind).capitalize()}: the {STRONGEST} strongest of each disease")
         rows = []
-        for disease, of in part.groupby("disease", sort=False):
-            strongest = of.reindex(of["delta"].abs().sort_values(ascending=False, kind="stable").index[:STRONGEST])
+        for disease, group in part.groupby("disease", sort=False):
+            order = group["delta"].abs().sort_values(ascending=False, kind="stable").index
+            strongest = group.reindex(order[:STRONGEST])
             for row in strongest.to_dict("records"):
                 words = [f"{disease} ({row['number']} boxes)", f"`{row['feature'].removeprefix('original_')}`"]
                 rows.append(
@@ -450,31 +549,37 @@ def _features(report: Document, ours: Evaluated, device: torch.device, seed: int
 def _facts(
     ours: Evaluated, theirs: Evaluated | None, split: str, data: str | Path, bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    made = ours.checkpoint
-    facts = {"checkpoint": made.path, "epochs": made.epoch + 1, "data": data, "set": split, "images": len(ours.images)}
+    trained = ours.checkpoint
+    facts = {
+        "checkpoint": trained.path,
+        "epochs": trained.epoch + 1,
+        "data": data,
+        "set": split,
+        "images": len(ours.images),
+    }
     facts |= {"patients": ours.images.table["patient"].nunique(), "size_of_images": ours.images.size}
     facts |= {"comparison": theirs.checkpoint.path} if theirs is not None else {}
     return {**facts, "bootstrap": bootstrap, "seed": seed, "kacl_gpu": __version__, "torch": torch.__version__}
 
 
 def _notes(
-    made: Checkpoint, module: ChestXrays, split: str, data: str | Path, split_file: str | Path | None
+    trained: Checkpoint, module: ChestXrays, split: str, data: str | Path, split_file: str | Path | None
 ) -> list[str]:
     """Return notes on the source of the split, and whether it is that of the training."""
-    now = getattr(module, "fingerprint", None)
-    if made.fingerprint is not None and now is not None:
-        if made.fingerprint == now:
+    present = getattr(module, "fingerprint", None)
+    if trained.fingerprint is not None and present is not None:
+        if trained.fingerprint == present:
             return ["The images and their split are those of the training (by their fingerprint)."]
         known = "**The split is not that of the training, or the images are others: some may have been trained on.**"
     else:
         known = "The checkpoint does not say whether these are the images and the split of its training."
-    file = split_file or made.data["split_file"]
+    file = split_file or trained.data["split_file"]
     drawn = (
-        f"read from `{file}`" if file else f"drawn anew from the seed {made.data['seed']}: equal images, equal split"
+        f"read from `{file}`" if file else f"drawn anew from the seed {trained.data['seed']}: equal images, equal split"
     )
     notes = [f"{known} The split was {drawn}."]
-    if Path(data).resolve() != Path(made.data["root"]).resolve():
-        notes.append(f"The model was trained on the images in `{made.data['root']}`, which is another folder.")
+    if Path(data).resolve() != Path(trained.data["root"]).resolve():
+        notes.append(f"The model was trained on the images in `{trained.data['root']}`, which is another folder.")
     if split == "train":
         notes.append("**These are training images.**")
     return notes
@@ -488,12 +593,11 @@ def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> 
         return [
             f"Which images `{other.path}` was trained with cannot be told: its split file is not there or does not fit."
         ]
-    seen = int(images.table["image"].isin(train).sum())
-    if not seen:
+    trained = int(images.table["image"].isin(train).sum())
+    if not trained:
         return []
-    return [
-        f"**By its own split the comparison was trained on {seen} of these {len(images)} images: it has an advantage.**"
-    ]
+    words = f"was trained on {trained} of these {len(images)} images: it has an advantage"
+    return [f"**By its own split the comparison {words}.**"]
 
 
 def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> NIHChestXray14:
@@ -553,6 +657,20 @@ def _accuracy_row(name: str, rows: pd.DataFrame) -> list[str]:
     at = rows.set_index("measure").to_dict("index")
     cells = [at[f"iou > {t}"] for t in IOU_THRESHOLDS] + [at["mean iou"]]
     return [name, f"{cells[0]['number']}", *(_cell(c["value"], c["low"], c["high"], ".2f") for c in cells)]
+
+
+def _numbers_row(name: str, values: Mapping[str, float], diseases: Sequence[str]) -> list[str]:
+    """Return a name, the number of each disease, and the mean, in words."""
+    return [name, *(_cell(values.get(key, float("nan"))) for key in (*diseases, MEAN))]
+
+
+def _published(full: bool) -> str:
+    """Return what the published numbers are, and whether they can be compared."""
+    rule = f"{FULL_SET['images']:,} images of {FULL_SET['patients']:,} patients, {FULL_SET['annotated']} with boxes"
+    words = f"In italics: {SOURCE}, which is on NIH ChestX-ray14 ({rule}). Each mean is over the diseases of its row. "
+    if full:
+        return words + "These data have those numbers; the split is another drawing of the paper's shares."
+    return words + f"**These data have other numbers, so the published rows are {NOT_COMPARABLE}.**"
 
 
 def _line(table: pd.DataFrame, protocol: str, disease: str) -> pd.DataFrame:
