@@ -28,6 +28,7 @@ class Positives(NamedTuple):
     fallback: Tensor  # (B,) bool: the box is the whole image, because the heatmap shows none
     whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
     valid: Tensor  # (B,) bool: the features could be computed
+    heatmaps: Tensor  # (B, H, W) in [0, 1], of the disease; of no meaning for an image without one
 
 
 @torch.no_grad()
@@ -116,7 +117,7 @@ class BYOP(nn.Module):
         with timed("gradcam"):
             ill, row = disease >= 0, disease.clamp(min=0)
             size = images.shape[-2], images.shape[-1]
-            _, predicted = look(activations, weight, row, size, self.threshold, self.shrink_whole_image)
+            maps, predicted = look(activations, weight, row, size, self.threshold, self.shrink_whole_image)
             boxes, fallback, whole = predicted
             annotated = torch.zeros_like(ill)
             if true_boxes is not None:
@@ -128,7 +129,7 @@ class BYOP(nn.Module):
             # An image without a disease gets a box without a pixel, on which no time is spent
             regions = torch.where(ill[:, None], boxes, torch.zeros_like(boxes))
             features = gpu_radiomics(images, regions, settings=self.settings, invalid="nan")
-        return Positives(features, boxes, annotated, fallback, whole, ~features.isnan().all(1))
+        return Positives(features, boxes, annotated, fallback, whole, ~features.isnan().all(1), maps)
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, shrink_whole_image={self.shrink_whole_image}, {self.settings}"

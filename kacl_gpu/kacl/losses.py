@@ -1,4 +1,4 @@
-"""The two losses of KACL, and the draw of the disease that an image stands for in the contrastive one.
+"""The two losses of KACL, the draw of the disease that an image stands for, and how well its two embeddings fit.
 
 Han et al., "Knowledge-Augmented Contrastive Learning for Abnormality Classification and Localization in Chest X-rays
 with Radiomics using a Feedback Loop", WACV 2022. Nothing here waits for the device; so the values of tensors are not
@@ -8,7 +8,7 @@ checked, only their shapes, dtypes and devices.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .distributed import AllGather, is_distributed
+
+Form = Literal["printed", "include_positive", "symmetric"]
 
 
 def focal_loss(
@@ -97,117 +99,227 @@ def _mean_of_certain(terms: Tensor, labels: Tensor, gather: bool) -> Tensor:
 
 
 class ContrastiveLoss(NamedTuple):
-    """The result of `contrastive_loss`, 0-dim tensors; the counts (int64) are those of the images of this process."""
+    """The result of `contrastive_loss`: 0-dim tensors; the counts (int64) are those of the images of this process."""
 
     loss: Tensor
     anchors: Tensor  # number of images that the loss is averaged over
     without_negatives: Tensor  # number of images with a disease and a valid radiomic row that are left out
+    negatives: Tensor  # number of image negatives, summed over the anchors
+    is_anchor: Tensor  # (B,) bool
 
 
 def contrastive_loss(
     z_image: Tensor,
     z_radiomic: Tensor,
-    labels: Tensor,
+    findings: Tensor,
     disease: Tensor,
     normal: Tensor,
     body_parts: Tensor,
     *,
     temperature: float,
-    include_positive: bool = False,
+    form: Form = "printed",
     valid: Tensor | None = None,
     gather: bool = False,
 ) -> ContrastiveLoss:
     r"""Return the cross-modal contrastive loss with other findings of a body part as hard negatives.
 
-    The mean over the anchors v of
+    With :math:`e(a, b) = \exp(s(a, b) / \tau)` and s the cosine similarity, 0 for an embedding of zeros, it is the mean
+    over the anchors v of
 
-    .. math:: -\log \frac{\exp(s(z_i(v), z_r(v)) / \tau)}{\sum_{n \in N(v)} \exp(s(z_i(v), z_i(n)) / \tau)}
+    printed:
+        .. math:: -\log \frac{e(z_i(v), z_r(v))}{\sum_{n \in N(v)} e(z_i(v), z_i(n))}
 
-    with s the cosine similarity, 0 for an embedding of zeros. The positive of an image is its own radiomic embedding.
-    Its negatives N(v) are the other images that do not have its disease d, and have another disease of the same body
-    part or are normal. The denominator is the paper's, without the positive: the loss can be negative.
+        Source: the paper. The denominator has no positive, so the loss can be negative. Nothing keeps the radiomic
+        embeddings of different images apart.
 
-    An anchor is an image with a disease and a valid radiomic row; those without a negative are left out. Without any
-    anchor the loss is 0 and its gradients are zeros.
+    include_positive:
+        .. math:: -\log \frac{e(z_i(v), z_r(v))}{e(z_i(v), z_r(v)) + \sum_{n \in N(v)} e(z_i(v), z_i(n))}
+
+        Source: the denominator of InfoNCE (van den Oord et al., 2018) and of NT-Xent.
+
+    symmetric:
+        .. math:: -\frac12 \log \frac{e(z_i(v), z_r(v))}
+                  {\sum_{u \in A} e(z_i(v), z_r(u)) + \sum_{n \in N(v)} e(z_i(v), z_i(n))}
+                  -\frac12 \log \frac{e(z_r(v), z_i(v))}{\sum_{u \in A} e(z_r(v), z_i(u))}
+
+        A is the set of all anchors, v included. From image to radiomics, an anchor must tell its own radiomic
+        embedding from those of the other anchors and from the hard negatives; from radiomics to image, its own image
+        from those of the other anchors. If all z_r or all z_i coincide, the loss is at least log |A|, so neither
+        branch gains by collapsing. Sources: NT-Xent (Chen et al., "A Simple Framework for Contrastive Learning of
+        Visual Representations", ICML 2020), in both directions as in ConVIRT (Zhang et al., "Contrastive Learning of
+        Medical Visual Representations from Paired Images and Text", MLHC 2022), with equal weights, beside the paper's
+        negatives.
+
+    The positive of an image is its own radiomic embedding. Its negatives N(v) are the other images that certainly do
+    not have its disease d, and have another finding of the same body part or are normal.
+
+    An anchor is an image with a disease and a valid radiomic row; those with nothing in the denominator beside the
+    positive are left out. Without any anchor the loss is 0 and its gradients are zeros.
 
     Args:
         z_image: (B, P), floating point; half precision is computed in float32, under autocast too.
         z_radiomic: (B, P), floating point; rows that are not used may be NaN. (The backward pass of a network that
             made NaN of a NaN input still spreads it: 0 * NaN.)
-        labels: (B, C), 1, 0, or below 0 for uncertain, in any real dtype. An image with an uncertain label is no
-            negative for anchors of that disease.
-        disease: (B,), an integer: the disease in [0, C), one of the image's labels, that it stands for; below 0: none.
+        findings: (B, F), 1, 0, or below 0 for uncertain, in any real dtype: everything that is known of an image, not
+            only what is classified. An image is no negative for anchors of a disease that it may have.
+        disease: (B,), an integer: the disease that an image stands for, one of its findings, as a column in [0, F);
+            below 0: none.
         normal: (B,) bool.
-        body_parts: (C,), an integer: the body part of each disease (`kacl_gpu.kacl.data.diseases.body_parts`).
+        body_parts: (F,), an integer: the body part of each finding (`kacl_gpu.kacl.data.diseases.body_parts`).
         temperature: tau, above 0.
-        include_positive: add the positive to the denominator (InfoNCE).
+        form: printed, include_positive or symmetric.
         valid: (B,) bool, True if the radiomic row is valid; None: all are.
-        gather: take negatives and the mean over the images of all processes of the default process group, if there is
-            one; B must be the same in each, which is not checked. The loss is scaled so that its average over the
-            processes, and that of its gradients (`DistributedDataParallel`), are those of one process with all images.
+        gather: take negatives, other anchors and the mean over the images of all processes of the default process
+            group, if there is one; B must be the same in each, which is not checked. The loss is scaled so that its
+            average over the processes, and that of its gradients (`DistributedDataParallel`), are those of one process
+            with all images.
 
     Returns:
-        The loss, float32 (float64 for float64 embeddings), and the counts.
+        The loss, float32 (float64 for float64 embeddings), the counts, and which images are anchors.
 
     Raises:
         TypeError: a dtype is wrong.
-        ValueError: a shape or device differs, or the temperature is not above 0.
-        IndexError: a disease is C or above, on the CPU; on CUDA a failed assertion of the device.
+        ValueError: a shape or device differs, the temperature is not above 0, or the form is unknown.
+        IndexError: a disease is F or above, on the CPU; on CUDA a failed assertion of the device.
 
     Example:
         >>> z_image, z_radiomic = torch.eye(3), torch.eye(3)
-        >>> labels, disease = torch.tensor([[1], [0], [0]]), torch.tensor([0, -1, -1])
+        >>> findings, disease = torch.tensor([[1], [0], [0]]), torch.tensor([0, -1, -1])
         >>> normal, parts = torch.tensor([False, True, True]), torch.tensor([0])
-        >>> contrastive_loss(z_image, z_radiomic, labels, disease, normal, parts, temperature=0.5).loss
+        >>> contrastive_loss(z_image, z_radiomic, findings, disease, normal, parts, temperature=0.5).loss
         tensor(-1.3069)
     """
     device = z_image.device
     _check("z_image", z_image, "floating point", (-1, -1), device)
     b = len(z_image)
     _check("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
-    _check("labels", labels, "real", (b, -1), device)
+    _check("findings", findings, "real", (b, -1), device)
     _check("disease", disease, "integer", (b,), device)
     _check("normal", normal, "bool", (b,), device)
-    _check("body_parts", body_parts, "integer", (labels.shape[1],), device)
+    _check("body_parts", body_parts, "integer", (findings.shape[1],), device)
     if valid is not None:
         _check("valid", valid, "bool", (b,), device)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be finite and above 0, got {temperature}")
+    if form not in get_args(Form):
+        raise ValueError(f"form must be one of {', '.join(get_args(Form))}, got {form}")
     gather = gather and is_distributed()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if gather else (0, 1)
     dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)
 
     with torch.autocast(device.type, enabled=False):  # which would multiply matrices in half precision
-        has = labels > 0
-        # (B, C) each: the image has a disease of this one's body part; it is a negative for anchors of this disease
-        in_part = has.to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
-        candidate = (in_part | normal[:, None]) & (labels == 0)
+        # (B, F) each: the image has a finding of this one's body part; it is a negative for anchors of this finding
+        in_part = (findings > 0).to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
+        candidate = _all_rows((in_part | normal[:, None]) & (findings == 0), gather)  # (N, F)
         image = _unit_rows(z_image.to(dtype))
-        others = image  # (N, P)
-        if gather:
-            others = AllGather.apply(image)
-            candidate = AllGather.apply(candidate.byte()).bool()  # (N, C); not every backend takes bool
+        others = _all_rows(image, gather)  # (N, P)
         own = torch.arange(rank * b, rank * b + b, device=device)
         negative = candidate.T[disease.clamp(min=0)]  # (B, N)
         negative = negative & (own[:, None] != torch.arange(len(others), device=device))
 
         wanted = disease >= 0 if valid is None else (disease >= 0) & valid
-        counted = wanted & negative.any(1)
+        wanted_everywhere = _all_rows(wanted, gather) if form == "symmetric" else wanted  # (N,)
+        comparable = negative.any(1)
+        if form == "symmetric":
+            comparable = comparable | (wanted_everywhere.sum() > 1)
+        counted = wanted & comparable
         # Masked before any computation, for a NaN row gives a NaN gradient even if its value is dropped
         radiomic = _unit_rows(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
         positive = (image * radiomic).sum(1) / temperature
         # Rows that do not count keep all entries, for an empty logsumexp has a NaN gradient
         logits = (image @ others.T / temperature).masked_fill(counted[:, None] & ~negative, -math.inf)
-        denominator = logits.logsumexp(1)
-        if include_positive:
-            denominator = torch.logaddexp(denominator, positive)
+        if form == "symmetric":
+            no_anchor = counted[:, None] & ~wanted_everywhere
+            to_radiomic = image @ _all_rows(radiomic, gather).T / temperature  # (B, N); the positive has a column too
+            to_image = radiomic @ others.T / temperature
+            forth = torch.cat([to_radiomic.masked_fill(no_anchor, -math.inf), logits], 1).logsumexp(1)
+            denominator = (forth + to_image.masked_fill(no_anchor, -math.inf).logsumexp(1)) / 2
+        else:
+            denominator = logits.logsumexp(1)
+            if form == "include_positive":
+                denominator = torch.logaddexp(denominator, positive)
         total = torch.where(counted, denominator - positive, 0).sum()
 
     anchors = counted.sum()
     everywhere = anchors.clone()
     if gather:
         dist.all_reduce(everywhere)
-    return ContrastiveLoss(processes * total / everywhere.clamp(min=1), anchors, (wanted & ~counted).sum())
+    return ContrastiveLoss(
+        loss=processes * total / everywhere.clamp(min=1),
+        anchors=anchors,
+        without_negatives=(wanted & ~counted).sum(),
+        negatives=(negative & counted[:, None]).sum(),
+        is_anchor=counted,
+    )
+
+
+class Alignment(NamedTuple):
+    """The result of `alignment`: 0-dim float32 tensors, 0 if there is nothing to average."""
+
+    cosine: Tensor  # mean over pairs of an anchor of this process and another one of the step
+    nearest: Tensor  # mean over the anchors of this process, as all below
+    nearest_10: Tensor
+    chance: Tensor
+    chance_10: Tensor
+    anchors: Tensor  # number of anchors of this process
+    pairs: Tensor  # number of pairs
+
+
+@torch.no_grad()
+def alignment(z_image: Tensor, z_radiomic: Tensor, is_anchor: Tensor, *, gather: bool = False) -> Alignment:
+    """Return whether the radiomic embeddings differ, and whether an image finds its own among those of the anchors.
+
+    `cosine` is the mean cosine between the radiomic embeddings of different anchors: near 1 they have collapsed.
+    `nearest` is the share of anchors whose own radiomic embedding has the highest cosine with their image embedding
+    among all anchors' (`nearest_10`: is among the ten highest), `chance` the share that a random order would give. Of
+    equal cosines each is as likely to come first, so that embeddings that coincide give the chance.
+
+    Args:
+        z_image: (B, P), floating point.
+        z_radiomic: (B, P), floating point; rows of images that are no anchors may be NaN.
+        is_anchor: (B,) bool, from `contrastive_loss`.
+        gather: compare with the anchors of all processes; B must be the same in each.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: a shape or device differs.
+
+    Example:
+        >>> alignment(torch.eye(3), torch.eye(3), torch.ones(3, dtype=torch.bool))[:4]
+        (tensor(0.), tensor(1.), tensor(1.), tensor(0.3333))
+    """
+    device = z_image.device
+    _check("z_image", z_image, "floating point", (-1, -1), device)
+    b = len(z_image)
+    _check("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
+    _check("is_anchor", is_anchor, "bool", (b,), device)
+    gather = gather and is_distributed()
+    with torch.autocast(device.type, enabled=False):
+        image = _unit_rows(torch.where(is_anchor[:, None], z_image.float(), 0))
+        radiomic = _unit_rows(torch.where(is_anchor[:, None], z_radiomic.float(), 0))
+        others, is_other = _all_rows(radiomic, gather), _all_rows(is_anchor, gather)
+        similarity = (image @ others.T).masked_fill(~is_other, -math.inf)  # (B, N)
+        own = similarity.diagonal(offset=dist.get_rank() * b if gather else 0)[:, None]
+        nearer, equal = (similarity > own).sum(1), (similarity == own).sum(1)  # with itself
+        anchors, number = is_anchor.sum().float(), is_other.sum().float()
+        pairs = anchors * (number - 1).clamp(min=0)
+        cosines = radiomic.sum(0) @ others.sum(0) - radiomic.square().sum()
+
+    def average(values: Tensor) -> Tensor:
+        return torch.where(is_anchor, values, 0).sum() / anchors.clamp(min=1)
+
+    nearest, nearest_10 = (average(((k - nearer) / equal.clamp(min=1)).clamp(0, 1)) for k in (1, 10))
+    chance, chance_10 = (average((k / number.clamp(min=k)).expand(b)) for k in (1, 10))
+    return Alignment(cosines / pairs.clamp(min=1), nearest, nearest_10, chance, chance_10, anchors, pairs)
+
+
+def _all_rows(rows: Tensor, gather: bool) -> Tensor:
+    """Return the rows of all processes, in the order of the ranks."""
+    if not gather:
+        return rows
+    if rows.dtype == torch.bool:  # which not every backend takes
+        return AllGather.apply(rows.byte()).bool()
+    return AllGather.apply(rows)
 
 
 def _unit_rows(z: Tensor) -> Tensor:

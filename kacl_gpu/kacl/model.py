@@ -9,21 +9,36 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from kacl_gpu.errors import InputError
 
+from .attention import Attend, pool_box, pool_heatmap
 from .boxes import Boxes, has_box
 from .byop import BYOP, Positives, look, untimed
-from .data.diseases import ALL_DISEASES, DISEASES, body_parts, check_diseases
+from .data.diseases import ALL_DISEASES, DISEASES, check_diseases
+from .data.diseases import body_parts as part_numbers
 from .distributed import synchronise_batchnorm
 from .encoders import ImageEncoder, Projector, RadiomicEncoder, standardise
-from .evaluation.validation import EpochPredictions, epoch_measures, first_boxes, iou
-from .losses import contrastive_loss, cross_entropy, draw_disease, focal_loss
+from .evaluation.validation import EpochPredictions, WeightedMean, epoch_measures, first_boxes, iou
+from .losses import (
+    Alignment,
+    ContrastiveLoss,
+    Form,
+    alignment,
+    contrastive_loss,
+    cross_entropy,
+    draw_disease,
+    focal_loss,
+)
 from .normaliser import FeatureNormaliser
 
 Batch = dict[str, Tensor]
+
+COLLAPSED = 0.95  # mean cosine between the radiomic embeddings of different images from which on there is a warning
+EPOCH_MEANS = ("radiomic_cosine", "nearest", "nearest_10", "chance", "chance_10", "negatives")
 
 
 class KACL(lightning.LightningModule):
@@ -44,14 +59,22 @@ class KACL(lightning.LightningModule):
         gamma: focusing exponent of the focal loss, at least 0; larger values give less weight to labels that are
             already classified well. 2 is the value of the authors' later code.
         byop: train with the contrastive loss of BYOP (Bootstrap Your Own Positive samples) as well.
-        hard_negatives: compare an image only with normal images and with other diseases of the same body part; if
-            false, with normal images and with any other disease.
+        hard_negatives: compare an image only with normal images and with other findings of the same body part; if
+            false, with normal images and with any other finding.
+        body_parts: body parts of findings, by name, beside or in place of those of the chest knowledge graph
+            (`kacl_gpu.kacl.data.diseases.BODY_PART`), as in ``{Fracture: bone}``. Any words; equal words are one part.
         contrastive_weight: lambda in lambda L_contrastive + (1 - lambda) L_classification, at least 0 and below 1. The
             paper gives no value. The focal loss is about a hundredth of the contrastive loss, so 0.01 weighs them
             equally; with 0.1 the classification stopped improving on phantoms.
         temperature: tau, the temperature of the contrastive loss, above 0. 0.5 is one of two values in the authors'
             later code (the other is 0.05).
-        include_positive: add the positive pair to the denominator of the contrastive loss; the paper leaves it out.
+        contrastive: form of the contrastive loss. printed: the paper's, whose denominator has only image negatives;
+            nothing keeps the radiomic embeddings of different images apart. include_positive: with the positive pair
+            in the denominator too. symmetric: NT-Xent in both directions, with the other images' radiomic embeddings in
+            the denominator, so that they cannot collapse.
+        attend: region whose image features are compared with the radiomic ones. image: the whole image, as the authors'
+            later code does; heatmap: weighted by the Grad-CAM heatmap of the disease, as the paper's section 3.1 says;
+            box: inside the box that the radiomic features are of. Images without a disease are taken whole.
         threshold: share of a heatmap's range above which a pixel can belong to the box, at least 0 and below 1. Half of
             the range is the value of the authors' later code.
         shrink_whole_image: replace a box that covers the whole image by the middle of the image, as the authors' later
@@ -74,6 +97,7 @@ class KACL(lightning.LightningModule):
     """
 
     body_parts: Tensor
+    finding_of_class: Tensor
 
     def __init__(
         self,
@@ -87,9 +111,11 @@ class KACL(lightning.LightningModule):
         gamma: float = 2.0,
         byop: bool = True,
         hard_negatives: bool = True,
+        body_parts: dict[str, str] | None = None,
         contrastive_weight: float = 0.01,
         temperature: float = 0.5,
-        include_positive: bool = False,
+        contrastive: Form = "printed",
+        attend: Attend = "image",
         threshold: float = 0.5,
         shrink_whole_image: bool = False,
         projection: int = 128,
@@ -122,10 +148,12 @@ class KACL(lightning.LightningModule):
         self.settings: Any = self.hparams
         self.diseases, self.findings = list(diseases), list(findings)
         check_diseases(self.diseases, self.findings)
-        numbers = body_parts(diseases)
-        # One body part for all makes every other disease a negative
+        numbers = part_numbers(self.findings, body_parts)
+        # One body part for all makes every other finding a negative
         parts = numbers if hard_negatives else torch.zeros_like(numbers)
         self.register_buffer("body_parts", parts, persistent=False)
+        columns = [self.findings.index(name) if name in self.findings else -1 for name in self.diseases]
+        self.register_buffer("finding_of_class", torch.tensor(columns), persistent=False)  # -1: No Finding
         self.encoder = ImageEncoder(encoder, weights)
         self.classifier = nn.Linear(self.encoder.channels, len(diseases))
         if byop:
@@ -135,6 +163,7 @@ class KACL(lightning.LightningModule):
             self.radiomic_encoder = RadiomicEncoder(self.normaliser.out_features, hidden, hidden)
             self.image_projector = Projector(self.encoder.channels, hidden, projection)
             self.radiomic_projector = Projector(hidden, hidden, projection)
+            self.epoch_means = nn.ModuleDict({name: WeightedMean() for name in EPOCH_MEANS})
         # The callback StepTimes replaces it
         self.timed: Callable[[str], AbstractContextManager[None]] = untimed
         self.epoch_predictions = EpochPredictions()
@@ -156,31 +185,49 @@ class KACL(lightning.LightningModule):
             logits = self.classifier(pooled)
             loss = classification = self.classification_loss(logits, labels, gather=True)
         if settings.byop and self.current_epoch >= settings.warmup_epochs:
-            disease = draw_disease(labels, batch["index"], self.current_epoch, settings.seed)
+            is_disease = self.finding_of_class >= 0  # No Finding has no region
+            drawable = torch.where(is_disease, labels, 0)
+            disease = draw_disease(drawable, batch["index"], self.current_epoch, settings.seed)
             positives = self.byop(
                 images, activations, self.classifier.weight, disease, true_boxes=batch["boxes"], timed=timed
             )
             with timed("contrastive"):
+                z_image = self.image_projector(self.image_features(activations, pooled, positives))
                 features = self.normaliser(positives.features).to(self.classifier.weight.dtype)
+                z_radiomic = self.radiomic_projector(self.radiomic_encoder(features))
                 contrast = contrastive_loss(
-                    self.image_projector(pooled),
-                    self.radiomic_projector(self.radiomic_encoder(features)),
-                    labels,
-                    disease,
+                    z_image,
+                    z_radiomic,
+                    batch["findings"],
+                    torch.where(disease >= 0, self.finding_of_class[disease.clamp(min=0)], -1),
                     batch["normal"],
                     self.body_parts,
                     temperature=settings.temperature,
-                    include_positive=settings.include_positive,
+                    form=settings.contrastive,
                     valid=positives.valid,
                     gather=True,
                 )
                 weight = settings.contrastive_weight
                 loss = weight * contrast.loss + (1 - weight) * classification
+                fit = alignment(z_image, z_radiomic, contrast.is_anchor, gather=True)
             self._log_positives(positives, disease)
             counts = {"anchors": contrast.anchors.float(), "without_negatives": contrast.without_negatives.float()}
             self._log({"contrastive": contrast.loss, **counts})
+            self._log_means(fit, contrast)
         self._log({"loss": loss, "classification": classification})
         return loss
+
+    def image_features(self, activations: Tensor, pooled: Tensor, positives: Positives) -> Tensor:
+        """Return the features (B, C) that z_i is made of; the pooled ones for an image without a region."""
+        if self.settings.attend == "image":
+            return pooled
+        if self.settings.attend == "heatmap":
+            features = pool_heatmap(activations, positives.heatmaps)
+        else:
+            boxes = torch.where(positives.valid[:, None], positives.boxes, 0)
+            height, width = positives.heatmaps.shape[-2:]
+            features = pool_box(activations, boxes, (height, width))
+        return torch.where(positives.valid[:, None], features.to(pooled.dtype), pooled)
 
     def classification_loss(self, logits: Tensor, labels: Tensor, *, gather: bool = False) -> Tensor:
         """Return the focal loss or the cross-entropy, averaged over the labels that are certain (of all processes)."""
@@ -203,6 +250,32 @@ class KACL(lightning.LightningModule):
         shares = {name: getattr(positives, name).sum() / number for name in ("annotated", "fallback", "whole")}
         self._log({**shares, "invalid": (ill & ~positives.valid).sum() / number})
 
+    def _log_means(self, fit: Alignment, contrast: ContrastiveLoss) -> None:
+        """Log what is averaged over the anchors of the epoch, not over its steps."""
+        anchors = fit.anchors
+        means = {
+            "radiomic_cosine": (fit.cosine, fit.pairs),
+            **{name: (getattr(fit, name), anchors) for name in ("nearest", "nearest_10", "chance", "chance_10")},
+            "negatives": (contrast.negatives / anchors.clamp(min=1), anchors),
+        }
+        for name, (value, weight) in means.items():
+            mean: Any = self.epoch_means[name]
+            mean.update(value, weight)
+            self.log(f"train/{name}", mean, on_step=False, on_epoch=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Warn if the radiomic embeddings have collapsed."""
+        cosine = self.trainer.callback_metrics.get("train/radiomic_cosine")
+        if cosine is not None and cosine > COLLAPSED:
+            remedy = "the loss as printed does not keep them apart: train with model.contrastive=symmetric"
+            if self.settings.contrastive == "symmetric":
+                remedy = "try a lower model.temperature or a larger model.contrastive_weight"
+            rank_zero_warn(
+                f"the radiomic embeddings have collapsed in epoch {self.current_epoch}: those of different images have "
+                f"a mean cosine of {float(cosine):.3f} (above {COLLAPSED}), so an image is compared with much the same "
+                f"vector as any other, and its radiomic features teach the network next to nothing; {remedy}"
+            )
+
     # --- validation and test
 
     def on_validation_epoch_start(self) -> None:
@@ -217,7 +290,8 @@ class KACL(lightning.LightningModule):
         activations, pooled = self.encoder(standardise(images))
         logits = self.classifier(pooled).float()
         boxes = torch.full_like(true, torch.nan)
-        image, disease = ((labels > 0) | has_box(true)).nonzero(as_tuple=True)
+        asked = ((labels > 0) | has_box(true)) & (self.finding_of_class >= 0)  # No Finding has no region
+        image, disease = asked.nonzero(as_tuple=True)
         boxes[image, disease] = self.look(activations[image], disease, size)[1].boxes.to(boxes.dtype)
         self.epoch_predictions.update(batch["index"], logits, labels, boxes, true)
 

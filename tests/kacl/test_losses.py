@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,16 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.multiprocessing.spawn import spawn
 
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
-from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, cross_entropy, draw_disease, focal_loss
+from kacl_gpu.kacl.losses import (
+    Alignment,
+    ContrastiveLoss,
+    Form,
+    alignment,
+    contrastive_loss,
+    cross_entropy,
+    draw_disease,
+    focal_loss,
+)
 
 C = len(DISEASES)
 BODY_PARTS = body_parts(DISEASES)
@@ -162,60 +171,78 @@ def test_focal_loss_of_bad_input(change: dict[str, Any], error: type[Exception],
 # Contrastive loss
 
 
+FORMS = get_args(Form)
+
+
 def loop(
     z_image: Tensor,
     z_radiomic: Tensor,
-    labels: Tensor,
+    findings: Tensor,
     disease: Tensor,
     normal: Tensor,
     body_parts: Tensor,
     *,
     temperature: float,
-    include_positive: bool = False,
+    form: str = "printed",
     valid: Tensor | None = None,
-) -> tuple[float, int, int]:
-    """Compute the formula, image by image: loss, anchors, without negatives."""
-    zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), labels.tolist(), body_parts.tolist()
+) -> tuple[float, int, int, int]:
+    """Compute the formula, image by image: loss, anchors, without negatives, negatives."""
+    zi, zr, has, part = z_image.tolist(), z_radiomic.tolist(), findings.tolist(), body_parts.tolist()
 
-    def similarity(a: list[float], b: list[float]) -> float:
-        return sum(x * y for x, y in zip(a, b)) / (math.hypot(*a) * math.hypot(*b))
+    def e(a: list[float], b: list[float]) -> float:
+        return math.exp(sum(x * y for x, y in zip(a, b)) / (math.hypot(*a) * math.hypot(*b)) / temperature)
 
-    terms, without = [], 0
-    for v, d in enumerate(disease.tolist()):
-        if d == -1 or (valid is not None and not valid[v]):
-            continue
+    candidates = [v for v, d in enumerate(disease.tolist()) if d >= 0 and (valid is None or valid[v])]
+    terms, without, number = [], 0, 0
+    for v in candidates:
+        d = int(disease[v])
         negatives = []
         for n in range(len(zi)):
-            if n == v or has[n][d]:
+            if n == v or has[n][d] != 0:
                 continue
-            if normal[n] or any(has[n][k] and part[k] == part[d] and k != d for k in range(len(part))):
-                negatives.append(math.exp(similarity(zi[v], zi[n]) / temperature))
-        positive = math.exp(similarity(zi[v], zr[v]) / temperature)
-        if negatives:
-            terms.append(-math.log(positive / (sum(negatives) + include_positive * positive)))
-        else:
+            if normal[n] or any(has[n][k] > 0 and part[k] == part[d] and k != d for k in range(len(part))):
+                negatives.append(e(zi[v], zi[n]))
+        if not negatives and not (form == "symmetric" and len(candidates) > 1):
             without += 1
-    return (sum(terms) / len(terms) if terms else 0.0), len(terms), without
+            continue
+        number += len(negatives)
+        positive = e(zi[v], zr[v])
+        if form == "symmetric":
+            forth = -math.log(positive / (sum(e(zi[v], zr[u]) for u in candidates) + sum(negatives)))
+            back = -math.log(positive / sum(e(zr[v], zi[u]) for u in candidates))
+            terms.append((forth + back) / 2)
+        else:
+            terms.append(-math.log(positive / (sum(negatives) + (positive if form == "include_positive" else 0))))
+    return (sum(terms) / len(terms) if terms else 0.0), len(terms), without, number
 
 
-def batch(seed: int, b: int, prevalence: float, p: int = 4, diseases: tuple[str, ...] = DISEASES) -> dict[str, Any]:
-    """Random embeddings and labels; half of the images without a disease are normal, the others something else."""
+def batch(
+    seed: int,
+    b: int,
+    prevalence: float,
+    p: int = 4,
+    diseases: tuple[str, ...] = DISEASES,
+    uncertain: float = 0.0,
+    classified: int | None = None,
+) -> dict[str, Any]:
+    """Random embeddings and findings; half of the images without a finding are normal, the others something else."""
     rng = generator(seed)
-    labels = torch.rand(b, len(diseases), generator=rng) < prevalence
-    return {
+    labels = (torch.rand(b, len(diseases), generator=rng) < prevalence).int()
+    arguments = {
         "z_image": torch.randn(b, p, generator=rng, dtype=torch.float64),
         "z_radiomic": torch.randn(b, p, generator=rng, dtype=torch.float64),
-        "labels": labels,
-        "disease": draw_disease(labels, torch.arange(b), 0, seed),
+        "findings": labels.masked_fill(torch.rand(b, len(diseases), generator=generator(seed + 1)) < uncertain, -1),
         "normal": ~labels.any(1) & (torch.rand(b, generator=rng) < 0.5),
         "body_parts": body_parts(diseases),
     }
+    return arguments | {"disease": draw_disease(arguments["findings"][:, :classified], torch.arange(b), 0, seed)}
 
 
 def assert_is_loop(ours: ContrastiveLoss, arguments: dict[str, Any]) -> None:
-    loss, anchors, without = loop(**arguments)
-    assert ours.loss.shape == ours.anchors.shape == ours.without_negatives.shape == ()
-    assert (ours.anchors.item(), ours.without_negatives.item()) == (anchors, without)
+    loss, *counts = loop(**arguments)
+    assert all(value.shape == () for value in ours[:4])
+    assert [int(value) for value in ours[1:4]] == counts
+    assert ours.is_anchor.sum() == ours.anchors
     assert ours.loss.item() == pytest.approx(loss, rel=1e-9, abs=1e-9)
 
 
@@ -226,26 +253,31 @@ def assert_is_loop(ours: ContrastiveLoss, arguments: dict[str, Any]) -> None:
     prevalence=st.sampled_from([0.0, 0.05, 0.15, 0.4, 1.0]),
     diseases=st.sampled_from([DISEASES, ALL_DISEASES, ("Hernia",)]),
     temperature=st.sampled_from([0.05, 0.5, 2.0]),
-    include_positive=st.booleans(),
+    form=st.sampled_from(FORMS),
     invalid=st.sampled_from([None, 0.0, 0.3, 1.0]),
+    uncertain=st.sampled_from([0.0, 0.3]),
+    classified=st.sampled_from([None, 1, 4]),
 )
 def test_contrastive_loss_is_the_formula(
+    *,
     seed: int,
     b: int,
     prevalence: float,
     diseases: tuple[str, ...],
     temperature: float,
-    include_positive: bool,
+    form: str,
     invalid: float | None,
+    uncertain: float,
+    classified: int | None,
 ) -> None:
-    arguments = batch(seed, b, prevalence, diseases=diseases)
-    arguments |= {"temperature": temperature, "include_positive": include_positive}
+    arguments = batch(seed, b, prevalence, diseases=diseases, uncertain=uncertain, classified=classified)
+    arguments |= {"temperature": temperature, "form": form}
     if invalid is not None:
         arguments["valid"] = torch.rand(b, generator=generator(seed)) >= invalid
     assert_is_loop(contrastive_loss(**arguments), arguments)
 
 
-@pytest.mark.parametrize("include_positive", [False, True])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("rows", "normal"),
     [
@@ -257,13 +289,13 @@ def test_contrastive_loss_is_the_formula(
         ([[EFFUSION], [CARDIOMEGALY], []], [0, 0, 0]),  # neither a disease of the part nor normal
     ],
 )
-def test_contrastive_loss_of_special_batches(rows: list[list[int]], normal: list[int], include_positive: bool) -> None:
+def test_contrastive_loss_of_special_batches(rows: list[list[int]], normal: list[int], form: str) -> None:
     arguments = batch(0, len(rows), 0.0)
     for image, diseases in enumerate(rows):
-        arguments["labels"][image, diseases] = True
+        arguments["findings"][image, diseases] = True
         arguments["disease"][image] = diseases[0] if diseases else -1
     arguments["normal"] = torch.tensor(normal, dtype=torch.bool)
-    arguments |= {"temperature": 0.2, "include_positive": include_positive}
+    arguments |= {"temperature": 0.2, "form": form}
     assert_is_loop(contrastive_loss(**arguments), arguments)
 
 
@@ -273,16 +305,16 @@ def test_contrastive_loss_by_hand() -> None:
     arguments: dict[str, Any] = {
         "z_image": torch.tensor([x, y, x, x, x], dtype=torch.float64),
         "z_radiomic": torch.tensor([[0.5, math.sqrt(0.75)]] * 5, dtype=torch.float64),
-        "labels": torch.zeros(5, C),
+        "findings": torch.zeros(5, C),
         "disease": torch.tensor([ATELECTASIS, -1, -1, -1, -1]),
         "normal": torch.zeros(5, dtype=torch.bool),
         "body_parts": BODY_PARTS,
     }
-    arguments["labels"][[0, 1, 2, 2, 3], [ATELECTASIS, INFILTRATION, ATELECTASIS, INFILTRATION, EFFUSION]] = 1
+    arguments["findings"][[0, 1, 2, 2, 3], [ATELECTASIS, INFILTRATION, ATELECTASIS, INFILTRATION, EFFUSION]] = 1
     ours = contrastive_loss(**arguments, temperature=0.5)
     assert ours.loss.item() == pytest.approx(-math.log(math.exp(1) / math.exp(0)))
     assert ours.loss.item() < 0
-    ours = contrastive_loss(**arguments, temperature=0.5, include_positive=True)
+    ours = contrastive_loss(**arguments, temperature=0.5, form="include_positive")
     assert ours.loss.item() == pytest.approx(-math.log(math.exp(1) / (math.exp(0) + math.exp(1))))
 
 
@@ -293,53 +325,106 @@ def test_an_image_is_never_its_own_negative() -> None:
     assert (ours.anchors.item(), ours.without_negatives.item()) == (0, 1)
 
 
-@pytest.mark.parametrize("include_positive", [False, True])
-def test_contrastive_loss_gradient(include_positive: bool) -> None:
+def test_contrastive_loss_by_hand_both_ways() -> None:
+    """Two anchors at right angles, each with its own radiomic row, and a normal image opposite to the first."""
+    x, y = [1.0, 0.0], [0.0, 1.0]
+    arguments: dict[str, Any] = {
+        "z_image": torch.tensor([x, y, [-1.0, 0.0]], dtype=torch.float64),
+        "z_radiomic": torch.tensor([x, y, [torch.nan] * 2], dtype=torch.float64),
+        "findings": torch.eye(3, C) * torch.tensor([[1], [1], [0]]),
+        "disease": torch.tensor([ATELECTASIS, CARDIOMEGALY, -1]),
+        "normal": torch.tensor([False, False, True]),
+        "body_parts": BODY_PARTS,
+    }
+    ours = contrastive_loss(**arguments, temperature=1.0, form="symmetric")
+    e = math.e
+    forth = [math.log((e + 1 + 1 / e) / e), math.log((e + 1 + 1) / e)]
+    back = 2 * [math.log((e + 1) / e)]
+    assert ours.loss.item() == pytest.approx(sum(forth + back) / 4)
+    assert (ours.anchors.item(), ours.negatives.item(), ours.is_anchor.tolist()) == (2, 2, [True, True, False])
+
+
+def test_findings_that_are_not_classified_make_hard_negatives() -> None:
+    """An image with Edema alone is one of Pneumonia, of the same part, unless its Pneumonia is uncertain."""
+    pneumonia, edema, hernia = (ALL_DISEASES.index(name) for name in ("Pneumonia", "Edema", "Hernia"))
+    arguments = batch(0, 4, 0.0, diseases=ALL_DISEASES) | {"normal": torch.zeros(4, dtype=torch.bool)}
+    arguments["findings"][[0, 1, 2, 3, 3], [pneumonia, edema, hernia, edema, pneumonia]] = torch.tensor(
+        [1, 1, 1, 1, -1], dtype=torch.int32
+    )
+    arguments["disease"] = torch.tensor([pneumonia, -1, -1, -1])
+    ours = contrastive_loss(**arguments, temperature=1.0)
+    assert (ours.anchors.item(), ours.negatives.item()) == (1, 1)
+    unit = F.normalize(arguments["z_image"])
+    expected = unit[0] @ unit[1] - unit[0] @ F.normalize(arguments["z_radiomic"])[0]
+    torch.testing.assert_close(ours.loss, expected)
+    classified = arguments["findings"][:, : len(DISEASES)]
+    alone = arguments | {"findings": classified, "body_parts": BODY_PARTS}
+    assert contrastive_loss(**alone, temperature=1.0).without_negatives == 1
+
+
+@pytest.mark.parametrize("collapsed", ["z_image", "z_radiomic"])
+def test_collapsed_embeddings_cost_as_much_as_chance_both_ways(collapsed: str) -> None:
+    arguments = batch(5, 24, 0.15)
+    arguments[collapsed] = arguments[collapsed][:1].expand(24, -1)
+    for temperature in (0.05, 0.5, 5.0):
+        ours = contrastive_loss(**arguments, temperature=temperature, form="symmetric")
+        assert ours.loss >= math.log(ours.anchors) > 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_contrastive_loss_gradient(form: Form) -> None:
     arguments = batch(3, 6, 0.15)
     z = [arguments.pop(name).requires_grad_() for name in ("z_image", "z_radiomic")]
 
     def loss(z_image: Tensor, z_radiomic: Tensor) -> Tensor:
-        ours = contrastive_loss(z_image, z_radiomic, **arguments, temperature=0.3, include_positive=include_positive)
+        ours = contrastive_loss(z_image, z_radiomic, **arguments, temperature=0.3, form=form)
         assert ours.anchors > 1
         return ours.loss
 
     assert torch.autograd.gradcheck(loss, z)
 
 
-def test_contrastive_loss_does_not_depend_on_the_order() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_contrastive_loss_does_not_depend_on_the_order(form: Form) -> None:
     arguments = batch(5, 24, 0.15)
     order = torch.randperm(24, generator=generator(0))
     shuffled = {name: value if name == "body_parts" else value[order] for name, value in arguments.items()}
-    ours, again = contrastive_loss(**arguments, temperature=0.1), contrastive_loss(**shuffled, temperature=0.1)
+    ours, again = (contrastive_loss(**batch, temperature=0.1, form=form) for batch in (arguments, shuffled))
     assert ours.anchors > 5
-    torch.testing.assert_close(tuple(again), tuple(ours), rtol=1e-12, atol=0)
+    torch.testing.assert_close(again[:4], ours[:4], rtol=1e-12, atol=0)
+    assert torch.equal(again.is_anchor, ours.is_anchor[order])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_contrastive_loss_of_half_precision_is_computed_in_float32(dtype: torch.dtype, scale: float) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_contrastive_loss_of_half_precision_is_computed_in_float32(
+    dtype: torch.dtype, scale: float, form: Form
+) -> None:
     arguments = batch(7, 16, 0.15)
     for name in ("z_image", "z_radiomic"):
         arguments[name] = (scale * arguments[name]).to(dtype).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        half = contrastive_loss(**arguments, temperature=0.01)
+        half = contrastive_loss(**arguments, temperature=0.01, form=form)
     z = [arguments["z_image"], arguments["z_radiomic"]]
     gradients = torch.autograd.grad(half.loss, z)
     assert all(gradient.isfinite().all() and gradient.dtype == dtype for gradient in gradients)
-    full = contrastive_loss(**arguments | {"z_image": z[0].double(), "z_radiomic": z[1].double()}, temperature=0.01)
+    double = arguments | {"z_image": z[0].double(), "z_radiomic": z[1].double()}
+    full = contrastive_loss(**double, temperature=0.01, form=form)
     assert half.loss.dtype == torch.float32
     assert half.anchors > 5
     torch.testing.assert_close(half.loss, full.loss.float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_embeddings_of_zeros_have_similarity_and_gradient_0(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_embeddings_of_zeros_have_similarity_and_gradient_0(dtype: torch.dtype, form: Form) -> None:
     arguments = batch(7, 16, 0.15)
     image, radiomic = (arguments["disease"] >= 0).nonzero()[:2, 0].tolist()  # of an anchor each
     z = [arguments[name].to(dtype) for name in ("z_image", "z_radiomic")]
     z[0][image], z[1][radiomic] = 0, 0
     arguments |= {"z_image": z[0].requires_grad_(), "z_radiomic": z[1].requires_grad_()}
-    ours = contrastive_loss(**arguments, temperature=0.01)
+    ours = contrastive_loss(**arguments, temperature=0.01, form=form)
     gradients = torch.autograd.grad(ours.loss, z)
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert (gradients[0][image] == 0).all()
@@ -347,7 +432,7 @@ def test_embeddings_of_zeros_have_similarity_and_gradient_0(dtype: torch.dtype) 
     # a direction of its own, at a right angle to all the others
     arguments |= {name: F.pad(arguments[name].detach().double(), (0, 2)) for name in ("z_image", "z_radiomic")}
     arguments["z_image"][image, -2], arguments["z_radiomic"][radiomic, -1] = 1, 1
-    expected, anchors, _ = loop(**arguments, temperature=0.01)
+    expected, anchors, *_ = loop(**arguments, temperature=0.01, form=form)
     assert ours.anchors == anchors
     assert ours.loss.item() == pytest.approx(expected, rel=1e-5)
 
@@ -359,13 +444,15 @@ def test_contrastive_loss_without_an_anchor_is_zero_with_zero_gradients(kind: st
     arguments["valid"] = torch.full((b,), kind != "invalid")
     arguments["normal"][:] = kind == "normal"
     if kind != "normal":
-        arguments["labels"][:, EFFUSION] = True
+        arguments["findings"][:, EFFUSION] = True
         arguments["disease"][:] = EFFUSION
     z = [arguments[name].requires_grad_() for name in ("z_image", "z_radiomic")]
-    for include_positive in (False, True):
-        ours = contrastive_loss(**arguments, temperature=0.1, include_positive=include_positive)
+    for form in FORMS:
+        if kind == "without negatives" and form == "symmetric" and b > 1:
+            continue  # the other anchors are in the denominator
+        ours = contrastive_loss(**arguments, temperature=0.1, form=form)
         assert ours.loss.item() == 0
-        assert ours.anchors.item() == 0
+        assert ours.anchors.item() == ours.negatives.item() == 0
         assert ours.without_negatives.item() == (b if kind == "without negatives" else 0)
         with torch.autograd.set_detect_anomaly(True):  # no NaN on the way either
             gradients = torch.autograd.grad(ours.loss, z)  # which raises where a tensor is not in the graph
@@ -373,16 +460,17 @@ def test_contrastive_loss_without_an_anchor_is_zero_with_zero_gradients(kind: st
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float, form: Form) -> None:
     arguments = batch(9, 16, 0.15)
     arguments["valid"] = torch.arange(16) % 3 != 0
     used = arguments["valid"] & (arguments["disease"] >= 0)
     z = [arguments[name].requires_grad_() for name in ("z_image", "z_radiomic")]
-    clean = contrastive_loss(**arguments, temperature=0.1)
+    clean = contrastive_loss(**arguments, temperature=0.1, form=form)
     assert clean.anchors > 3
     gradients = torch.autograd.grad(clean.loss, z)
     z[1] = torch.where(used[:, None], z[1].detach(), bad).requires_grad_()
-    ours = contrastive_loss(**arguments | {"z_radiomic": z[1]}, temperature=0.1)
+    ours = contrastive_loss(**arguments | {"z_radiomic": z[1]}, temperature=0.1, form=form)
     torch.testing.assert_close(ours.loss, clean.loss, rtol=0, atol=0)
     torch.testing.assert_close(torch.autograd.grad(ours.loss, z), gradients, rtol=0, atol=0)
 
@@ -394,8 +482,8 @@ def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float) -> None:
         ({"z_image": torch.zeros(4, 2, dtype=torch.int32)}, TypeError, "z_image must be floating point"),
         ({"z_radiomic": torch.zeros(4, 3)}, ValueError, r"z_radiomic must have the shape \(4, 4\), got \(4, 3\)"),
         ({"z_radiomic": torch.zeros(4, 4, device="meta")}, ValueError, "z_radiomic must be on cpu, got meta"),
-        ({"labels": torch.zeros(3, C)}, ValueError, r"labels must have the shape \(4, any\)"),
-        ({"labels": torch.zeros(4, C, dtype=torch.complex64)}, TypeError, "labels must be real"),
+        ({"findings": torch.zeros(3, C)}, ValueError, r"findings must have the shape \(4, any\)"),
+        ({"findings": torch.zeros(4, C, dtype=torch.complex64)}, TypeError, "findings must be real"),
         ({"disease": torch.zeros(4)}, TypeError, "disease must be integer, got torch.float32"),
         ({"disease": torch.zeros(4, dtype=torch.bool)}, TypeError, "disease must be integer"),
         ({"disease": torch.zeros(4, 1, dtype=torch.int64)}, ValueError, r"disease must have the shape \(4\)"),
@@ -408,6 +496,7 @@ def test_radiomic_rows_that_are_not_used_do_not_leak(bad: float) -> None:
         ({"temperature": -0.1}, ValueError, "temperature"),
         ({"temperature": math.inf}, ValueError, "temperature"),
         ({"temperature": math.nan}, ValueError, "temperature"),
+        ({"form": "literal"}, ValueError, "form must be one of printed, include_positive, symmetric, got literal"),
     ],
 )
 def test_contrastive_loss_of_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -423,22 +512,48 @@ def test_no_value_goes_to_the_host() -> None:
         normal, z = index == 0, torch.empty(8, 4, device="cuda")
         disease = draw_disease(labels, index, torch.empty((), dtype=torch.int64, device="cuda"), 0)
         parts = torch.empty(C, dtype=torch.int64, device="cuda")
-        for include_positive in (False, True):
-            ours = contrastive_loss(
-                z,
-                z,
-                labels,
-                disease,
-                normal,
-                parts,
-                temperature=0.1,
-                include_positive=include_positive,
-                valid=normal,
-            )
-            assert all(value.shape == () and value.device.type == "cuda" for value in ours)
-        assert focal_loss(z.repeat(1, 2), labels).shape == ()
+        for form in FORMS:
+            ours = contrastive_loss(z, z, labels, disease, normal, parts, temperature=0.1, form=form, valid=normal)
+            assert all(value.shape == () and value.device.type == "cuda" for value in ours[:4])
+        assert all(value.shape == () for value in alignment(z, z, normal))
+        assert focal_loss(z.repeat(1, 2), labels).shape == cross_entropy(z.repeat(1, 2), labels).shape == ()
         with pytest.raises(DataDependentOutputException):  # the check can fail
             ours.anchors.item()
+
+
+# How well the embeddings fit
+
+
+def alignment_loop(zi: Tensor, zr: Tensor, anchors: list[int]) -> list[float]:
+    """Compare all pairs: mean cosine of different radiomic rows, own row first, in the first ten, and their chances."""
+
+    def cosine(a: Tensor, b: Tensor) -> float:
+        return F.cosine_similarity(a.double(), b.double(), dim=0).item()
+
+    cosines = [cosine(zr[v], zr[u]) for v in anchors for u in anchors if u != v]
+    ranks = [sum(cosine(zi[v], zr[u]) > cosine(zi[v], zr[v]) for u in anchors) for v in anchors]
+    chances = [min(k / len(anchors), 1) for k in (1, 10)]
+    return [float(np.mean(x)) for x in (cosines, [r < 1 for r in ranks], [r < 10 for r in ranks])] + chances
+
+
+@pytest.mark.parametrize("number", [2, 8, 30])
+def test_alignment_is_that_of_all_pairs(number: int) -> None:
+    zi = torch.randn(40, 6, generator=generator(0))
+    zr = zi + 1.5 * torch.randn(40, 6, generator=generator(1))
+    anchors = torch.randperm(40, generator=generator(2))[:number].sort().values
+    is_anchor = torch.zeros(40, dtype=torch.bool).index_fill(0, anchors, True)
+    ours = alignment(zi, torch.where(is_anchor[:, None], zr, torch.nan), is_anchor)
+    expected = alignment_loop(zi, zr, anchors.tolist())
+    assert [float(value) for value in ours[:5]] == pytest.approx(expected, abs=1e-6)
+    assert (ours.anchors.item(), ours.pairs.item()) == (number, number * (number - 1))
+    assert number < 8 or ours.chance < ours.nearest < 1
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, [0] * 5), (1, [0, 1, 1, 1, 1]), (20, [1, 0.05, 0.5, 0.05, 0.5])])
+def test_alignment_of_embeddings_that_coincide_is_chance(number: int, expected: list[float]) -> None:
+    z = torch.tensor([[1.0, 0.0, 0.0]]).expand(25, 3)
+    ours = alignment(z, z, torch.arange(25) < number)
+    assert [float(value) for value in ours[:5]] == pytest.approx(expected)
 
 
 # Contrastive loss in several processes
@@ -460,21 +575,21 @@ class Embeddings(nn.Module):
         return self.image(x), self.radiomic(features)
 
 
-def global_batch(case: str, include_positive: bool) -> dict[str, Any]:
+def global_batch(case: str, form: Form) -> dict[str, Any]:
     b = 20
-    arguments = batch(11, b, 0.15, p=5) | {"temperature": 0.2, "include_positive": include_positive}
+    arguments = batch(11, b, 0.15, p=5) | {"temperature": 0.2, "form": form}
     arguments["valid"] = torch.arange(b) % 5 != 0
     if case != "random":
         arguments["disease"][b // 2 if case == "anchors in one process" else 0 :] = -1
     return arguments
 
 
-def training_step(model: nn.Module, arguments: dict[str, Any], gather: bool) -> ContrastiveLoss:
+def training_step(model: nn.Module, arguments: dict[str, Any], gather: bool) -> tuple[ContrastiveLoss, Alignment]:
     x, features = arguments["z_image"], arguments["z_radiomic"]
     z_image, z_radiomic = model(x, features)
     ours = contrastive_loss(**arguments | {"z_image": z_image, "z_radiomic": z_radiomic}, gather=gather)
     ours.loss.backward()
-    return ours
+    return ours, alignment(z_image, z_radiomic, ours.is_anchor, gather=gather)
 
 
 def uncertain_case(case: str) -> tuple[Tensor, Tensor]:
@@ -499,9 +614,9 @@ def process(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=PROCESSES)
     results: dict[tuple[str, Any], Any] = {}
     for case in CASES:
-        for include_positive in (False, True):
-            arguments = global_batch(case, include_positive)
-            half = len(arguments["labels"]) // PROCESSES
+        for form in FORMS:
+            arguments = global_batch(case, form)
+            half = len(arguments["findings"]) // PROCESSES
             mine = {
                 name: value[rank * half : rank * half + half]
                 if isinstance(value, Tensor) and name != "body_parts"
@@ -509,9 +624,9 @@ def process(rank: int, folder: Path) -> None:
                 for name, value in arguments.items()
             }
             model = nn.parallel.DistributedDataParallel(Embeddings())
-            ours = training_step(model, mine, gather=True)
+            ours, fit = training_step(model, mine, gather=True)
             gradients = [parameter.grad for parameter in model.parameters()]
-            results[case, include_positive] = [value.detach() for value in ours], gradients
+            results[case, form] = [value.detach() for value in ours], gradients, [*fit]
     for case in UNCERTAIN:
         x, labels = (value[rank * 10 : rank * 10 + 10] for value in uncertain_case(case))
         for name, function in LOSSES.items():
@@ -548,18 +663,23 @@ def test_processes_average_over_all_certain_labels(
 
 def test_processes_together_are_one(ranks: list[dict[tuple[str, Any], Any]]) -> None:
     for case in CASES:
-        for include_positive in (False, True):
+        for form in FORMS:
             model = Embeddings()
-            expected = training_step(model, global_batch(case, include_positive), gather=True)  # no group: all there is
-            parts = [results[case, include_positive] for results in ranks]
-            counts = torch.stack([torch.stack(values[1:]) for values, _ in parts])
-            assert counts.sum(0).tolist() == [int(expected.anchors), int(expected.without_negatives)]
+            expected, fit = training_step(model, global_batch(case, form), gather=True)  # no group: all there is
+            parts = [results[case, form] for results in ranks]
+            counts = torch.stack([torch.stack(values[1:4]) for values, _, _ in parts])
+            assert counts.sum(0).tolist() == [int(value) for value in expected[1:4]]
+            fits = torch.stack([torch.stack(values) for _, _, values in parts])  # (processes, fields of Alignment)
+            weights = fits[:, [6, 5, 5, 5, 5]]
+            means = (fits[:, :5] * weights).sum(0) / weights.sum(0).clamp(min=1)
+            torch.testing.assert_close(means, torch.stack(fit[:5]), rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(fits[:, 5:].sum(0), torch.stack(fit[5:]))
             if case != "no anchor":
                 assert counts[0, 0] > 2
                 assert counts[1, 0] > 2 or case != "random"
-            mean = torch.stack([values[0] for values, _ in parts]).mean()
+            mean = torch.stack([values[0] for values, _, _ in parts]).mean()
             torch.testing.assert_close(mean, expected.loss.detach(), rtol=1e-10, atol=1e-12)
-            for _, gradients in parts:
+            for _, gradients, _ in parts:
                 for gradient, parameter in zip(gradients, model.parameters(), strict=True):
                     torch.testing.assert_close(gradient, parameter.grad, rtol=1e-10, atol=1e-12)
                 assert case == "no anchor" or any(gradient.abs().max() > 0.01 for gradient in gradients)

@@ -66,6 +66,38 @@ class EpochPredictions(Metric):
         return {name: table[first] for name, table in tables.items()}
 
 
+class WeightedMean(Metric):
+    """Average values with weights over an epoch and over all processes; NaN if all weights are 0.
+
+    ``torchmetrics.MeanMetric`` either reads whether a value is NaN, for which the host waits, or drops the weights.
+
+    Example:
+        >>> mean = WeightedMean()
+        >>> mean.update(torch.tensor(1.0), torch.tensor(3.0))
+        >>> mean.update(torch.tensor(2.0), torch.tensor(1.0))
+        >>> mean.compute()
+        tensor(1.2500)
+    """
+
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("total", "weight"):
+            self.add_state(name, default=torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: Tensor) -> None:
+        """Add a value, 0-dim, with its weight."""
+        self.total = self.total + value * weight
+        self.weight = self.weight + weight
+
+    def compute(self) -> Tensor:
+        """Return the mean, 0-dim."""
+        return self.total / self.weight
+
+
 def epoch_measures(predictions: dict[str, Tensor], diseases: Sequence[str]) -> dict[str, Tensor]:
     """Return the AUC of each disease that has both positives and negatives, their mean, and the accuracy of boxes.
 

@@ -40,7 +40,8 @@ GROUPS = {
     "network": ["model.encoder", "model.weights", "model.hidden", "model.projection"],
     "classification loss": ["model.loss", "model.alpha", "model.gamma"],
     "contrastive loss (BYOP)": [
-        "model.byop", "model.contrastive_weight", "model.temperature", "model.hard_negatives", "model.include_positive",
+        "model.byop", "model.contrastive_weight", "model.temperature", "model.hard_negatives", "model.contrastive",
+        "model.attend", "model.body_parts",
     ],
     "boxes": ["model.threshold", "model.shrink_whole_image"],
     "schedule": [
