@@ -46,8 +46,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except OSError as error:  # by its number: libraries put their own words, or none, in place of the system's
+        raise OutputError(f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -175,7 +175,7 @@ def test_the_wheel_names_the_command_and_the_extras(wheel: zipfile.ZipFile) -> N
         assert f"Provides-Extra: {extra}" in metadata
     core = [line.removeprefix("Requires-Dist: ") for line in metadata if line.startswith("Requires-Dist:")]
     core = [requirement for requirement in core if "extra ==" not in requirement]
-    assert sorted(core) == ["numba>=0.60", "numpy>=1.26", "torch>=2.11", 'triton>=3.6; platform_system == "Linux"']
+    assert sorted(core) == ["numba>=0.61", "numpy>=1.26", "torch>=2.11", 'triton>=3.6; platform_system == "Linux"']
 
 
 def test_the_version_stands_in_one_release(wheel: zipfile.ZipFile) -> None:
