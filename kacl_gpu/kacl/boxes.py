@@ -17,7 +17,7 @@ class Boxes(NamedTuple):
 
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the heatmap, the far edge exclusive
     fallback: Tensor  # (B,) bool: the box is the whole image, for no pixel is above the threshold
-    whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
+    covers_image: Tensor  # (B,) bool: the box is the whole image, fallback or not
 
 
 class Components(NamedTuple):
@@ -27,7 +27,7 @@ class Components(NamedTuple):
     total: Tensor  # (B, M) float32: the activations of the component, each 0 to 1, summed
 
 
-def components(heatmaps: Tensor, threshold: float = 0.5, most: int = 16) -> Components:
+def components(heatmaps: Tensor, threshold: float = 0.5, max_components: int = 16) -> Components:
     """Return the connected components above a threshold, by descending total activation, with tight boxes.
 
     Pixels that touch by a corner are connected. Of components with equal totals the one that begins further up, then
@@ -38,17 +38,17 @@ def components(heatmaps: Tensor, threshold: float = 0.5, most: int = 16) -> Comp
             threshold.
         threshold: share of a map's range, from its smallest to its largest value, above which pixels belong to
             components.
-        most: M, the largest number of components per image; the smallest are left out.
+        max_components: M, the largest number of components per image; the smallest are left out.
 
     Raises:
-        ValueError: another shape, an empty or too large map, a threshold outside [0, 1), ``most`` below 1.
+        ValueError: another shape, an empty or too large map, a threshold outside [0, 1), ``max_components`` below 1.
 
     Example:
         >>> heatmap = torch.tensor([[[0.0, 0.2, 0.0], [0.0, 1.0, 1.0]]])
-        >>> components(heatmap, most=1).boxes
+        >>> components(heatmap, max_components=1).boxes
         tensor([[[1., 1., 3., 2.]]])
     """
-    boxes, total = _largest(heatmaps, threshold, most)
+    boxes, total = _largest(heatmaps, threshold, max_components)
     return Components(boxes.masked_fill((total < 0)[..., None], torch.nan), total.clamp(min=0))
 
 
@@ -63,19 +63,19 @@ def heatmap_boxes(heatmaps: Tensor, threshold: float = 0.5, shrink_whole_image: 
         >>> heatmap_boxes(torch.tensor([[[0.0, 0.2, 0.0], [0.0, 1.0, 1.0]]])).boxes
         tensor([[1., 1., 3., 2.]])
     """
-    every_box, total = _largest(heatmaps, threshold, most=1)
+    every_box, total = _largest(heatmaps, threshold, max_components=1)
     boxes, sides = every_box[:, 0], every_box[:, 0, 2:]
     fallback = total[:, 0] < 0
     # by its area: a tensor of the image's sides would have to be made on the device
-    whole = (sides - boxes[:, :2]).prod(1) == heatmaps.shape[1] * heatmaps.shape[2]
+    covers_image = (sides - boxes[:, :2]).prod(1) == heatmaps.shape[1] * heatmaps.shape[2]
     if shrink_whole_image:
         low, high = SHRUNK
-        boxes = torch.where(whole[:, None], torch.cat([sides * low, sides * high], 1), boxes)
-    return Boxes(boxes, fallback, whole)
+        boxes = torch.where(covers_image[:, None], torch.cat([sides * low, sides * high], 1), boxes)
+    return Boxes(boxes, fallback, covers_image)
 
 
 def has_box(boxes: Tensor) -> Tensor:
-    """Return which of the boxes (..., 4) exist: NaN stands for one that does not.
+    """Return True for each of the boxes (..., 4) that exists: NaN stands for one that does not.
 
     Example:
         >>> has_box(torch.tensor([[0.0, 0.0, 1.0, 1.0], [torch.nan] * 4]))
@@ -84,13 +84,15 @@ def has_box(boxes: Tensor) -> Tensor:
     return ~boxes.isnan().any(-1)
 
 
-def _largest(heatmaps: Tensor, threshold: float, most: int) -> tuple[Tensor, Tensor]:
+def _largest(heatmaps: Tensor, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:
     """Check the arguments and call :func:`kacl_gpu.radiomics.ops.largest_components`."""
     if heatmaps.ndim != 3 or not 0 < heatmaps.shape[1] * heatmaps.shape[2] <= 2**21:
         raise ValueError(f"heatmaps must be (B, H, W) of 1 to 2^21 pixels, got {tuple(heatmaps.shape)}")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be at least 0 and below 1, got {threshold}")
-    if most < 1:
-        raise ValueError(f"most must be at least 1, got {most}")
+    if max_components < 1:
+        raise ValueError(f"max_components must be at least 1, got {max_components}")
     pixels = heatmaps.shape[1] * heatmaps.shape[2]
-    return ops.largest_components(heatmaps.detach().float(), threshold=threshold, max_components=min(most, pixels))
+    return ops.largest_components(
+        heatmaps.detach().float(), threshold=threshold, max_components=min(max_components, pixels)
+    )

@@ -192,7 +192,9 @@ class KACL(lightning.LightningModule):
                 images, activations, self.classifier.weight, disease, true_boxes=batch["boxes"], timed=timed
             )
             with timed("contrastive"):
-                z_image = self.image_projector(self.image_features(activations, pooled, positives))
+                z_image = self.image_projector(
+                    self.image_features(activations, pooled, positives, (images.shape[-2], images.shape[-1]))
+                )
                 features = self.normaliser(positives.features).to(self.classifier.weight.dtype)
                 z_radiomic = self.radiomic_projector(self.radiomic_encoder(features))
                 contrast = contrastive_loss(
@@ -217,7 +219,9 @@ class KACL(lightning.LightningModule):
         self._log({"loss": loss, "classification": classification})
         return loss
 
-    def image_features(self, activations: Tensor, pooled: Tensor, positives: Positives) -> Tensor:
+    def image_features(
+        self, activations: Tensor, pooled: Tensor, positives: Positives, size: tuple[int, int]
+    ) -> Tensor:
         """Return the features (B, C) that z_i is made of; the pooled ones for an image without a region."""
         if self.settings.attend == "image":
             return pooled
@@ -225,8 +229,7 @@ class KACL(lightning.LightningModule):
             features = pool_heatmap(activations, positives.heatmaps)
         else:
             boxes = torch.where(positives.valid[:, None], positives.boxes, 0)
-            height, width = positives.heatmaps.shape[-2:]
-            features = pool_box(activations, boxes, (height, width))
+            features = pool_box(activations, boxes, size)
         return torch.where(positives.valid[:, None], features.to(pooled.dtype), pooled)
 
     def classification_loss(self, logits: Tensor, labels: Tensor, *, gather: bool = False) -> Tensor:

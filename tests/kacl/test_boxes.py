@@ -35,7 +35,7 @@ def by_scikit_image(heatmap: np.ndarray, threshold: float) -> list[tuple[float, 
     return [(-total, box) for total, _, _, box in sorted(found)]
 
 
-def by_scatters(heatmaps: torch.Tensor, threshold: float, most: int) -> Components:
+def by_scatters(heatmaps: torch.Tensor, threshold: float, max_components: int) -> Components:
     """Do the same in torch, by scattering each pixel to the first one of its component: to the bit."""
     number, height, width = heatmaps.shape
     pixels = height * width
@@ -52,7 +52,7 @@ def by_scatters(heatmaps: torch.Tensor, threshold: float, most: int) -> Componen
     fixed = torch.where(above, (unit * 2**20).round().long(), 0)
     total = torch.zeros_like(root).scatter_add_(1, root, fixed)
     order = torch.where(above & (root == place), total * pixels + (pixels - 1 - place), -1)
-    best = order.topk(min(most, pixels), dim=1)
+    best = order.topk(min(max_components, pixels), dim=1)
     there = best.values >= 0
 
     def extreme(coordinate: torch.Tensor, beyond: int, reduce: str) -> torch.Tensor:
@@ -66,31 +66,31 @@ def by_scatters(heatmaps: torch.Tensor, threshold: float, most: int) -> Componen
     return Components(boxes, torch.where(there, total.gather(1, best.indices) / 2**20, 0.0).float())
 
 
-def check_bits(maps: torch.Tensor, threshold: float, most: int) -> None:
-    for ours, theirs in zip(components(maps, threshold, most), by_scatters(maps, threshold, most)):
+def check_bits(maps: torch.Tensor, threshold: float, max_components: int) -> None:
+    for ours, theirs in zip(components(maps, threshold, max_components), by_scatters(maps, threshold, max_components)):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 @settings(max_examples=200, deadline=None)
 @given(MAPS | ANY_MAPS, st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.integers(1, 90))
-def test_components_are_those_of_scatters(maps: np.ndarray, threshold: float, most: int) -> None:
-    check_bits(torch.from_numpy(maps), threshold, most)
+def test_components_are_those_of_scatters(maps: np.ndarray, threshold: float, max_components: int) -> None:
+    check_bits(torch.from_numpy(maps), threshold, max_components)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.999])
 def test_components_of_awkward_maps(threshold: float) -> None:
     for maps in awkward_maps():
-        for most in (1, 16, 5000):
-            check_bits(maps, threshold, most)
+        for max_components in (1, 16, 5000):
+            check_bits(maps, threshold, max_components)
 
 
 @settings(max_examples=200, deadline=None)
 @given(MAPS, st.sampled_from([0.0, 0.3, 0.5, 0.9]), st.integers(1, 90))
-def test_components_are_those_of_scikit_image(maps: np.ndarray, threshold: float, most: int) -> None:
-    found = components(torch.from_numpy(maps), threshold, most)
-    assert found.boxes.shape == (len(maps), min(most, maps[0].size), 4)
+def test_components_are_those_of_scikit_image(maps: np.ndarray, threshold: float, max_components: int) -> None:
+    found = components(torch.from_numpy(maps), threshold, max_components)
+    assert found.boxes.shape == (len(maps), min(max_components, maps[0].size), 4)
     for heatmap, boxes, totals in zip(maps, found.boxes, found.total):
-        expected = by_scikit_image(heatmap, threshold)[:most]
+        expected = by_scikit_image(heatmap, threshold)[:max_components]
         there = ~boxes[:, 0].isnan()
         assert there.sum() == len(expected) and there[: len(expected)].all()
         assert (totals[len(expected) :] == 0).all()
@@ -132,9 +132,9 @@ def test_boxes_of_degenerate_maps() -> None:
     image = [0, 0, 6, 4]
     assert found.boxes.tolist() == [image, image, image, image, [2, 1, 5, 3], image]
     assert found.fallback.tolist() == [True, True, True, True, False, False]
-    assert found.whole.tolist() == [True, True, True, True, False, True]
+    assert found.covers_image.tolist() == [True, True, True, True, False, True]
     shrunk = heatmap_boxes(maps, shrink_whole_image=True)
-    assert shrunk.whole.tolist() == found.whole.tolist()
+    assert shrunk.covers_image.tolist() == found.covers_image.tolist()
     low, high = SHRUNK
     torch.testing.assert_close(shrunk.boxes[5], torch.tensor([6 * low, 4 * low, 6 * high, 4 * high]))
     assert shrunk.boxes[4].tolist() == [2, 1, 5, 3]
@@ -172,7 +172,7 @@ def test_boxes_are_found_without_waiting_for_the_device() -> None:
         ((1, 2048, 1025), {}, "1 to 2"),
         ((1, 4, 4), {"threshold": 1.0}, "threshold.*1.0"),
         ((1, 4, 4), {"threshold": -0.1}, "threshold"),
-        ((1, 4, 4), {"most": 0}, "most"),
+        ((1, 4, 4), {"max_components": 0}, "max_components"),
     ],
 )
 def test_what_cannot_be_is_refused(shape: tuple[int, ...], options: dict, words: str) -> None:

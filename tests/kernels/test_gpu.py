@@ -316,9 +316,9 @@ def test_gpu_components_equal_the_cpus_every_time(size: tuple[int, int]) -> None
     noise[1] = (noise[1] < 0.62).float()
     noise[2, :, ::7] = torch.tensor([torch.nan, torch.inf, -torch.inf]).repeat(size[0])[: size[0], None]
     maps = torch.cat([torch.nn.functional.interpolate(coarse, size, mode="bilinear")[:, 0], noise])
-    expected, there = components(maps, most=5), maps.cuda()
+    expected, there = components(maps, max_components=5), maps.cuda()
     for _ in range(100):
-        for found, twin in zip(components(there, most=5), expected):
+        for found, twin in zip(components(there, max_components=5), expected):
             assert_same_bits(found.cpu(), twin)
     assert_same_bits(heatmap_boxes(there).boxes.cpu(), heatmap_boxes(maps).boxes)
 

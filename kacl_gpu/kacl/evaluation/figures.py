@@ -18,6 +18,19 @@ from kacl_gpu.io.tables import atomic_file
 
 TRUE, PREDICTED = "#ffd400", "#e5262b"  # yellow and red, as in the paper's figure
 
+# Titles of the pictures of `curves` and the columns of metrics.csv that each shows, the contrastive branch's last
+CURVES = (
+    ("classification loss", ("train/classification", "val/loss")),
+    ("contrastive loss", ("train/contrastive",)),
+    ("AUC of the validation", ("val/auc",)),
+    ("cosine of radiomic embeddings", ("train/radiomic_cosine",)),
+    (
+        "images that find their own radiomics",
+        ("train/nearest", "train/chance", "train/nearest_10", "train/chance_10"),
+    ),
+    ("anchors and negatives", ("train/anchors", "train/without_negatives", "train/negatives")),
+)
+
 
 def panels(
     images: Tensor,
@@ -56,26 +69,29 @@ def panels(
 
 
 def curves(table: pd.DataFrame) -> Figure:
-    """Draw a run's metrics.csv: the losses of training, and the AUC of the validation, over the epochs.
+    """Draw a run's metrics.csv over the epochs: losses, AUC, and what the contrastive loss does, if there is one.
+
+    Chance is dotted: the share of images that would find their own radiomic embedding in a random order.
 
     Args:
-        table: columns epoch, train/classification, val/auc and, where they are, train/contrastive and val/loss.
+        table: columns epoch, train/classification, val/auc and, if they exist, the others of `CURVES`.
 
     Example:
         >>> len(curves(pd.DataFrame({"epoch": [0, 1], "val/auc": [0.6, 0.7]})).axes)
         3
+        >>> len(curves(pd.DataFrame({"epoch": [0, 1], "train/nearest": [0.1, 0.2]})).axes)
+        6
     """
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, 3)
-    kinds = (
-        ("classification loss", ("train/classification", "val/loss")),
-        ("contrastive loss", ("train/contrastive",)),
-    )
-    for axis, (title, names) in zip(axes, (*kinds, ("AUC of the validation", ("val/auc",)))):
+    contrastive = any(name in table for _, names in CURVES[3:] for name in names)
+    rows = 2 if contrastive else 1
+    figure = Figure(figsize=(11, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, 3).flat
+    for axis, (title, names) in zip(axes, CURVES):
         for name in names:
             if name in table:
-                axis.plot(table["epoch"] + 1, table[name], marker=".", label=name)
-                axis.legend(frameon=False)
+                dotted = {"linestyle": ":", "color": "0.5"} if name.startswith("train/chance") else {"marker": "."}
+                axis.plot(table["epoch"] + 1, table[name], label=name, **dotted)
+                axis.legend(frameon=False, fontsize=8)
         axis.set(title=title, xlabel="epoch", xlim=(0.5, len(table) + 0.5))
     return figure
 
