@@ -31,7 +31,7 @@ def test_every_column_is_drawn_over_its_epochs(names: list[str]) -> None:
     rows = table(names)
     axes = curves(rows).axes
     assert len(axes) == (6 if "train/negatives" in names else 3)
-    drawn = {line.get_label(): (k, line) for k, axis in enumerate(axes) for line in axis.get_lines()}
+    drawn = {str(line.get_label()): (k, line) for k, axis in enumerate(axes) for line in axis.get_lines()}
     assert drawn.keys() == {*names}
     for name in names:
         axis, line = drawn[name]
