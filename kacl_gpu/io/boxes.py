@@ -12,6 +12,7 @@ from kacl_gpu.errors import InputError
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2; the far edge exclusive
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+PLAIN_COLUMNS = (BOX_COLUMNS, ("x", "y", "w", "h"), ("x", "y", "width", "height"))  # the first that a file has
 NIH_FRAME = 1024  # NIH's boxes are in a frame of this side, whatever the size of the stored image
 
 
@@ -55,8 +56,8 @@ def read_boxes(path: Path) -> list[Target]:
     Either NIH's ``BBox_List_2017.csv`` as it is (``Image Index,Finding Label,Bbox [x,y,w,h],,,``: x, y, width and
     height in a frame of 1024 x 1024; its ``Infiltrate`` becomes ``Infiltration``, the name in ``Data_Entry_2017.csv``),
     or columns image, x1, y1, x2, y2 and, if wanted, label, in any order, in pixels of the stored image, the far edge
-    exclusive. Other columns are ignored. Semicolons or tabs may stand for the commas; with semicolons a number may
-    have a decimal comma.
+    exclusive. Instead of the corners the columns may be x, y, w, h or x, y, width, height. Other columns are ignored.
+    Semicolons or tabs may stand for the commas; with semicolons a number may have a decimal comma.
 
     Returns:
         The targets in the order of the file. A line without four numbers becomes a target with a `problem`.
@@ -85,14 +86,14 @@ def read_boxes(path: Path) -> list[Target]:
     names = [name.lower() for name in header]
     if names[:2] == ["image index", "finding label"] and len(names) > 2 and names[2].startswith("bbox"):
         targets = [_nih_target(line, delimiter) for line in lines]
-    elif {"image", *BOX_COLUMNS} <= set(names):
+    elif columns := next((columns for columns in PLAIN_COLUMNS if {"image", *columns} <= set(names)), None):
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
             raise InputError(f"{path} has a column twice: {', '.join(twice)}")
-        targets = [_plain_target(names, line, delimiter) for line in lines]
+        targets = [_plain_target(names, columns, line, delimiter) for line in lines]
     else:
         raise InputError(
-            f"the header of {path} is neither NIH's nor has the columns image, x1, y1, x2, y2 (and label); "
-            f"its columns: {', '.join(header) or 'none'}"
+            f"the header of {path} is neither NIH's nor has the columns image, x1, y1, x2, y2 or x, y, w, h (and "
+            f"label); its columns: {', '.join(header) or 'none'}"
         )
     if not targets:
         raise InputError(f"no box in {path}")
@@ -125,12 +126,15 @@ def _nih_target(line: list[str], delimiter: str) -> Target:
     return Target(image, label, (x, y, x + w, y + h), NIH_FRAME)
 
 
-def _plain_target(names: Sequence[str], line: list[str], delimiter: str) -> Target:
+def _plain_target(names: Sequence[str], columns: Sequence[str], line: list[str], delimiter: str) -> Target:
     fields: Mapping[str, str] = dict(zip(names, line, strict=False))
-    image, label, texts = fields.get("image", ""), fields.get("label", ""), [fields.get(x, "") for x in BOX_COLUMNS]
+    image, label, texts = fields.get("image", ""), fields.get("label", ""), [fields.get(x, "") for x in columns]
     if any(line[len(names) :]):
         return Target(image, label, problem=f"the line has {len(line)} fields, the header {len(names)}")
     box = _numbers(texts, delimiter)
     if box is None:
         return Target(image, label, problem=f"the box is not four numbers: {', '.join(texts)}")
+    if columns != BOX_COLUMNS:
+        x, y, w, h = box
+        box = x, y, x + w, y + h
     return Target(image, label, box)

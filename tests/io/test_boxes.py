@@ -25,6 +25,9 @@ BOX = Target("a.png", "Mass", (1.0, 2.0, 30.0, 40.0))
         "image;label;x1;y1;x2;y2\na.png;Mass;1;2;30,0;40,00\n",
         "image\tlabel\tx1\ty1\tx2\ty2\na.png\tMass\t1\t2\t30\t40\n",
         'image,label,x1,y1,x2,y2,,\n"a.png","Mass",1,2,30,4e1,,\n',
+        "image,label,x,y,w,h\na.png,Mass,1,2,29,38\n",
+        "height,width,y,x,label,image\n38,29,2,1,Mass,a.png\n",
+        "image,label,x,y,w,h,x1,y1,x2,y2\na.png,Mass,9,9,9,9,1,2,30,40\n",
     ],
 )
 def test_the_same_box_in_every_dialect(tmp_path, text):

@@ -138,6 +138,29 @@ def test_items_and_table(tmp_path, table, header, age):
     assert str(data.inventory).endswith("4 images, 4 files, 4 usable; 3 boxes on 1 images")
 
 
+def test_boxes_are_cut_to_the_image_and_counted_once(tmp_path):
+    boxes = [
+        box(7, "Mass", 1000, -20, 40, 60),
+        box(7, "Mass", 100, 200, 300, 400),
+        box(7, "Mass", 100, 200, 300, 400),
+        box(7, "mass", 100, 200, 300, 400),
+        box(7, "Nodule", 100, 200, 300, 400),
+        box(7, "Mass", 1000, 0, 999, 40),
+        box(7, "Mass", 1024, 0, 10, 10),
+        box(7, "Mass", -5, 0, 5, 10),
+    ]
+    data = NIHChestXray14(make(tmp_path / "nih", [row(7, "Mass|Nodule")], boxes))
+    corners = (data.boxes[["x1", "y1", "x2", "y2"]] * 32).to_numpy().tolist()
+    assert corners == [[1000, 0, 1024, 40], [100, 200, 400, 600], [100, 200, 400, 600]]
+    assert data.boxes["disease"].tolist() == ["Mass", "Mass", "Nodule"]
+    mass = f"{name_of(7)}: Mass"
+    assert data.inventory.boxes == 3
+    assert data.inventory.boxes_cut == (mass,)
+    assert data.inventory.boxes_repeated == (mass, mass, mass)  # one of them only after it was cut
+    assert data.inventory.boxes_malformed == (mass, mass)
+    assert "3 boxes given again, counted once" in str(data.inventory)
+
+
 def test_of_equal_boxes_the_first(tmp_path):
     boxes = [box(7, "Mass", 0, 0, 64, 64), box(7, "Mass", 512, 0, 64, 64), box(7, "Mass", 0, 512, 32, 64)]
     data = NIHChestXray14(make(tmp_path / "nih", [row(7, "Mass")], boxes))
@@ -261,11 +284,12 @@ def test_what_is_missing_is_reported(tmp_path):
     assert report.boxes_without_image == (f"{name_of(3)}: Mass", f"{name_of(8)}: Mass")
     assert report.boxes_unknown == (f"{name_of(2)}: Tumour",)
     assert report.boxes_malformed == (f"{name_of(2)}: Mass",) * 6
+    assert report.boxes_cut == report.boxes_repeated == ()
     assert report.boxes_unlabelled == (f"{name_of(1)}: Nodule",)
     assert data.boxes["disease"].tolist() == ["Mass", "Nodule"]
     text = str(report)
     assert f"1 images in the table without a file, left out: {name_of(3)}" in text
-    assert f"6 boxes malformed, left out: {name_of(2)}: Mass, " in text
+    assert f"6 boxes malformed or outside the image, left out: {name_of(2)}: Mass, " in text
     assert text.count("\n") == 6
     # the right pixels beside the row, though the rows and the files do not agree
     np.testing.assert_array_equal(data[2]["image"][0], grey(2))
@@ -273,7 +297,7 @@ def test_what_is_missing_is_reported(tmp_path):
     (root / "BBox_List_2017.csv").unlink()
     bare = NIHChestXray14(root)
     assert bare.inventory.box_file is None
-    assert "no BBox_List_2017.csv" in str(bare.inventory)
+    assert "no file of boxes" in str(bare.inventory)
     assert not bare.table["annotated"].any()
     assert len(bare.boxes) == 0
     assert bare[0]["boxes"].isnan().all()

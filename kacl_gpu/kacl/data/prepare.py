@@ -36,8 +36,8 @@ from kacl_gpu.errors import ImageError, InputError, OutputError
 from kacl_gpu.io.folders import find_images
 from kacl_gpu.io.journal import Journal, differences, lock
 from kacl_gpu.io.tables import atomic_file, progress, write_table
+from kacl_gpu.kacl.data.annotations import Inventory, read_csv
 from kacl_gpu.kacl.data.dataset import ARRAY, ERRORS, INDEX, NIHChestXray14, open_prepared, read_pixels, resize
-from kacl_gpu.kacl.data.nih import Inventory, read_csv
 
 CHUNK = 32  # images decoded, written and marked as done together
 DESCRIPTION, JOURNAL = "prepared.json", "done.jsonl"

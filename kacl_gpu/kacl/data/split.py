@@ -10,7 +10,7 @@ import pandas as pd
 
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.tables import write_table
-from kacl_gpu.kacl.data.nih import first_names, read_csv
+from kacl_gpu.kacl.data.annotations import first_names, read_csv
 
 SPLITS = ("train", "validation", "test")
 UNANNOTATED = {"train": 0.7, "validation": 0.1, "test": 0.2}  # Han et al., WACV 2022, section 4
@@ -57,22 +57,25 @@ def split_patients(
     boxed = images["sum"][images["sum"] > 0]
     chosen = _deal(boxed, annotated, dict.fromkeys(SPLITS, 0), seed)
     rest = images["size"] - images["sum"]
-    taken = {name: int(rest[[patient for patient in chosen if chosen[patient] == name]].sum()) for name in SPLITS}
+    sets = boxed.index.map(chosen)
+    taken = {name: int(rest[boxed.index[sets == name]].sum()) for name in SPLITS}
     chosen |= _deal(rest.drop(boxed.index), unannotated, taken, seed)
     return table["patient"].map(chosen).astype(str).rename("split")
 
 
-def _deal(images: pd.Series[int], shares: Mapping[str, float], taken: Mapping[str, int], seed: int) -> dict[int, str]:
-    """Patient -> set, for patients with so many images each, where the sets hold some already."""
+def _deal(
+    images: pd.Series[int], shares: Mapping[str, float], taken: Mapping[str, int], seed: int
+) -> dict[object, str]:
+    """Return the set of each patient, for patients with so many images each, where the sets hold some already."""
     total = int(images.sum()) + sum(taken.values())
     goal = {name: share * total for name, share in shares.items() if share > 0}
     held = dict(taken)
-    chosen = {}
+    chosen: dict[object, str] = {}
 
-    def lot(patient: int) -> bytes:
+    def lot(patient: object) -> bytes:
         return hashlib.sha256(f"{seed} {patient}".encode()).digest()
 
-    counts = {int(patient): int(count) for patient, count in zip(images.index, images)}
+    counts = dict(zip(images.index.tolist(), map(int, images)))
     for patient, count in sorted(counts.items(), key=lambda item: (item[1] == 1, lot(item[0]))):
         # of two equally empty sets the larger; the patient's own images do not count, or the small sets would only
         # get patients of few
@@ -120,11 +123,11 @@ def read_split(path: str | Path, table: pd.DataFrame) -> pd.Series[str]:
 
 
 class _Check:
-    """Raises where there is anything wrong."""
+    """Raise an error where a split does not fit the data."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __call__(self, what: str, names: Iterable[str]) -> None:
+    def __call__(self, problem: str, names: Iterable[str]) -> None:
         if names := list(names):
-            raise InputError(f"the split {self.path} does not fit: {len(names)} {what}: {first_names(names)}")
+            raise InputError(f"the split {self.path} does not fit: {len(names)} {problem}: {first_names(names)}")

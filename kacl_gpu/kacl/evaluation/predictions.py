@@ -19,9 +19,9 @@ from kacl_gpu.io.tables import progress
 
 from ..boxes import Boxes, components
 from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
+from ..data.annotations import first_names, read_csv
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
-from ..data.nih import first_names, read_csv
 from ..encoders import standardise
 from ..model import KACL
 
