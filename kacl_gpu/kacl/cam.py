@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kacl_gpu.radiomics.checks import check_tensor
+
 
 @torch.no_grad()
 def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
@@ -34,18 +36,16 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
         (B, h, w), not negative, float32 or float64.
 
     Raises:
-        ValueError: a shape or dtype does not fit; an index outside 0 ... D - 1 (only on the CPU: on a GPU that is a
-            device-side assertion).
+        TypeError: another dtype.
+        ValueError: a shape does not fit; an index outside 0 ... D - 1 (only on the CPU: on a GPU that is a device-side
+            assertion).
 
     Example:
         >>> head_cam(torch.ones(1, 2, 1, 1), torch.tensor([[1.0, 2.0], [-1.0, 0.0]]), torch.tensor([0]))
         tensor([[[3.]]])
     """
-    if activations.ndim != 4 or not activations.is_floating_point():
-        given = f"{activations.dtype} {tuple(activations.shape)}"
-        raise ValueError(f"activations must be floating (B, C, h, w), got {given}")
-    if weight.ndim != 2 or weight.shape[1] != activations.shape[1]:
-        raise ValueError(f"weight must be (D, {activations.shape[1]}), got {tuple(weight.shape)}")
+    check_tensor("activations", activations, "floating point", ("B", "C", "h", "w"))
+    check_tensor("weight", weight, "floating point", ("D", activations.shape[1]))
     _check_disease(disease, len(activations), len(weight))
     return _weighted(activations, weight.index_select(0, disease))
 
@@ -107,6 +107,7 @@ class GradCAM:
             ValueError: outside the ``with``; the module is in training mode; the layer was not run, or more than once,
                 or gave something else than (B, C, h, w), or the logits do not depend on it; the module gave something
                 else than (B, D); a disease is not among the D.
+            TypeError: diseases that are no int64.
         """
         if self._handle is None:
             raise ValueError("cam is to be called inside `with GradCAM(module, layer) as grad_cam:`")
@@ -160,7 +161,7 @@ def scale_to_unit(heatmap: Tensor) -> Tensor:
         (B, h, w), float32 or float64. A constant map becomes 0, and so does one with a value that is not finite.
 
     Raises:
-        ValueError: another shape or dtype, or no pixel.
+        TypeError, ValueError: another dtype or shape, or no pixel.
 
     Example:
         >>> scale_to_unit(torch.tensor([[[1.0, 3.0, 2.0]]]))
@@ -177,7 +178,7 @@ def resize(heatmap: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate maps (B, h, w) bilinearly to a size (H, W): (B, H, W), with ``align_corners=False``.
 
     Raises:
-        ValueError: another shape or dtype, no pixel, or a size below 1.
+        TypeError, ValueError: another dtype or shape, no pixel, or a size below 1.
 
     Example:
         >>> resize(torch.ones(2, 7, 7), (224, 224)).shape
@@ -199,7 +200,7 @@ def heatmaps(cam: Tensor, size: tuple[int, int]) -> Tensor:
     its factor 1 / hw: there the package fades a map out, and this does not. A map of one pixel is constant, so 0.
 
     Raises:
-        ValueError: as :func:`scale_to_unit` and :func:`resize`.
+        TypeError, ValueError: as :func:`scale_to_unit` and :func:`resize`.
 
     Example:
         >>> heatmaps(torch.rand(2, 7, 7), (224, 224)).shape
@@ -216,8 +217,7 @@ def _weighted(activations: Tensor, weights: Tensor) -> Tensor:
 
 
 def _check_disease(disease: Tensor, images: int, diseases: int) -> None:
-    if disease.dtype != torch.int64 or disease.shape != (images,):
-        raise ValueError(f"disease must be int64 ({images},), got {disease.dtype} {tuple(disease.shape)}")
+    check_tensor("disease", disease, "int64", (images,))
     # On a GPU the host would have to wait for the values
     if disease.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = disease[(disease < 0) | (disease >= diseases)].tolist()
@@ -226,8 +226,9 @@ def _check_disease(disease: Tensor, images: int, diseases: int) -> None:
 
 
 def _check_heatmap(heatmap: Tensor) -> None:
-    if heatmap.ndim != 3 or 0 in heatmap.shape[1:] or not heatmap.is_floating_point():
-        raise ValueError(f"heatmap must be floating (B, h, w), got {heatmap.dtype} {tuple(heatmap.shape)}")
+    check_tensor("heatmap", heatmap, "floating point", ("B", "h", "w"))
+    if 0 in heatmap.shape[1:]:
+        raise ValueError(f"heatmap (B, h, w) must have at least one pixel, got {tuple(heatmap.shape)}")
 
 
 def _describe(value: object) -> str:

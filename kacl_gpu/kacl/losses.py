@@ -15,6 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from kacl_gpu.radiomics.checks import check_tensor
+
 from .distributed import AllGather, is_distributed
 
 Form = Literal["printed", "include_positive", "symmetric"]
@@ -78,8 +80,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, gather: bool = False) -> Te
 
 def _check_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return both in the dtype in which a classification loss is computed, or raise."""
-    _check("logits", logits, "floating point", (-1, -1), logits.device)
-    _check("labels", labels, "real", tuple(logits.shape), logits.device)
+    check_tensor("logits", logits, "floating point", (-1, -1), logits.device)
+    check_tensor("labels", labels, "real", tuple(logits.shape), logits.device)
     if logits.numel() == 0:
         raise ValueError(f"logits have no entry, the shape is {tuple(logits.shape)}")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -190,15 +192,15 @@ def contrastive_loss(
         tensor(-1.3069)
     """
     device = z_image.device
-    _check("z_image", z_image, "floating point", (-1, -1), device)
+    check_tensor("z_image", z_image, "floating point", (-1, -1), device)
     b = len(z_image)
-    _check("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
-    _check("findings", findings, "real", (b, -1), device)
-    _check("disease", disease, "integer", (b,), device)
-    _check("normal", normal, "bool", (b,), device)
-    _check("body_parts", body_parts, "integer", (findings.shape[1],), device)
+    check_tensor("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
+    check_tensor("findings", findings, "real", (b, -1), device)
+    check_tensor("disease", disease, "integer", (b,), device)
+    check_tensor("normal", normal, "bool", (b,), device)
+    check_tensor("body_parts", body_parts, "integer", (findings.shape[1],), device)
     if valid is not None:
-        _check("valid", valid, "bool", (b,), device)
+        check_tensor("valid", valid, "bool", (b,), device)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be finite and above 0, got {temperature}")
     if form not in get_args(Form):
@@ -289,10 +291,10 @@ def alignment(z_image: Tensor, z_radiomic: Tensor, is_anchor: Tensor, *, gather:
         (tensor(0.), tensor(1.), tensor(1.), tensor(0.3333))
     """
     device = z_image.device
-    _check("z_image", z_image, "floating point", (-1, -1), device)
+    check_tensor("z_image", z_image, "floating point", (-1, -1), device)
     b = len(z_image)
-    _check("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
-    _check("is_anchor", is_anchor, "bool", (b,), device)
+    check_tensor("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
+    check_tensor("is_anchor", is_anchor, "bool", (b,), device)
     gather = gather and is_distributed()
     with torch.autocast(device.type, enabled=False):
         image = _unit_rows(torch.where(is_anchor[:, None], z_image.float(), 0))
@@ -351,10 +353,10 @@ def draw_disease(labels: Tensor, index: Tensor, epoch: int | Tensor, seed: int) 
         >>> draw_disease(torch.tensor([[0, 1, 0], [0, 0, 0]]), torch.tensor([0, 1]), epoch=3, seed=0)
         tensor([ 1, -1])
     """
-    _check("labels", labels, "real", (-1, -1), labels.device)
-    _check("index", index, "integer", (len(labels),), labels.device)
+    check_tensor("labels", labels, "real", (-1, -1), labels.device)
+    check_tensor("index", index, "integer", (len(labels),), labels.device)
     if isinstance(epoch, Tensor):
-        _check("epoch", epoch, "integer", (), epoch.device)
+        check_tensor("epoch", epoch, "integer", (), epoch.device)
     numbers = {"seed": seed} if isinstance(epoch, Tensor) else {"seed": seed, "epoch": epoch}
     for name, number in numbers.items():
         if not isinstance(number, int):
@@ -402,21 +404,3 @@ def _splitmix64(state: Tensor) -> Tensor:
 def _shift_right(bits: Tensor, by: int) -> Tensor:
     """Shift int64 as if it had no sign, which torch has no operator for."""
     return (bits >> by) & (2 ** (64 - by) - 1)
-
-
-def _check(name: str, tensor: Tensor, kind: str, shape: tuple[int, ...], device: torch.device) -> None:
-    """Raise unless a tensor is of this kind of dtype, shape (-1: any size) and device."""
-    is_bool, is_floating = tensor.dtype == torch.bool, tensor.is_floating_point()
-    kinds = {
-        "bool": is_bool,
-        "floating point": is_floating,
-        "integer": not (is_bool or is_floating or tensor.is_complex()),
-        "real": not tensor.is_complex(),
-    }
-    if not kinds[kind]:
-        raise TypeError(f"{name} must be {kind}, got {tensor.dtype}")
-    if tensor.ndim != len(shape) or any(size not in (-1, got) for size, got in zip(shape, tensor.shape, strict=True)):
-        expected = ", ".join("any" if size == -1 else str(size) for size in shape)
-        raise ValueError(f"{name} must have the shape ({expected}), got {tuple(tensor.shape)}")
-    if tensor.device != device:
-        raise ValueError(f"{name} must be on {device}, got {tensor.device}")

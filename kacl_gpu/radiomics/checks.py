@@ -1,4 +1,4 @@
-"""Checks of tensors that callers pass in: what is wrong is a TypeError or ValueError that names the argument."""
+"""Checks of tensors that callers pass in, for the whole package: a TypeError or ValueError names the argument."""
 
 from __future__ import annotations
 
@@ -17,6 +17,47 @@ REAL_DTYPES = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
 }
 _BOX_DTYPES = {torch.float32, torch.float64, torch.int32, torch.int64}
+
+
+def check_tensor(
+    name: str, tensor: Tensor, kind: str, shape: tuple[int | str, ...], device: torch.device | None = None
+) -> None:
+    """Raise unless a tensor has a kind of dtype, a shape and a device.
+
+    Args:
+        name: of the argument, for the message.
+        tensor: of any shape.
+        kind: "bool", "floating point", "integer", "int64" or "real" (neither is a bool an integer).
+        shape: a size per dimension; -1, or a name that the message shows, is any size.
+        device: None: any.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: another shape or device.
+
+    Example:
+        >>> check_tensor("logits", torch.zeros(4, 2), "floating point", (4, "D"))
+        >>> check_tensor("disease", torch.zeros(3, dtype=torch.int64), "integer", (4,))
+        Traceback (most recent call last):
+            ...
+        ValueError: disease must have the shape (4), got (3,)
+    """
+    is_bool, is_floating = tensor.dtype == torch.bool, tensor.is_floating_point()
+    kinds = {
+        "bool": is_bool,
+        "floating point": is_floating,
+        "integer": not (is_bool or is_floating or tensor.is_complex()),
+        "int64": tensor.dtype == torch.int64,
+        "real": not tensor.is_complex(),
+    }
+    if not kinds[kind]:
+        raise TypeError(f"{name} must be {kind}, got {tensor.dtype}")
+    any_size = (-1, *(size for size in shape if isinstance(size, str)))
+    if tensor.ndim != len(shape) or any(e not in any_size and e != size for e, size in zip(shape, tensor.shape)):
+        expected = ", ".join("any" if size == -1 else str(size) for size in shape)
+        raise ValueError(f"{name} must have the shape ({expected}), got {tuple(tensor.shape)}")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"{name} must be on {device}, got {tensor.device}")
 
 
 def check_images(images: Tensor, name: str) -> Tensor:

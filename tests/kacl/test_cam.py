@@ -332,20 +332,20 @@ A, W, D = torch.rand(2, 3, 4, 5), torch.rand(6, 3), torch.tensor([5, 0])
     [
         (lambda: head_cam(A[0], W, D), r"activations .* \(3, 4, 5\)"),
         (lambda: head_cam(A.int(), W, D), "activations .* torch.int32"),
-        (lambda: head_cam(A, W[:, :2], D), r"weight must be \(D, 3\), got \(6, 2\)"),
-        (lambda: head_cam(A, W, D[:1]), r"disease must be int64 \(2,\), got torch.int64 \(1,\)"),
-        (lambda: head_cam(A, W, D.int()), "disease must be int64"),
+        (lambda: head_cam(A, W[:, :2], D), r"weight must have the shape \(D, 3\), got \(6, 2\)"),
+        (lambda: head_cam(A, W, D[:1]), r"disease must have the shape \(2\), got \(1,\)"),
+        (lambda: head_cam(A, W, D.int()), "disease must be int64, got torch.int32"),
         (lambda: head_cam(A, W, D + 1), r"from 0 to 5, got \[6\]"),
         (lambda: head_cam(A, W, -D), r"got \[-5\]"),
-        (lambda: scale_to_unit(A), r"heatmap must be floating \(B, h, w\)"),
-        (lambda: scale_to_unit(A[0, :, :0]), "heatmap"),
-        (lambda: scale_to_unit(A[0].int()), "torch.int32"),
+        (lambda: scale_to_unit(A), r"heatmap must have the shape \(B, h, w\)"),
+        (lambda: scale_to_unit(A[0, :, :0]), "heatmap .* at least one pixel"),
+        (lambda: scale_to_unit(A[0].int()), "heatmap must be floating point, got torch.int32"),
         (lambda: resize(A, (4, 4)), "heatmap"),
         (lambda: resize(A[0], (0, 4)), r"size .* got \(0, 4\)"),
     ],
 )
 def test_wrong_arguments(call: Callable[[], Tensor], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 
