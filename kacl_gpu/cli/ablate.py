@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from .main import _Parser
+from .main import CommandParser
 
 DESCRIPTION = """\
 Train several configurations with several seeds each, and compare them on the test images, as in the paper's Table 3.
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     argparse's, because jsonargparse refuses to parse a part of the arguments.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog="kacl-gpu ablate",
         description=DESCRIPTION,
         epilog=EXAMPLES,

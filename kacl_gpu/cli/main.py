@@ -59,8 +59,11 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Parser without jsonargparse, for what runs before an extra is needed, and for a part of a command's arguments."""
+
     def error(self, message: str) -> NoReturn:
+        """End with status 2 and the message in one line."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     owns_process = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = _Parser(
+    parser = CommandParser(
         prog="kacl-gpu",
         description="Compute PyRadiomics' features on a GPU or the CPU, and train networks with them.",
         epilog=EPILOG,

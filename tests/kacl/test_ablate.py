@@ -1,6 +1,5 @@
-"""``kacl-gpu ablate``: cells that are trained once, and their comparison against plain loops."""
+"""``kacl-gpu ablate``: cells that are trained and tested once; their comparison is in test_ablation.py."""
 
-import math
 import os
 import re
 from pathlib import Path
@@ -11,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 pytest.importorskip("lightning")
 
 from kacl_gpu.cli.main import main
+from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.phantom import make_phantoms
 from kacl_gpu.kacl.training import ablate
 from kacl_gpu.kacl.training.fit import fit
@@ -24,71 +23,6 @@ from kacl_gpu.kacl.training.fit import fit
 def unpadded(text: str) -> str:
     """Markdown without the blanks that align its columns."""
     return re.sub(" +", " ", text)
-
-
-@pytest.fixture
-def table() -> pd.DataFrame:
-    random = np.random.default_rng(0)
-    rows = [
-        {"variant": name, "seed": seed, "epoch": 3, "test/auc": random.random(), "test/iou": random.random()}
-        for name in ("base", "focal", "full")
-        for seed in range(4)
-    ]
-    return pd.DataFrame(rows[:-1])  # full has not been run with the last seed
-
-
-def test_summary(table: pd.DataFrame) -> None:
-    assert len(ablate.summary(table)) == 6
-    for row in ablate.summary(table).to_dict("records"):
-        name, measure = row["variant"], row["measure"]
-        values = [cell[measure] for cell in table.to_dict("records") if cell["variant"] == name]
-        mean = sum(values) / len(values)
-        deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-        assert (row["runs"], row["mean"], row["std"]) == pytest.approx((len(values), mean, deviation))
-
-
-def test_pairs(table: pd.DataFrame) -> None:
-    """The t-test and the adjustment from their formulas."""
-    found = ablate.pairs(table, ["test/auc", "test/iou", "test/none"])
-    assert [(row.a, row.b) for row in found.itertuples()] == [
-        ("base", "focal"),
-        ("base", "full"),
-        ("focal", "full"),
-    ] * 2
-    for measure, rows in found.groupby("measure"):
-        values = {(row["variant"], row["seed"]): row[measure] for row in table.to_dict("records")}
-        for row in rows.to_dict("records"):
-            seeds = [seed for seed in range(4) if (row["a"], seed) in values and (row["b"], seed) in values]
-            d = np.array([values[row["b"], seed] - values[row["a"], seed] for seed in seeds])
-            error = d.std(ddof=1) / math.sqrt(len(d))
-            half = stats.t.ppf(0.975, len(d) - 1) * error
-            p = 2 * stats.t.sf(abs(d.mean()) / error, len(d) - 1)
-            expected = {
-                "seeds": len(d),
-                "difference": d.mean(),
-                "low": d.mean() - half,
-                "high": d.mean() + half,
-                "p": p,
-            }
-            assert {name: row[name] for name in expected} == pytest.approx(expected)
-        p = sorted(rows["p"])
-        for row in rows.to_dict("records"):
-            adjusted = min(len(p) * p[k] / (k + 1) for k in range(len(p)) if p[k] >= row["p"])
-            assert row["p_adjusted"] == pytest.approx(min(adjusted, 1))
-
-
-def test_pairs_that_cannot_be_tested(table: pd.DataFrame) -> None:
-    """No deviation: no p; one seed: no pair. The tables are printed all the same."""
-    same = table.assign(**{"test/auc": 0.5})
-    found = ablate.pairs(same, ["test/auc"])
-    assert len(found) == 3 and found[["p", "p_adjusted"]].isna().all(axis=None) and (found["difference"] == 0).all()
-    assert "| auc | focal less base | 4 | +0.000 | +0.000 to +0.000 | - | - |" in unpadded(
-        ablate.markdown(ablate.summary(same), found)
-    )
-    one = table[table["seed"] == 0]
-    assert ablate.pairs(one).empty
-    auc = table["test/auc"][0]
-    assert f"| auc | {auc:.3f} |" in unpadded(ablate.markdown(ablate.summary(one), ablate.pairs(one)))
 
 
 @pytest.fixture
@@ -118,11 +52,14 @@ def test_an_ablation_that_is_interrupted(given: list[str], tmp_path: Path, monke
 
     monkeypatch.setattr("kacl_gpu.kacl.training.ablate.fit", interrupted)
     assert main(given) == 130
-    assert list(pd.read_csv(out / "cells.csv")["variant"]) == ["base", "full"]
+    half: Any = pd.read_csv(out / "cells.csv")
+    assert half.loc[half["checkpoint"] == "best", "variant"].tolist() == ["base", "full"]
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/*/test.csv")}
     assert main(given) == 0
     assert {path: path.stat().st_mtime_ns for path in done} == done
-    table = pd.read_csv(out / "cells.csv")
+    everything: Any = pd.read_csv(out / "cells.csv")
+    assert not everything["full_set"].any()
+    table = everything[everything["checkpoint"] == "best"]
     assert [*zip(table["variant"], table["seed"])] == [("base", 0), ("base", 4), ("full", 0), ("full", 4)]
     for row in table.to_dict("records"):
         cell = out / row["variant"] / f"seed_{row['seed']}"
@@ -130,22 +67,56 @@ def test_an_ablation_that_is_interrupted(given: list[str], tmp_path: Path, monke
         assert (
             f"byop: {str(row['variant'] == 'full').lower()}" in config and f"seed_everything: {row['seed']}" in config
         )
-        (tested,) = pd.read_csv(cell / "test.csv").to_dict("records")
-        assert {name: row[name] for name in tested} == pytest.approx(tested, nan_ok=True)
+        tested: Any = pd.read_csv(cell / "test.csv")
+        assert tested["checkpoint"].tolist() == ["best", "last", *["none"] * 4]
+        for name in (name for name in tested if str(name).startswith("test/")):
+            assert row[name] == pytest.approx(tested[name][0], nan_ok=True)
+            assert tested[name][0] == pytest.approx(tested[name][1], nan_ok=True)  # one epoch: best and last are equal
         assert 0 <= row["test/auc"] <= 1 and row["epoch"] == 0
     assert len({*table["test/auc"]}) == 4  # four different runs
     written = unpadded((out / "ablation.md").read_text())
-    assert "| test images | base (2) | full (2) |" in written and "full less base" in written
+    assert "| base, best (2) |" in written and "| full, last (2) |" in written and "full less base" in written
+    assert "KACL (Han et al. 2022), not comparable" in written
+    assert (
+        "`full`: nothing can be said about whether its radiomic features help, for its control was not run" in written
+    )
+    # once per seed, though each variant measured them
+    untrained = everything[everything["checkpoint"] == "none"]
+    names = ["whole image", "middle half", "mean training box", "map that knows the box (2 x 2)"]
+    assert [*zip(untrained["variant"], untrained["seed"])] == [(name, seed) for seed in (0, 4) for name in names]
+    for seed in (0, 4):
+        data = ChestXrays(tmp_path / "phantoms", size=64, seed=seed)
+        data.setup()
+        overlap, diseases = [], []
+        for row in range(len(data.test)):
+            boxes = data.test[row]["boxes"].numpy()
+            for d in np.flatnonzero(~np.isnan(boxes[:, 0])):
+                x1, y1, x2, y2 = boxes[d]
+                common = max(min(x2, 48) - max(x1, 16), 0) * max(min(y2, 48) - max(y1, 16), 0)
+                overlap.append(common / ((x2 - x1) * (y2 - y1) + 32 * 32 - common))
+                diseases.append(data.test.diseases[d])
+        measured = untrained[(untrained["seed"] == seed) & (untrained["variant"] == "middle half")].iloc[0]
+        assert len(overlap) > 5 and measured["test/iou"] == pytest.approx(np.mean(overlap))
+        by_disease = pd.Series(np.array(overlap) > 0.1).groupby(diseases).mean()
+        assert measured["test/localisation_0.1_mean"] == pytest.approx(by_disease.mean())
+        for name, value in by_disease.items():
+            assert measured[f"test/localisation_0.1_{name}"] == pytest.approx(value)
+    for row in table.to_dict("records"):  # the trainer's own measure of all boxes is that of the diseases' cases
+        parts = [row[name] for name in row if name.startswith("test/iou_") and name != "test/iou_mean"]
+        assert np.nanmean(parts) == pytest.approx(row["test/iou_mean"])
 
 
-def test_the_best_checkpoint_is_tested_and_anew_after_more_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    best, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    best.parent.mkdir()
-    for path, epoch in ((best, 5), (last, 7)):
+def test_best_and_last_are_tested_and_anew_after_more_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "byop" / "seed_3"
+    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best.parent.mkdir(parents=True)
+
+    def save(path: Path, epoch: int) -> None:
         empty = {name: {} for name in ("state_dict", "hyper_parameters", "datamodule_hyper_parameters")}
         torch.save({"epoch": epoch, **empty}, path)
+
+    save(best, 5)
+    save(last, 7)
     tested: list[str] = []
 
     class Trainer:
@@ -153,20 +124,33 @@ def test_the_best_checkpoint_is_tested_and_anew_after_more_training(
 
         def test(self, model: Any, data: Any, ckpt_path: str, verbose: bool) -> list[dict[str, float]]:
             tested.append(Path(ckpt_path).name)
-            return [{"test/auc": 0.6}]
+            return [{"test/auc": 0.6 if Path(ckpt_path).name == "best.ckpt" else 0.7}]
 
-    made = SimpleNamespace(trainer=Trainer(), model=None, datamodule=None)
-    monkeypatch.setattr("kacl_gpu.kacl.training.ablate.fit", lambda argv: made)
-    for change, expected in (
-        (lambda: None, ["best.ckpt"]),
-        (lambda: None, ["best.ckpt"]),  # done
-        (lambda: os.utime(last, (2**31, 2**31)), ["best.ckpt"] * 2),  # trained on
-        (best.unlink, ["best.ckpt"] * 2 + ["last.ckpt"]),  # no validation had an AUC
-    ):
-        change()
-        assert ablate.train(tmp_path, []) and tested == expected
-        epoch = 7 if tested[-1] == "last.ckpt" else 5
-        assert pd.read_csv(tmp_path / "test.csv").to_dict("records") == [{"epoch": epoch, "test/auc": 0.6}]
+    none = torch.full((2, 1, 4), torch.nan)
+    model = SimpleNamespace(predictions={"boxes": none, "true_boxes": none}, diseases=["Mass"])
+    part = SimpleNamespace(table=pd.DataFrame({"image": ["a"], "patient": [1], "annotated": [False]}))
+    data = SimpleNamespace(train=part, validation=part, test=part)
+    done = SimpleNamespace(trainer=Trainer(), model=model, datamodule=data)
+    monkeypatch.setattr("kacl_gpu.kacl.training.ablate.fit", lambda argv: done)
+
+    def rows() -> Any:
+        assert ablate.train(folder, [])
+        return pd.read_csv(folder / "test.csv").to_dict("records")
+
+    common = {"variant": "byop", "full_set": False}
+    expected = [
+        {**common, "checkpoint": "best", "epoch": 5, "test/auc": 0.6},
+        {**common, "checkpoint": "last", "epoch": 7, "test/auc": 0.7},
+    ]
+    assert rows() == expected and tested == ["best.ckpt", "last.ckpt"]
+    assert rows() == expected and len(tested) == 2  # done
+    os.utime(last, (2**31, 2**31))  # trained on
+    assert rows() == expected and len(tested) == 4
+    save(last, 5)  # of the same epoch: equal, so tested once
+    os.utime(last, (2**31, 2**31))
+    assert [row["epoch"] for row in rows()] == [5, 5] and tested[4:] == ["best.ckpt"]
+    best.unlink()  # no validation had an AUC
+    assert rows() == [{**common, "checkpoint": "last", "epoch": 5, "test/auc": 0.7}]
 
 
 def test_what_cannot_be_ablated(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import NDArray
 
 from kacl_gpu.errors import InputError
+from kacl_gpu.io.boxes import BOX_COLUMNS
 from kacl_gpu.io.tables import atomic_file, write_table
 
-from ..checkpoints import one_line, read_checkpoint
-from ..evaluation.document import markdown_table
-from .fit import command, fit
+from ..boxes import has_box
+from ..checkpoints import read_checkpoint
+from ..evaluation.ablation import (
+    BEST,
+    FACTS,
+    LAST,
+    UNTRAINED,
+    Settings,
+    cells,
+    markdown,
+    measures_of,
+    pairs,
+    summary,
+)
+from ..evaluation.baselines import knowing_boxes, mean_training_boxes, untrained_boxes
+from ..evaluation.measures import overlaps
+from ..evaluation.predictions import predict, true_boxes
+from ..evaluation.published import is_full_set
+from ..evaluation.validation import IOU_THRESHOLDS, iou
+from .fit import Command, command, fit
 from .parser import find_config, shipped_configs
-
-MEASURES = ("test/auc", "test/iou", "test/localisation_0.1", "test/localisation_0.3", "test/localisation_0.5")
 
 
 def ablate(variants: Sequence[str | Path], seeds: Sequence[int], out: Path, argv: Sequence[str]) -> None:
-    """Train each variant with each seed, test it where its validation was best, and compare the variants.
+    """Train each variant with each seed, test its best and its last checkpoint, and compare the variants.
 
     OUT receives a folder for each cell, OUT/VARIANT/seed_S, with what `fit` writes and test.csv; and
-    after each cell anew cells.csv (a row for each), summary.csv and pairs.csv (see `summary`, `pairs`) and ablation.md.
+    after each cell anew cells.csv, summary.csv, pairs.csv (see `cells`, `summary` and `pairs` in
+    `kacl_gpu.kacl.evaluation.ablation`) and ablation.md.
     The same call goes on where an earlier one was interrupted; cells that are done are not trained again. The split
     into training and test is drawn from the seed, as are the first weights; equal seeds have the same split.
 
@@ -45,153 +62,127 @@ def ablate(variants: Sequence[str | Path], seeds: Sequence[int], out: Path, argv
         raise InputError(
             f"no such file of settings: {', '.join(missing)}; shipped ones: {', '.join(shipped_configs())}"
         )
-    for what, given in (("variants", names), ("seeds", seeds)):
-        if not given or len({*given}) < len(given):
-            raise InputError(f"{what} must be named, and once each: {', '.join(map(str, given)) or 'none'}")
-    for path in files:  # a mistake in the last one is told before the first one is trained
-        command([*argv, "--config", str(path)])
+    for kind, values in (("variants", names), ("seeds", seeds)):
+        if not values or len({*values}) < len(values):
+            raise InputError(f"{kind} must be named, and once each: {', '.join(map(str, values)) or 'none'}")
+    # A mistake in the last one is told before the first one is trained
+    settings = {path.stem: command([*argv, "--config", str(path)]).config.as_dict() for path in files}
     for seed in seeds:
         for path in files:
             cell = out / path.stem / f"seed_{seed}"
             print(f"{path.stem}, seed {seed}: {cell}", flush=True)
             if train(cell, [*argv, "--config", str(path), f"--seed_everything={seed}"]):
-                publish(out, names)
+                publish(out, settings)
+
+
+# --- one cell
 
 
 def train(cell: Path, argv: Sequence[str]) -> bool:
     """Train one cell, or go on with it, and write the measures of the test images to test.csv.
 
+    test.csv has a row for the best checkpoint (none where no validation had an AUC) and one for the last; below them
+    rows for boxes that nobody trained, on the same true boxes: the largest of each image and disease.
+
     Returns:
         True if this process is the one that writes.
     """
-    made = fit([*argv, f"--out={cell}", "--resume"])
-    best, last = (cell / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    checkpoint = best if best.exists() else last  # where no validation had an AUC
+    done = fit([*argv, f"--out={cell}", "--resume"])
+    paths = {name: cell / "checkpoints" / f"{name}.ckpt" for name in (BEST, LAST)}
     table = cell / "test.csv"
-    if not table.exists() or table.stat().st_mtime < last.stat().st_mtime:
-        (measures,) = made.trainer.test(made.model, made.datamodule, ckpt_path=str(checkpoint), verbose=False)
-        if made.trainer.is_global_zero:
-            epoch = read_checkpoint(checkpoint)["epoch"]  # counted from 0
-            write_table(pd.DataFrame([{"epoch": epoch, **measures}]), table)
-    return made.trainer.is_global_zero
+    if not table.exists() or table.stat().st_mtime < paths[LAST].stat().st_mtime:
+        data = done.datamodule
+        rows: dict[str, dict[str, Any]] = {}
+        for name, path in paths.items():
+            if path.exists():
+                epoch = read_checkpoint(path)["epoch"]  # counted from 0
+                tested = rows.get(BEST)
+                # Both are written at the end of an epoch, so of the same one they are equal
+                measures = tested if tested and tested["epoch"] == epoch else test(done, path)
+                rows[name] = {**measures, "epoch": epoch, "variant": cell.parent.name, "checkpoint": name}
+        full = is_full_set(data.train.table, data.validation.table, data.test.table)
+        if done.trainer.is_global_zero:
+            written = pd.DataFrame([*rows.values(), *baseline_rows(done)]).assign(full_set=full)
+            write_table(written[[name for name in FACTS if name in written] + measures_of(written)], table)
+    return done.trainer.is_global_zero
 
 
-def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Return one row per complete cell, with variant, seed, and the measures of the test images."""
-    rows = []
-    for order, name in enumerate(names):
-        for path in (out / name).glob("seed_*/test.csv"):
-            seed = int(path.parent.name.removeprefix("seed_"))
-            try:
-                cell = pd.read_csv(path)
-            except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-                words = f"cannot read {path}: it is cut off or damaged ({one_line(error)})"
-                raise InputError(f"{words}: delete it, and the same command tests that cell again") from error
-            rows.append(cell.assign(order=order, variant=name, seed=seed))
-    table = pd.concat(rows).sort_values(["order", "seed"]).drop(columns="order")
-    return table[["variant", "seed", *table.columns.drop(["variant", "seed"])]].reset_index(drop=True)
+def test(done: Command, checkpoint: Path) -> dict[str, float]:
+    """Return the measures of a checkpoint on the test images, those of boxes also disease by disease."""
+    (measures,) = done.trainer.test(done.model, done.datamodule, ckpt_path=str(checkpoint), verbose=False)
+    tables, diseases = done.model.predictions, np.array(done.model.diseases, object)
+    boxed = has_box(tables["true_boxes"])
+    overlap = iou(tables["boxes"][boxed], tables["true_boxes"][boxed]).numpy()
+    return {**measures, **accuracies(overlap, diseases[boxed.nonzero()[:, 1].numpy()])}
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over seeds (NaN for one) of each measure: variant, measure, runs, mean, std.
-
-    Args:
-        table: table of :func:`cells`.
-
-    Example:
-        >>> summary(pd.DataFrame({"variant": ["base"] * 2, "seed": [0, 1], "test/auc": [0.6, 0.8]}))["mean"].tolist()
-        [0.7]
-    """
-    long = table.melt(["variant", "seed"], var_name="measure").dropna(subset="value")
-    long = long[long["measure"].str.startswith("test/")]
-    grouped = long.groupby(["variant", "measure"], sort=False)["value"]
-    return grouped.agg(runs="count", mean="mean", std="std").reset_index()
-
-
-def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFrame:
-    """Compare each two variants, seed by seed, by the paired t-test.
+def accuracies(overlap: NDArray[np.floating], disease: NDArray[np.object_]) -> dict[str, float]:
+    """Return the accuracy of boxes under the names of a test: all boxes together, each disease's, and their mean.
 
     Args:
-        table: table of :func:`cells`.
-        measures: columns of it to compare.
+        overlap: (n,), intersection over union of each true box with the prediction.
+        disease: (n,), name of its disease.
 
     Returns:
-        measure, a, b, seeds (that both have), difference (b less a, the mean), low, high (its 95 % confidence
-        interval), p (two-sided; NaN where all differences are equal), and p_adjusted: over the pairs of a measure, by
-        Benjamini and Hochberg (1995). Pairs with fewer than two seeds in common are left out. The interval is of
-        repetitions on one data set; other patients would differ by more.
+        ``test/iou`` and ``test/localisation_T``, each alone, with ``_DISEASE``, and with ``_mean`` (over the diseases);
+        nothing if there is no box.
+
+    Example:
+        >>> measures = accuracies(np.array([0.2, 0.4, 0.6]), np.array(["Mass", "Mass", "Hernia"], object))
+        >>> [round(measures[f"test/localisation_0.3{end}"], 2) for end in ("", "_Mass", "_Hernia", "_mean")]
+        [0.67, 0.5, 1.0, 0.75]
     """
+    if not len(overlap):
+        return {}
+    columns = {"iou": overlap} | {f"localisation_{t}": (overlap > t).astype(float) for t in IOU_THRESHOLDS}
+    measures = {}
+    for name, values in columns.items():
+        means: pd.Series[Any] = pd.Series(values).groupby(disease).mean()
+        measures[f"test/{name}"] = float(values.mean())
+        measures |= {f"test/{name}_{key}": float(value) for key, value in means.items()}
+        measures[f"test/{name}_mean"] = float(np.mean(means))
+    return measures
+
+
+def baseline_rows(done: Command) -> list[dict[str, Any]]:
+    """Return the accuracy of boxes that nobody trained, and of a map that knows the box, on the boxes of a test."""
+    model, data = done.model, done.datamodule
+    tables, images = model.predictions, data.test
+    boxed = has_box(tables["true_boxes"])
+    if not boxed.any():
+        return []
+    row, column = boxed.nonzero(as_tuple=True)
+    index = tables["index"][row].numpy()
+    truth = pd.DataFrame(tables["true_boxes"][boxed].double().numpy(), columns=[*BOX_COLUMNS])
+    truth = truth.assign(image=index, patient=0, disease=np.array(model.diseases, object)[column.numpy()])
+    training = true_boxes(data.train)
+    boxes = untrained_boxes(truth, training, images.size)
+    one = images.select(index[:1])
+    grid = predict(model, one, one.table["image"]).grid
+    assert grid is not None
+    settings = model.settings
+    knowing = f"map that knows the box ({grid[0]} x {grid[1]})"
+    boxes[knowing] = knowing_boxes(truth, grid, images.size, settings.threshold, settings.shrink_whole_image)
+    note = mean_training_boxes(training, [*truth["disease"].unique()], images.size)[1]
     rows = []
-    for measure in measures:
-        if measure not in table:
-            continue
-        wide = table.pivot(index="seed", columns="variant", values=measure)
-        found = []
-        for a, b in combinations(table["variant"].unique(), 2):
-            both = wide[[a, b]].dropna()
-            if len(both) < 2:
-                continue
-            x, y = both[b].to_numpy(), both[a].to_numpy()
-            row = {"measure": measure, "a": a, "b": b, "seeds": len(both), "difference": float((x - y).mean())}
-            if np.ptp(x - y) > 0:
-                test = stats.ttest_rel(x, y)
-                interval = test.confidence_interval()
-                row |= {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
-            else:  # the same difference for every seed has no deviation to test against
-                row |= {"low": row["difference"], "high": row["difference"], "p": float("nan")}
-            found.append(row)
-        tested = [row for row in found if not np.isnan(row["p"])]
-        for row, p in zip(tested, stats.false_discovery_control([row["p"] for row in tested]) if tested else ()):
-            row["p_adjusted"] = float(p)
-        rows += found
-    columns = ["measure", "a", "b", "seeds", "difference", "low", "high", "p", "p_adjusted"]
-    return pd.DataFrame(rows, columns=columns)
+    for name, table in boxes.items():
+        compared = overlaps(truth, table)
+        measures = accuracies(compared["top"].to_numpy(), compared["disease"].to_numpy(object))
+        rows.append({"variant": name, "checkpoint": UNTRAINED, **measures, "note": note if "mean" in name else ""})
+    return rows
 
 
-def publish(out: Path, names: Sequence[str]) -> None:
-    """Write the tables of the cells that are complete."""
-    table = cells(out, names)
-    means, compared = summary(table), pairs(table)
-    write_table(table, out / "cells.csv")
-    write_table(means, out / "summary.csv")
-    write_table(compared, out / "pairs.csv")
-    with atomic_file(out / "ablation.md") as file:
-        file.write(markdown(means, compared).encode())
-
-
-def markdown(means: pd.DataFrame, compared: pd.DataFrame) -> str:
-    """Return the tables as text: variants in columns, mean and deviation over the seeds; and the pairs.
+def publish(out: Path, settings: Settings) -> None:
+    """Write the tables of the cells that are complete.
 
     Args:
-        means: table of :func:`summary`.
-        compared: table of :func:`pairs`.
+        out: folder of the cells.
+        settings: of each variant, see `kacl_gpu.kacl.evaluation.ablation.controls`.
     """
-    cells: dict[tuple[str, str], str] = {}
-    runs: dict[str, int] = {}
-    for row in means.to_dict("records"):
-        deviation = f" ± {row['std']:.3f}" if row["runs"] > 1 else ""
-        cells[row["measure"], row["variant"]] = f"{row['mean']:.3f}{deviation}"
-        runs[row["variant"]] = max(row["runs"], runs.get(row["variant"], 0))
-    rows = [
-        [measure.removeprefix("test/"), *(cells.get((measure, name), "-") for name in runs)]
-        for measure in sorted(means["measure"].unique(), key=_order)
-    ]
-    paragraphs = [
-        markdown_table(["test images", *(f"{name} ({number})" for name, number in runs.items())], rows),
-        "Mean ± standard deviation over the runs (their number beside the name).",
-    ]
-    if len(compared):
-        rows = []
-        for row in compared.to_dict("records"):
-            words = [row["measure"].removeprefix("test/"), f"{row['b']} less {row['a']}", str(row["seeds"])]
-            words += [f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
-            rows.append([*words, *("-" if np.isnan(p) else f"{p:.3f}" for p in (row["p"], row["p_adjusted"]))])
-        paragraphs += [
-            markdown_table(["measure", "compared", "seeds", "difference", "95 % interval", "p", "adjusted"], rows),
-            "Paired t-test over the seeds; adjusted by Benjamini and Hochberg over the pairs of a measure.",
-        ]
-    return "\n\n".join(paragraphs) + "\n"
-
-
-def _order(measure: str) -> tuple[int, str]:
-    return (0 if measure == "test/auc" else 1 if measure.startswith("test/auc_") else 2), measure
+    table = cells(out, [*settings])
+    compared = pairs(table)
+    write_table(table, out / "cells.csv")
+    write_table(summary(table), out / "summary.csv")
+    write_table(compared, out / "pairs.csv")
+    with atomic_file(out / "ablation.md") as file:
+        file.write(markdown(table, compared, settings).encode())
