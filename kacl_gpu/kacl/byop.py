@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from .boxes import Boxes, has_box, heatmap_boxes
 from .cam import head_cam, heatmaps
+from .distributed import AllGather, is_distributed
+from .losses import random_bits
+
+PositiveBoxes = Literal["gradcam", "whole", "random", "middle", "true"]
+PositiveFeatures = Literal["real", "shuffled", "constant"]
+
+# Streams of `random_bits`; that of number 0 draws the disease
+WIDTH, LEFT, HEIGHT, TOP, SHUFFLE = 1, 2, 3, 4, 5
 
 # With a fixed number of levels no value needs to go to the host, and a box of any exposure fills its histogram
 BYOP_SETTINGS = RadiomicsSettings(bin_count=32)
@@ -23,7 +32,7 @@ class Positives(NamedTuple):
     """The positive view of each image, and how it came about."""
 
     features: Tensor  # (B, F) float32; NaN rows if there is none
-    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the image, the far edge exclusive
+    boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the image, the far edge exclusive; NaN: no box
     annotated: Tensor  # (B,) bool: the box is a true one
     fallback: Tensor  # (B,) bool: the box is the whole image, because the heatmap shows none
     whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
@@ -54,6 +63,104 @@ def look(
     return maps, heatmap_boxes(maps, threshold, shrink_whole_image)
 
 
+def control_boxes(kind: PositiveBoxes, size: tuple[int, int], index: Tensor, epoch: int | Tensor, seed: int) -> Tensor:
+    """Return a box for each image that no network has looked for: a control for the boxes of Grad-CAM.
+
+    Args:
+        kind: whole: the whole image; middle: the middle half of both sides, a quarter of the area; random: both sides
+            uniform over the whole pixels from a quarter to three quarters of the image's side, so that the mean area
+            is that of the middle, anywhere inside the image with equal probability, by (seed, epoch, index) alone.
+        size: height and width of the images in pixels.
+        index: (B,) int64, the number of each image in the data set.
+        epoch, seed: see `kacl_gpu.kacl.losses.random_bits`.
+
+    Returns:
+        (B, 4) float32, x1, y1, x2, y2 in pixels, the far edge exclusive.
+
+    Example:
+        >>> control_boxes("middle", (224, 224), torch.tensor([0]), 0, 0)
+        tensor([[ 56.,  56., 168., 168.]])
+    """
+    boxes = torch.zeros((len(index), 4), device=index.device)
+    for low, high, side, length_stream, start_stream in ((0, 2, size[1], WIDTH, LEFT), (1, 3, size[0], HEIGHT, TOP)):
+        if kind == "random":
+            shortest, longest = max(side // 4, 1), max(3 * side // 4, 1)
+            length = shortest + _draw(longest - shortest + 1, index, epoch, seed, length_stream)
+            start = _draw(side - length + 1, index, epoch, seed, start_stream)
+            boxes[:, low], boxes[:, high] = start, start + length
+        else:
+            margin = side / 4 if kind == "middle" else 0.0
+            boxes[:, low], boxes[:, high] = margin, side - margin
+    return boxes
+
+
+def _draw(count: int | Tensor, index: Tensor, epoch: int | Tensor, seed: int, stream: int) -> Tensor:
+    """Return a whole number from 0 to count - 1 for each image, all with the same probability, up to count / 2^32."""
+    return ((random_bits(index, epoch, seed, stream) >> 32 & (2**32 - 1)) * count) >> 32
+
+
+@torch.no_grad()
+def control_features(
+    kind: PositiveFeatures,
+    features: Tensor,
+    valid: Tensor,
+    *,
+    index: Tensor,
+    epoch: int | Tensor,
+    seed: int,
+    gather: bool = False,
+) -> Tensor:
+    """Return the features that images get as their positives: their own, or those of a control.
+
+    Shuffled rows are those of other images of the same step. (Features of images outside of it are not known: they
+    depend on boxes that the present network would have to look for.) The valid rows of the step are put in an order
+    that (seed, epoch, index) alone decide, and each image gets the row of the next one in it, the last that of the
+    first. So no image has its own row, if two are valid; each row is used once; and neither the order of the images in
+    the batch nor the number of processes matters.
+
+    Args:
+        kind: real: the features as they are; shuffled: see above; constant: zeros in all valid rows.
+        features: (B, F), standardised, so that zero is the mean; rows that are not valid stay.
+        valid: (B,) bool, True if the features of the image could be computed.
+        index: (B,) int64, the number of each image in the data set, once each.
+        epoch, seed: see `kacl_gpu.kacl.losses.random_bits`.
+        gather: shuffle over the images of all processes of the default process group, if there is one; B must be the
+            same in each.
+
+    Returns:
+        (B, F), of the same dtype.
+
+    Raises:
+        ValueError: another kind.
+
+    Example:
+        >>> features, index = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([7, 8, 9])
+        >>> valid = torch.tensor([True, True, False])
+        >>> control_features("shuffled", features, valid, index=index, epoch=0, seed=0)
+        tensor([[2.],
+                [1.],
+                [3.]])
+    """
+    if kind == "real":
+        return features
+    if kind == "constant":
+        return torch.where(valid[:, None], 0, features)
+    if kind != "shuffled":
+        raise ValueError(f"positive_features must be one of {', '.join(get_args(PositiveFeatures))}: {kind}")
+    images, first = len(features), 0
+    if gather and is_distributed():
+        first = dist.get_rank() * images
+        features, index = AllGather.apply(features), AllGather.apply(index)
+        valid = AllGather.apply(valid.byte()).bool()  # not every backend takes bool
+    order = random_bits(index, epoch, seed, SHUFFLE).argsort()
+    order = order[(~valid)[order].byte().argsort(stable=True)]  # the valid rows first
+    place = torch.arange(len(order), device=order.device)
+    count = valid.sum()
+    following = torch.where(place < count, (place + 1) % count.clamp(min=1), place)
+    source = torch.empty_like(order).scatter_(0, order, order[following])
+    return features[source[first : first + images]]
+
+
 def untimed(stage: str) -> AbstractContextManager[None]:
     """Measure nothing: the default of those that are measured."""
     return nullcontext()
@@ -71,6 +178,13 @@ class BYOP(nn.Module):
             does.
         settings: settings of the features. They are computed on the intensities as they are stored, not on the
             network's standardised input, of which bins of a fixed width would leave one or two levels.
+        positive_boxes: source of the boxes. gradcam: true boxes if there are any, else Grad-CAM; true: true boxes
+            alone, so that other images have no features; whole, middle, random: those of `control_boxes`, for images
+            with a true box too.
+        seed: seed of the random boxes.
+
+    Raises:
+        ValueError: another source of boxes.
 
     Example:
         >>> byop = BYOP(settings=RadiomicsSettings(bin_count=32, feature_class={"firstorder": ["Mean"]}))
@@ -85,8 +199,14 @@ class BYOP(nn.Module):
         threshold: float = 0.5,
         shrink_whole_image: bool = False,
         settings: RadiomicsSettings = BYOP_SETTINGS,
+        *,
+        positive_boxes: PositiveBoxes = "gradcam",
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if positive_boxes not in get_args(PositiveBoxes):
+            raise ValueError(f"positive_boxes must be one of {', '.join(get_args(PositiveBoxes))}: {positive_boxes}")
+        self.positive_boxes, self.seed = positive_boxes, seed
         self.threshold, self.shrink_whole_image, self.settings = threshold, shrink_whole_image, settings
 
     @property
@@ -103,6 +223,9 @@ class BYOP(nn.Module):
         disease: Tensor,
         true_boxes: Tensor | None = None,
         timed: Callable[[str], AbstractContextManager[None]] = untimed,
+        *,
+        index: Tensor | None = None,
+        epoch: int | Tensor = 0,
     ) -> Positives:
         """Return the box and the features of one disease per image.
 
@@ -113,23 +236,38 @@ class BYOP(nn.Module):
             disease: (B,) int64, a row of ``weight``; -1 for an image without a disease, which gets NaN features.
             true_boxes: (B, D, 4) in pixels of the image, NaN if there is none.
             timed: called with "gradcam" and "radiomics" for contexts around these stages.
+            index: (B,) int64, the number of each image in the data set; random boxes need it.
+            epoch: the epoch, of which random boxes depend.
+
+        Raises:
+            ValueError: random boxes without ``index``.
         """
+        if self.positive_boxes == "random" and index is None:
+            raise ValueError("random boxes need the index of each image")
         with timed("gradcam"):
             ill, row = disease >= 0, disease.clamp(min=0)
             size = images.shape[-2], images.shape[-1]
             maps, predicted = look(activations, weight, row, size, self.threshold, self.shrink_whole_image)
             boxes, fallback, whole = predicted
+            if self.positive_boxes != "gradcam":
+                numbers = row if index is None else index
+                boxes = control_boxes(self.positive_boxes, size, numbers, epoch, self.seed)
+                fallback, whole = torch.zeros_like(ill), torch.full_like(ill, self.positive_boxes == "whole")
             annotated = torch.zeros_like(ill)
-            if true_boxes is not None:
+            if true_boxes is not None and self.positive_boxes in ("gradcam", "true"):
                 true = true_boxes.gather(1, row[:, None, None].expand(-1, 1, 4))[:, 0].to(boxes.dtype)
                 annotated = ill & has_box(true)
                 boxes = torch.where(annotated[:, None], true, boxes)
+            boxed = ill
+            if self.positive_boxes == "true":
+                boxed, boxes = annotated, boxes.masked_fill(~annotated[:, None], torch.nan)
             fallback, whole = fallback & ill & ~annotated, whole & ill & ~annotated
         with timed("radiomics"):
-            # An image without a disease gets a box without a pixel, on which no time is spent
-            regions = torch.where(ill[:, None], boxes, torch.zeros_like(boxes))
+            # An image without a box gets one without a pixel, on which no time is spent
+            regions = torch.where(boxed[:, None], boxes, torch.zeros_like(boxes))
             features = gpu_radiomics(images, regions, settings=self.settings, invalid="nan")
         return Positives(features, boxes, annotated, fallback, whole, ~features.isnan().all(1), maps)
 
     def extra_repr(self) -> str:
-        return f"threshold={self.threshold}, shrink_whole_image={self.shrink_whole_image}, {self.settings}"
+        boxes = f"threshold={self.threshold}, shrink_whole_image={self.shrink_whole_image}"
+        return f"{boxes}, positive_boxes={self.positive_boxes}, {self.settings}"

@@ -17,7 +17,7 @@ from kacl_gpu.errors import InputError
 
 from .attention import Attend, pool_box, pool_heatmap
 from .boxes import Boxes, has_box
-from .byop import BYOP, Positives, look, untimed
+from .byop import BYOP, PositiveBoxes, PositiveFeatures, Positives, control_features, look, untimed
 from .data.diseases import ALL_DISEASES, DISEASES, check_diseases
 from .data.diseases import body_parts as part_numbers
 from .distributed import synchronise_batchnorm
@@ -79,6 +79,12 @@ class KACL(lightning.LightningModule):
             the range is the value of the authors' later code.
         shrink_whole_image: replace a box that covers the whole image by the middle of the image, as the authors' later
             code does.
+        positive_boxes: source of the boxes in which the positives' radiomic features are computed. gradcam: true boxes
+            of annotated images, else Grad-CAM, as the paper has it. The others are controls: whole: the whole image;
+            middle: the middle half of both sides; random: drawn anew for each image in each epoch, each side from a
+            quarter to three quarters of the image's; true: true boxes alone, other images have no positive.
+        positive_features: radiomic features that an image gets as its positive. real: its own, as the paper has it. The
+            others are controls: shuffled: those of another ill image of the same step; constant: zeros, the mean.
         projection: width of the space in which images and radiomic features are compared.
         hidden: width of the hidden layers of the projectors and of the radiomic encoder.
         learning_rate: learning rate of Adam after the warm-up.
@@ -118,6 +124,8 @@ class KACL(lightning.LightningModule):
         attend: Attend = "image",
         threshold: float = 0.5,
         shrink_whole_image: bool = False,
+        positive_boxes: PositiveBoxes = "gradcam",
+        positive_features: PositiveFeatures = "real",
         projection: int = 128,
         hidden: int = 512,
         learning_rate: float = 0.001,
@@ -157,7 +165,7 @@ class KACL(lightning.LightningModule):
         self.encoder = ImageEncoder(encoder, weights)
         self.classifier = nn.Linear(self.encoder.channels, len(diseases))
         if byop:
-            self.byop = BYOP(threshold, shrink_whole_image)
+            self.byop = BYOP(threshold, shrink_whole_image, positive_boxes=positive_boxes, seed=seed)
             features = len(self.byop.feature_names)
             self.normaliser = FeatureNormaliser(features)
             self.radiomic_encoder = RadiomicEncoder(self.normaliser.out_features, hidden, hidden)
@@ -188,14 +196,19 @@ class KACL(lightning.LightningModule):
             is_disease = self.finding_of_class >= 0  # No Finding has no region
             drawable = torch.where(is_disease, labels, 0)
             disease = draw_disease(drawable, batch["index"], self.current_epoch, settings.seed)
+            counter: dict[str, Any] = {"index": batch["index"], "epoch": self.current_epoch}
             positives = self.byop(
-                images, activations, self.classifier.weight, disease, true_boxes=batch["boxes"], timed=timed
+                images, activations, self.classifier.weight, disease, true_boxes=batch["boxes"], timed=timed, **counter
             )
             with timed("contrastive"):
                 z_image = self.image_projector(
                     self.image_features(activations, pooled, positives, (images.shape[-2], images.shape[-1]))
                 )
-                features = self.normaliser(positives.features).to(self.classifier.weight.dtype)
+                # The normaliser sees the real features, so that a control has the same statistics
+                features = control_features(
+                    settings.positive_features, self.normaliser(positives.features), positives.valid,
+                    **counter, seed=settings.seed, gather=True,
+                ).to(self.classifier.weight.dtype)  # fmt: skip
                 z_radiomic = self.radiomic_projector(self.radiomic_encoder(features))
                 contrast = contrastive_loss(
                     z_image,

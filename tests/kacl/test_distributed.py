@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from kacl_gpu.kacl.byop import control_features
 from kacl_gpu.kacl.distributed import SynchronisedBatchNorm2d, synchronise_batchnorm
 from kacl_gpu.kacl.encoders import ImageEncoder
 from kacl_gpu.kacl.normaliser import FeatureNormaliser
@@ -65,8 +66,17 @@ def one_of_two(rank: int, folder: str) -> None:
     rows = torch.cat(batches(5)), torch.cat(batches(6))
     results["features"] = [normaliser(x[:11] if rank == 0 else x[11:]) for x in rows]
     results["statistics"] = normaliser.state_dict()
+    half = slice(rank * 6, rank * 6 + 6)
+    results["shuffled"] = shuffle(half)
     torch.save(results, f"{folder}/{rank}.pth")
     dist.destroy_process_group()
+
+
+def shuffle(part: slice) -> Tensor:
+    """Shuffle the features of 12 images, 9 of them valid, of which this process has a part."""
+    rows, valid, index = torch.arange(24.0).view(12, 2), torch.arange(12) % 4 > 0, torch.arange(12) * 5
+    settings: dict[str, Any] = {"index": index[part], "epoch": 2, "seed": 1, "gather": True}
+    return control_features("shuffled", rows[part], valid[part], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +118,12 @@ def test_two_processes_learn_the_same_statistics(two_processes: list[dict[str, A
     for key, value in module.state_dict().items():
         assert torch.equal(*(result["statistics"][key] for result in two_processes))
         torch.testing.assert_close(two_processes[0]["statistics"][key], value, rtol=1e-12, atol=1e-12)
+
+
+def test_two_processes_shuffle_features_as_one(two_processes: list[dict[str, Any]]) -> None:
+    shuffled = torch.cat([result["shuffled"] for result in two_processes])
+    assert torch.equal(shuffled, shuffle(slice(None)))
+    assert any(row >= 12 for row in shuffled[:6, 0].tolist())  # from the other process
 
 
 def test_synchronised_batch_normalisation_alone() -> None:

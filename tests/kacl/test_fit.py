@@ -276,24 +276,45 @@ def test_half_precision(phantoms: Path, tmp_path: Path, precision: str) -> None:
 # --- settings
 
 
+PAPER = {
+    "contrastive_weight": 0.01,
+    "contrastive": "printed",
+    "positive_boxes": "gradcam",
+    "positive_features": "real",
+    "encoder": "resnet18",
+}
+BYOP_ALONE = {**PAPER, "loss": "cross_entropy", "byop": True, "contrastive_weight": 0.1}
+SYMMETRIC = {**BYOP_ALONE, "contrastive": "symmetric"}
+VARIANTS: dict[str, dict[str, object]] = {
+    "base": {**PAPER, "loss": "cross_entropy", "byop": False},
+    "focal": {**PAPER, "loss": "focal", "byop": False},
+    "full": {**PAPER, "loss": "focal", "byop": True},
+    "chexnet": {**PAPER, "loss": "cross_entropy", "byop": False, "encoder": "densenet121"},
+    "byop": BYOP_ALONE,
+    "byop_shuffled": {**BYOP_ALONE, "positive_features": "shuffled"},
+    "byop_constant": {**BYOP_ALONE, "positive_features": "constant"},
+    "byop_whole": {**BYOP_ALONE, "positive_boxes": "whole"},
+    "byop_random": {**BYOP_ALONE, "positive_boxes": "random"},
+    "byop_middle": {**BYOP_ALONE, "positive_boxes": "middle"},
+    "byop_true": {**BYOP_ALONE, "positive_boxes": "true"},
+    "byop_symmetric": SYMMETRIC,
+    "byop_symmetric_shuffled": {**SYMMETRIC, "positive_features": "shuffled"},
+    "byop_symmetric_constant": {**SYMMETRIC, "positive_features": "constant"},
+}
+
+
 def test_variants() -> None:
     """The configurations that are shipped can be read, one after the other, and say what they are named for."""
-    wanted = {
-        "base": ("cross_entropy", False, "resnet18"),
-        "focal": ("focal", False, "resnet18"),
-        "byop": ("cross_entropy", True, "resnet18"),
-        "full": ("focal", True, "resnet18"),
-        "chexnet": ("cross_entropy", False, "densenet121"),
-    }
-    assert {path.stem for path in (CONFIGS / "variants").iterdir()} == set(wanted)
+    assert {path.stem for path in (CONFIGS / "variants").iterdir()} == set(VARIANTS)
     for config in CONFIGS.glob("*.yaml"):
-        for name, expected in wanted.items():
+        for name, expected in VARIANTS.items():
             variant = CONFIGS / "variants" / f"{name}.yaml"
             words = ["--config", config, "--config", variant, "--data.root=x", "--model.weights=null", *QUIET]
             made = command([str(word) for word in words])
-            model = made.config.model
-            assert (model.loss, model.byop, model.encoder) == expected
-            assert hasattr(made.model, "byop") == model.byop
+            assert {setting: made.config.model[setting] for setting in expected} == expected, name
+            assert hasattr(made.model, "byop") == expected["byop"]
+    true = command(["--data.root=x", "--model.weights=null", "--model.positive_boxes=true", *QUIET])
+    assert true.model.hparams["positive_boxes"] == "true"  # which YAML takes for a truth value
 
 
 @pytest.mark.parametrize(

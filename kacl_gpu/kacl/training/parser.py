@@ -44,6 +44,7 @@ GROUPS = {
         "model.attend", "model.body_parts",
     ],
     "boxes": ["model.threshold", "model.shrink_whole_image"],
+    "controls of BYOP": ["model.positive_boxes", "model.positive_features"],
     "schedule": [
         "trainer.max_epochs", "model.learning_rate", "model.warmup_epochs", "model.schedule", "model.decay",
         "model.decay_epochs",
@@ -57,7 +58,9 @@ def shipped_configs() -> dict[str, Path]:
 
     Example:
         >>> sorted(shipped_configs())
-        ['base', 'byop', 'chexnet', 'focal', 'full', 'nih', 'nih_mini', 'phantom']
+        ['base', 'byop', 'byop_constant', 'byop_middle', 'byop_random', 'byop_shuffled', 'byop_symmetric',
+         'byop_symmetric_constant', 'byop_symmetric_shuffled', 'byop_true', 'byop_whole', 'chexnet', 'focal', 'full',
+         'nih', 'nih_mini', 'phantom']
     """
     return {path.stem: path for path in sorted(CONFIGS.rglob("*.yaml"))}
 
