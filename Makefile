@@ -13,7 +13,7 @@ GPU_SET := torch==2.11.0 triton==3.6.0 "numpy==2.5.*"
 # $(call in_environment,FOLDER,WORDS FOR THE RESOLVER): the tests in an environment of their own
 define in_environment
 	test -x $(1)/bin/uv || { $(PYTHON) -m venv $(1) && $(1)/bin/python -m pip install --quiet uv; }
-	$(1)/bin/uv pip install --python $(1)/bin/python --editable ".[io,train,dev]" $(2)
+	$(1)/bin/uv pip install --python $(1)/bin/python --editable ".[io,train,pretrained,dev]" $(2)
 	$(1)/bin/python -m pytest $(PYTEST_FLAGS)
 endef
 
@@ -87,7 +87,7 @@ $(DEMO_READY): $(REQUIREMENTS) | $(BIN)/python
 # PyRadiomics 3.0.1 has no wheels for these Pythons, imports numpy in its setup.py without asking for it, and does not
 # build on 3.12 and above. Without it the tests compare with the frozen reference values.
 $(DEV_READY): $(REQUIREMENTS) | $(BIN)/python
-	$(PIP) install --editable ".[io,dicom,train,dev]"
+	$(PIP) install --editable ".[io,dicom,train,pretrained,dev]"
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
 	    $(PIP) install --no-build-isolation --editable ".[reference]" \
 	        || echo "make: PyRadiomics 3.0.1 did not install: the tests use its frozen values instead" >&2; \

@@ -215,7 +215,6 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
 
     from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
     from kacl_gpu.kacl.boxes import has_box
-    from kacl_gpu.kacl.encoders import standardise
     from kacl_gpu.kacl.evaluation.figures import PREDICTED, TRUE
     from kacl_gpu.kacl.evaluation.validation import iou
 
@@ -228,7 +227,7 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
     images = torch.stack([sample["image"] for sample in samples]).to(model.device)
     model.eval()
     with torch.no_grad():
-        activations, pooled = model.encoder(standardise(images))
+        activations, pooled = model.encoder(images)
         maps, (boxes, *_) = model.look(activations, disease.to(model.device), tuple(images.shape[-2:]))
         probability = model.classifier(pooled).sigmoid().cpu()[range(len(places)), disease]
     maps, boxes = maps.cpu(), boxes.cpu()

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kacl_gpu.errors import InputError
 from kacl_gpu.radiomics.checks import check_tensor
+
+POOLED_LINEAR = (
+    "the closed form of Grad-CAM needs global average pooling and then one linear layer, and nothing between; take "
+    "another network, or compute heatmaps of your own (such as GradCAM's) and give them to BYOP"
+)
 
 
 @torch.no_grad()
@@ -48,6 +54,44 @@ def head_cam(activations: Tensor, weight: Tensor, disease: Tensor) -> Tensor:
     check_tensor("weight", weight, "floating point", ("D", activations.shape[1]))
     _check_disease(disease, len(activations), len(weight))
     return _weighted(activations, weight.index_select(0, disease))
+
+
+@torch.no_grad()
+def check_head_cam(activations: Tensor, classifier: nn.Module, logits: Tensor) -> None:
+    """Check, once and before training, that :func:`head_cam` holds for a network.
+
+    Args:
+        activations: (B, C, h, w), floating, that the network pools; of images that differ, in evaluation mode.
+        classifier: linear layer from (B, C) to (B, D), or the identity to compare the network's pooled activations.
+        logits: (B, D), of the network for the same images.
+
+    Raises:
+        InputError: the logits are not those of the classifier on the mean of the activations, by more than rounding.
+            The message says what to do instead.
+
+    Example:
+        >>> activations, classifier = torch.rand(2, 3, 4, 4), nn.Linear(3, 5)
+        >>> check_head_cam(activations, classifier, classifier(activations.mean((2, 3))))
+        >>> check_head_cam(activations, classifier, classifier(F.layer_norm(activations.mean((2, 3)), (3,))))
+        Traceback (most recent call last):
+            ...
+        kacl_gpu.errors.InputError: the logits are not classifier(activations.mean((2, 3))): the closed form of \
+Grad-CAM needs global average pooling and then one linear layer, and nothing between; take another network, or compute \
+heatmaps of your own (such as GradCAM's) and give them to BYOP
+    """
+    if activations.ndim != 4 or not activations.is_floating_point():
+        raise InputError(f"the activations are {_describe(activations)}, not floating (B, C, h, w): {POOLED_LINEAR}")
+    try:
+        expected = classifier(activations.mean((2, 3)))
+    except RuntimeError as error:
+        words = f"the classifier does not take the mean of activations {_describe(activations)}"
+        raise InputError(f"{words}: {POOLED_LINEAR}") from error
+    scale = logits.abs().max()
+    if not 0 < scale < torch.inf:
+        raise InputError("the network's output is zero, NaN or infinite, which shows nothing: take other images")
+    tolerance = 1e-9 if expected.dtype == logits.dtype == torch.float64 else 1e-4
+    if expected.shape != logits.shape or not bool(((expected - logits).abs() <= tolerance * scale).all()):
+        raise InputError(f"the logits are not classifier(activations.mean((2, 3))): {POOLED_LINEAR}")
 
 
 class GradCAM:

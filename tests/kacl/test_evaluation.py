@@ -19,7 +19,6 @@ from kacl_gpu.kacl.boxes import components
 from kacl_gpu.kacl.cam import head_cam, heatmaps
 from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.encoders import standardise
 from kacl_gpu.kacl.evaluation.measures import (
     ALL,
     BEST,
@@ -475,7 +474,7 @@ def test_predictions_are_those_of_single_images(phantoms: Path, checkpoint: Chec
     for row in range(len(images)):
         item, name = images[row], images.table["image"][row]
         with torch.no_grad():
-            activations, pooled = model.encoder(standardise(item["image"][None]))
+            activations, pooled = model.encoder(item["image"][None])
             probability = torch.sigmoid(model.classifier(pooled).double())[0]
         cases = found.cases[found.cases["image"] == name]
         # convolutions of another batch size sum in another order
@@ -518,7 +517,7 @@ def test_boxes_by_the_threshold_of_the_model(phantoms: Path, tmp_path: Path, thr
     differ = 0
     for row in range(len(images)):
         with torch.no_grad():
-            activations, _ = model.encoder(standardise(images[row]["image"][None]))
+            activations, _ = model.encoder(images[row]["image"][None])
         for d, name in enumerate(model.diseases):
             maps = heatmaps(head_cam(activations, model.classifier.weight, torch.tensor([d])), (192, 192))
             wanted, other = (

@@ -13,7 +13,7 @@ from tests.package.test_imports import TEXTS
 WITH_EXAMPLES = sorted(name for name, text in TEXTS.items() if ">>> " in text)
 EXTRAS = {"matplotlib", "pandas", "PIL", "pyarrow", "pydicom", "yaml", "tqdm", "triton", "lightning", "jsonargparse"}
 EXTRAS |= {"markdown", "jinja2", "pycocotools", "sklearn", "scipy", "tensorboard", "torchmetrics", "torchvision"}
-EXTRAS |= {"SimpleITK"}
+EXTRAS |= {"SimpleITK", "timm"}
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

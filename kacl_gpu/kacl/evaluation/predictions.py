@@ -22,7 +22,6 @@ from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
 from ..data.annotations import first_names, read_csv
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
-from ..encoders import standardise
 from ..model import KACL
 
 NEEDED_SETTINGS = ("root", "size", "diseases", "normal", "split_file", "seed")  # of the data, in a checkpoint
@@ -154,7 +153,7 @@ def predict(
     with torch.inference_mode():
         for batch in progress("batches", len(loader), items=loader):
             pixels, index = batch["image"].to(model.device), batch["index"].numpy()
-            activations, pooled = model.encoder(standardise(pixels))
+            activations, pooled = model.encoder(pixels)
             rows.append(index)
             probabilities.append(model.classifier(pooled).double().sigmoid().cpu().numpy())  # float32 would tie at 1
             chosen = wanted[index]

@@ -24,7 +24,6 @@ from kacl_gpu.io.tables import write_table
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14
 from ..data.split import SPLITS
-from ..encoders import standardise
 from ..model import KACL
 from . import baselines, explain, figures, measures
 from .document import Document
@@ -468,7 +467,7 @@ def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]])
     places = dict(zip(images.table["image"], range(len(images))))
     pixels = torch.stack([images[places[image]]["image"] for _, image in shown]).to(model.device)
     disease = torch.tensor([model.diseases.index(name) for name, _ in shown], device=model.device)
-    activations, _ = model.encoder(standardise(pixels))
+    activations, _ = model.encoder(pixels)
     maps, (boxes, _, _) = model.look(activations, disease, (pixels.shape[-2], pixels.shape[-1]))
     return maps, boxes
 

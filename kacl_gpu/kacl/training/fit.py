@@ -30,7 +30,6 @@ from ..boxes import has_box
 from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, one_line, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import check_root
-from ..encoders import standardise
 from ..evaluation.figures import curves, panels, save_figure
 from ..model import KACL
 from .clock import StepTimes
@@ -182,7 +181,7 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
     disease = torch.where(annotated.any(1), annotated.int().argmax(1), labels.argmax(1))
     size = images.shape[-2], images.shape[-1]
     training, _ = model.training, model.eval()
-    activations, pooled = model.encoder(standardise(images))
+    activations, pooled = model.encoder(images)
     maps, (boxes, _, _) = model.look(activations, disease.to(model.device), size)
     probability = model.classifier(pooled).sigmoid().cpu()
     model.train(training)

@@ -37,7 +37,7 @@ GROUPS = {
     "data": [
         "data.root", "data.size", "data.diseases", "data.normal", "data.split_file", "data.batch_size", "data.workers",
     ],
-    "network": ["model.encoder", "model.weights", "model.hidden", "model.projection"],
+    "network": ["model.encoder", "model.weights", "model.stride", "model.hidden", "model.projection"],
     "classification loss": ["model.loss", "model.alpha", "model.gamma"],
     "contrastive loss (BYOP)": [
         "model.byop", "model.contrastive_weight", "model.temperature", "model.hard_negatives", "model.contrastive",
