@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
+from kacl_gpu.radiomics.checks import check_tensor
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from .boxes import Boxes, has_box, heatmap_boxes
-from .cam import head_cam, heatmaps
+from .cam import head_cam
+from .cam import heatmaps as scale
 from .distributed import AllGather, is_distributed
 from .losses import random_bits
 
@@ -59,8 +61,20 @@ def look(
         >>> maps.shape, boxes.boxes.shape
         (torch.Size([2, 224, 224]), torch.Size([2, 4]))
     """
-    maps = heatmaps(head_cam(activations, weight, disease), size)
-    return maps, heatmap_boxes(maps, threshold, shrink_whole_image)
+    return look_at(head_cam(activations, weight, disease), size, threshold, shrink_whole_image)
+
+
+@torch.no_grad()
+def look_at(maps: Tensor, size: tuple[int, int], threshold: float, shrink_whole_image: bool) -> tuple[Tensor, Boxes]:
+    """Return heatmaps (B, H, W), in [0, 1], and boxes of the regions that maps (B, h, w) show, whoever made them.
+
+    Example:
+        >>> scaled, boxes = look_at(torch.tensor([[[0.0, 8.0], [0.0, 0.0]]]), (8, 8), 0.5, False)
+        >>> scaled.max(), boxes.boxes
+        (tensor(1.), tensor([[4., 0., 8., 4.]]))
+    """
+    scaled = scale(maps, size)
+    return scaled, heatmap_boxes(scaled, threshold, shrink_whole_image)
 
 
 def control_boxes(kind: PositiveBoxes, size: tuple[int, int], index: Tensor, epoch: int | Tensor, seed: int) -> Tensor:
@@ -169,8 +183,9 @@ def untimed(stage: str) -> AbstractContextManager[None]:
 class BYOP(nn.Module):
     """Compute the radiomic features inside boxes of diseases: true boxes if there are any, else boxes from Grad-CAM.
 
-    For networks that end in global average pooling and a linear layer. It has no parameters, and nothing is
-    differentiated: the features are data. On a GPU no value goes to the host.
+    For networks that end in global average pooling and a linear layer, which
+    `kacl_gpu.kacl.cam.check_head_cam` checks once before training; and for any other with heatmaps of your own. It has
+    no parameters, and nothing is differentiated: the features are data. On a GPU no value goes to the host.
 
     Args:
         threshold: share of a heatmap's range above which a pixel can belong to the box, at least 0 and below 1.
@@ -190,6 +205,10 @@ class BYOP(nn.Module):
         >>> byop = BYOP(settings=RadiomicsSettings(bin_count=32, feature_class={"firstorder": ["Mean"]}))
         >>> images, activations = torch.full((2, 1, 32, 32), 7), torch.rand(2, 3, 4, 4)
         >>> byop(images, activations, torch.ones(1, 3), torch.tensor([0, -1])).features
+        tensor([[7.],
+                [nan]])
+        >>> attention = torch.rand(2, 14, 14)  # of a transformer, say
+        >>> byop(images, None, None, torch.tensor([0, -1]), heatmaps=attention).features
         tensor([[7.],
                 [nan]])
     """
@@ -218,12 +237,13 @@ class BYOP(nn.Module):
     def forward(
         self,
         images: Tensor,
-        activations: Tensor,
-        weight: Tensor,
+        activations: Tensor | None,
+        weight: Tensor | None,
         disease: Tensor,
         true_boxes: Tensor | None = None,
         timed: Callable[[str], AbstractContextManager[None]] = untimed,
         *,
+        heatmaps: Tensor | None = None,
         index: Tensor | None = None,
         epoch: int | Tensor = 0,
     ) -> Positives:
@@ -231,23 +251,33 @@ class BYOP(nn.Module):
 
         Args:
             images: (B, 1, H, W) raw intensities, any real dtype.
-            activations: (B, C, h, w), the input of the network's pooling.
-            weight: (D, C), of its linear layer.
+            activations: (B, C, h, w), the input of the network's pooling; None with ``heatmaps``.
+            weight: (D, C), of its linear layer; None with ``heatmaps``.
             disease: (B,) int64, a row of ``weight``; -1 for an image without a disease, which gets NaN features.
             true_boxes: (B, D, 4) in pixels of the image, NaN if there is none.
+            heatmaps: (B, h, w), floating, of any size and range: maps of your own in place of Grad-CAM's, larger where
+                the network sees the disease, such as a transformer's attention or those of another method.
             timed: called with "gradcam" and "radiomics" for contexts around these stages.
             index: (B,) int64, the number of each image in the data set; random boxes need it.
             epoch: the epoch, of which random boxes depend.
 
         Raises:
-            ValueError: random boxes without ``index``.
+            ValueError: random boxes without ``index``; neither or both of activations with weight and heatmaps;
+                heatmaps of another shape.
         """
         if self.positive_boxes == "random" and index is None:
             raise ValueError("random boxes need the index of each image")
+        if heatmaps is not None:
+            check_tensor("heatmaps", heatmaps, "floating point", (len(images), "h", "w"), images.device)
+        if (activations is None) != (weight is None) or (activations is None) == (heatmaps is None):
+            raise ValueError("BYOP needs either activations and weight, or heatmaps")
         with timed("gradcam"):
             ill, row = disease >= 0, disease.clamp(min=0)
             size = images.shape[-2], images.shape[-1]
-            maps, predicted = look(activations, weight, row, size, self.threshold, self.shrink_whole_image)
+            if activations is not None and weight is not None:
+                heatmaps = head_cam(activations, weight, row)
+            assert heatmaps is not None
+            maps, predicted = look_at(heatmaps, size, self.threshold, self.shrink_whole_image)
             boxes, fallback, whole = predicted
             if self.positive_boxes != "gradcam":
                 numbers = row if index is None else index

@@ -99,3 +99,36 @@ def test_no_value_goes_to_the_host() -> None:
         found = BYOP()(**given)
         assert found.features.shape == (5, 102) and found.features.device.type == "cuda"
         assert found.boxes.shape == (5, 4) and found.valid.device.type == "cuda"
+
+
+def test_heatmaps_of_ones_own() -> None:
+    given = batch()
+    maps = head_cam(given["activations"], given["weight"], given["disease"].clamp(min=0))
+    byop = BYOP(settings=SETTINGS)
+    wanted = byop(**given)
+    arguments = given | {"activations": None, "weight": None}
+    for own in (maps, maps * 3 + 1, heatmaps(maps, (60, 60))):  # the range does not matter, nor does the size
+        found = byop(**arguments, heatmaps=own)
+        assert torch.equal(found.boxes, wanted.boxes)
+        for value, other in zip(found[2:6], wanted[2:6]):
+            assert torch.equal(value, other)
+        torch.testing.assert_close(found.features, wanted.features, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(found.heatmaps, wanted.heatmaps)
+    elsewhere = torch.zeros(5, 3, 3)
+    elsewhere[:, 0, 2] = 1
+    found = byop(**arguments | {"true_boxes": None}, heatmaps=elsewhere)
+    assert (found.boxes[:, 0] >= 30).all() and (found.boxes[:, 3] <= 30).all()
+
+
+def test_heatmaps_that_cannot_be() -> None:
+    given, byop = batch(), BYOP(settings=SETTINGS)
+    maps = torch.rand(5, 4, 4)
+    for arguments in (given | {"heatmaps": maps}, given | {"activations": None}, given | {"weight": None},
+                      given | {"activations": None, "weight": None}):  # fmt: skip
+        with pytest.raises(ValueError, match="BYOP needs either activations and weight, or heatmaps"):
+            byop(**arguments)
+    nothing = given | {"activations": None, "weight": None}
+    with pytest.raises(ValueError, match=r"heatmaps must have the shape \(5, h, w\), got \(4, 4, 4\)"):
+        byop(**nothing, heatmaps=maps[:4])
+    with pytest.raises(TypeError, match="heatmaps must be floating point"):
+        byop(**nothing, heatmaps=maps.int())
