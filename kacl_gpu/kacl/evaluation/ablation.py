@@ -38,6 +38,14 @@ def cells(out: Path, names: Sequence[str]) -> pd.DataFrame:
 
     Raises:
         InputError: a table of a cell is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> cell = Path(tempfile.mkdtemp(), "base", "seed_3")
+        >>> cell.mkdir(parents=True)
+        >>> _ = (cell / "test.csv").write_text("variant,checkpoint,test/auc" + chr(10) + "base,best,0.7")
+        >>> cells(cell.parents[1], ["base", "full"]).to_dict("records")
+        [{'variant': 'base', 'seed': 3, 'checkpoint': 'best', 'test/auc': 0.7}]
     """
     parts = []
     for order, name in enumerate(names):
@@ -96,6 +104,12 @@ def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFra
         p_adjusted: over the pairs of a measure and checkpoint, by Benjamini and Hochberg (1995). Pairs with fewer than
         two seeds in common are left out. The interval is of repetitions on one data set; other patients would differ by
         more.
+
+    Example:
+        >>> rows = {"variant": ["base", "base", "full", "full"], "seed": [0, 1, 0, 1], "checkpoint": "best"}
+        >>> table = pd.DataFrame({**rows, "test/auc": [0.6, 0.7, 0.65, 0.76]})
+        >>> pairs(table)[["a", "b", "difference"]].round(3).to_numpy().tolist()
+        [['base', 'full', 0.055]]
     """
     rows = []
     for measure in measures:
@@ -182,7 +196,12 @@ def _paired(a: pd.Series[Any], b: pd.Series[Any]) -> dict[str, float]:
 
 
 def measures_of(table: pd.DataFrame) -> list[str]:
-    """Return the columns of a table of cells that are measures."""
+    """Return the columns of a table of cells that are measures.
+
+    Example:
+        >>> measures_of(pd.DataFrame(columns=["variant", "test/auc"]))
+        ['test/auc']
+    """
     return [str(name) for name in table.columns if str(name).startswith("test/")]
 
 
@@ -196,6 +215,13 @@ def markdown(table: pd.DataFrame, compared: pd.DataFrame, settings: Settings) ->
         table: table of :func:`cells`.
         compared: table of :func:`pairs`.
         settings: of each variant, see :func:`controls`.
+
+    Example:
+        >>> rows = {"variant": ["base", "base", "full", "full"], "seed": [0, 1, 0, 1], "checkpoint": "best"}
+        >>> table = pd.DataFrame({**rows, "test/auc": [0.6, 0.7, 0.65, 0.76]})
+        >>> settings = {name: {"model": {"byop": name == "full"}} for name in ("base", "full")}
+        >>> print(markdown(table, pairs(table), settings).splitlines()[2][:68])
+        - `full`: nothing can be said about whether its radiomic features he
     """
     full = bool(table["full_set"].all()) if "full_set" in table else False
     paragraphs = [*_headline(compared, settings), *_auc_tables(table, full), *_box_tables(table, full)]
@@ -354,6 +380,7 @@ def _pair_tables(table: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
 
 
 def _grouped(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """Return the rows of each variant and checkpoint, in their order."""
     return [((str(a), str(b)), part) for (a, b), part in table.groupby(["variant", "checkpoint"], sort=False)]
 
 
@@ -380,9 +407,11 @@ def _difference_words(row: Mapping[str, Any]) -> list[str]:
 
 
 def _published(full: bool) -> str:
+    """Return what the published rows are, and whether they can be compared."""
     rule = "" if full else f" These data are not that set, so the published rows are {NOT_COMPARABLE}."
     return f"In italics: {SOURCE}, on all of NIH ChestX-ray14.{rule}"
 
 
 def _short(measure: str) -> str:
+    """Return the name of a measure without its stage."""
     return measure.removeprefix("test/")

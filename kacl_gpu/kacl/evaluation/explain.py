@@ -52,6 +52,18 @@ def explain(
         The table of :func:`effects` of both kinds of boxes, named in its column ``boxes``; and the features that it was
         made of: boxes, disease, image, control_of (the row, counted among those of this kind of boxes, whose box was
         put on this normal image; -1 for the disease itself), x1 ... y2, and the features under PyRadiomics' names.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> from kacl_gpu.kacl.evaluation.predictions import true_boxes
+        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=40, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> truth = true_boxes(images)
+        >>> table, _ = explain(images, truth, truth.assign(rank=0, fallback=False), device=torch.device("cpu"))
+        >>> [*dict.fromkeys(table["boxes"])]
+        ['true boxes', 'predicted boxes']
     """
     keys = ["image", "patient", "disease"]
     top = boxes[(boxes["rank"] == 0) & ~boxes["fallback"].astype(bool)]
@@ -77,6 +89,17 @@ def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, numbe
 
     Returns:
         The same columns, and control_of: the row of ``regions``.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=20, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> image, patient = images.table.loc[~images.table["normal"], ["image", "patient"]].iloc[0]
+        >>> regions = pd.DataFrame({"image": [image], "patient": [patient], "disease": ["Mass"]})
+        >>> controls(images, regions.assign(x1=0, y1=0, x2=9, y2=9), number=2)["control_of"].tolist()
+        [0, 0]
     """
     table = images.table
     normal = table[table["normal"]].reset_index(drop=True)
@@ -89,8 +112,8 @@ def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, numbe
             usable &= normal["view"] == view[region["image"]]
         places = np.flatnonzero(usable)
         for place in random.permutation(places)[:number]:
-            chosen = normal.loc[place, ["image", "patient"]].to_dict()
-            rows.append({**region, **chosen, "control_of": k})
+            control = normal.loc[place, ["image", "patient"]].to_dict()
+            rows.append({**region, **control, "control_of": k})
     return pd.DataFrame(rows, columns=[*regions.columns, "control_of"])
 
 
@@ -109,21 +132,32 @@ def features(
 
     Returns:
         A row for each region, in this order, NaN where a region has none; the columns are PyRadiomics' names.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> regions = images.table[["image"]].assign(x1=4, y1=4, x2=20, y2=20)
+        >>> settings = RadiomicsSettings(bin_count=32, feature_class={"firstorder": ["Mean"]})
+        >>> features(images, regions, torch.device("cpu"), settings).shape
+        (12, 1)
     """
     row = dict(zip(images.table["image"], range(len(images))))
     names = [*dict.fromkeys(regions["image"])]
     number = {name: k for k, name in enumerate(names)}
-    which = regions["image"].map(number).to_numpy(int)
+    place = regions["image"].map(number).to_numpy(int)
     corners = regions[[*BOX_COLUMNS]].to_numpy(float)
     columns = feature_names(settings)
-    out = np.full((len(regions), len(columns)), np.nan)
+    values = np.full((len(regions), len(columns)), np.nan)
     for first in range(0, len(names), batch_size):
-        part = np.flatnonzero((which >= first) & (which < first + batch_size))
+        part = np.flatnonzero((place >= first) & (place < first + batch_size))
         pixels = torch.stack([images[row[name]]["image"] for name in names[first : first + batch_size]]).to(device)
-        boxes = torch.tensor(np.column_stack([which[part] - first, corners[part]]), device=device)
-        found = gpu_radiomics(pixels, boxes, settings=settings, invalid="nan", dtype=torch.float64)
-        out[part] = found.cpu().numpy()
-    return pd.DataFrame(out, columns=[*columns])
+        boxes = torch.tensor(np.column_stack([place[part] - first, corners[part]]), device=device)
+        computed = gpu_radiomics(pixels, boxes, settings=settings, invalid="nan", dtype=torch.float64)
+        values[part] = computed.cpu().numpy()
+    return pd.DataFrame(values, columns=[*columns])
 
 
 def effects(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,6 +169,11 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         disease, feature (of all classes but shape), number (of boxes), controls, the medians of both, delta, p
         (Mann-Whitney, two-sided) and p_adjusted; a disease without controls is left out.
+
+    Example:
+        >>> table = pd.DataFrame({"disease": "Mass", "control_of": [-1, -1, 0, 1]})
+        >>> effects(table.assign(original_firstorder_Mean=[5.0, 6.0, 1.0, 2.0]))["delta"].tolist()
+        [1.0]
     """
     names = [name for name in table.columns if str(name).startswith("original_") and "_shape2D_" not in str(name)]
     table = table[table[names].notna().all(axis=1)]
@@ -163,5 +202,5 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
         )
     if not parts:
         return pd.DataFrame(columns=[*COLUMNS[1:]])
-    out = pd.concat(parts, ignore_index=True)
-    return out.assign(p_adjusted=stats.false_discovery_control(out["p"]))
+    compared = pd.concat(parts, ignore_index=True)
+    return compared.assign(p_adjusted=stats.false_discovery_control(compared["p"]))

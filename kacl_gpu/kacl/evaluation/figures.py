@@ -1,5 +1,5 @@
-"""Pictures: what the network looks at, heatmaps over radiographs with true and predicted boxes; how a run went; figures
-of an evaluation. The figures are not pyplot's: no display is asked for, and none needs to be closed."""
+"""Pictures: heatmaps over radiographs with true and predicted boxes; the curves of a run; the figures of an
+evaluation. They are not pyplot's: no display is asked for, and none needs to be closed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,13 @@ def panels(
         true_boxes: (N, 4) x1, y1, x2, y2, drawn in yellow; NaN where there is none.
         boxes: (N, 4), drawn in red; NaN where there is none.
         titles: of each column.
-        title: of the whole.
+        title: of the figure.
+
+    Example:
+        >>> import torch
+        >>> maps, box = torch.rand(2, 8, 8), torch.tensor([[1.0, 1.0, 4.0, 5.0]] * 2)
+        >>> len(panels(maps[:, None], maps, box, box, ["Mass", "Nodule"]).axes)
+        4
     """
     count = len(images)
     figure = Figure(figsize=(2.6 * max(count, 1), 6.0), layout="constrained")
@@ -109,6 +115,12 @@ def comparison(
         rows: of each model its name, heatmaps (N, H', W'), 0 to 1, and boxes (N, 4) in pixels of these heatmaps.
         true_boxes: of each image (K, 4) in its pixels.
         titles: of each image.
+
+    Example:
+        >>> import torch
+        >>> maps, boxes = torch.rand(1, 8, 8), torch.tensor([[1.0, 1.0, 4.0, 5.0]])
+        >>> len(comparison(maps[:, None], [("full", maps, boxes)], [boxes.numpy()], ["Mass"]).axes)
+        2
     """
     count, (height, width) = len(images), images.shape[-2:]
     size = (2.1 * count + 0.4, 2.25 * (len(rows) + 1) + 0.6)
@@ -136,12 +148,18 @@ def comparison(
 def roc_curves(
     curves: Mapping[str, pd.DataFrame], points: pd.DataFrame, values: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """Receiver operating curves, an axis for each disease, with the points of the chosen thresholds of the first model.
+    """Draw receiver operating curves, an axis for each disease, with the first model's points at the thresholds.
 
     Args:
         curves: of each model, by its name, disease, fpr and tpr.
         points: disease, sensitivity, specificity.
         values: of each model the AUC of each disease, for the legend.
+
+    Example:
+        >>> curve = pd.DataFrame({"disease": "Mass", "fpr": [0.0, 0.0, 1.0], "tpr": [0.0, 1.0, 1.0]})
+        >>> point = pd.DataFrame({"disease": ["Mass"], "sensitivity": [1.0], "specificity": [1.0]})
+        >>> len(roc_curves({"full": curve}, point, {"full": {"Mass": 1.0}}).axes)
+        1
     """
     names = [*dict.fromkeys(next(iter(curves.values()))["disease"])]
     columns = min(4, max(len(names), 1))
@@ -166,21 +184,26 @@ def roc_curves(
 
 
 def localisation_curves(lines: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy of boxes over the overlap that counts as right.
+    """Draw the accuracy of boxes over the overlap that counts as right.
 
     Args:
         lines: by their name in the legend: threshold, value and, where there are intervals, low and high.
+
+    Example:
+        >>> line = pd.DataFrame({"threshold": [0.1, 0.3], "value": [0.7, 0.4]})
+        >>> localisation_curves({"whole image": line}).axes[0].get_ylabel()
+        'accuracy'
     """
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axis = figure.subplots()
     for k, (name, table) in enumerate(lines.items()):
-        known = "low" in table
-        # styles that are seen where one line covers another
+        has_interval = "low" in table
+        # different styles, so that two lines of one course are both visible
         style: dict[str, Any] = {"marker": "osDv"[k % 4], "linestyle": ("-", "--")[k % 2]}
-        style = style if known else {"marker": ".", "linestyle": ":", "color": "0.4"}
-        (drawn,) = axis.plot(table["threshold"], table["value"], label=name, **style)
-        if known and table["low"].notna().any():
-            band: dict[str, Any] = {"color": drawn.get_color(), "alpha": 0.15, "linewidth": 0}
+        style = style if has_interval else {"marker": ".", "linestyle": ":", "color": "0.4"}
+        (line,) = axis.plot(table["threshold"], table["value"], label=name, **style)
+        if has_interval and table["low"].notna().any():
+            band: dict[str, Any] = {"color": line.get_color(), "alpha": 0.15, "linewidth": 0}
             axis.fill_between(table["threshold"], table["low"], table["high"], **band)
     axis.set(xlabel="overlap (IoU) above which a box is right", ylabel="accuracy", ylim=(0, 1))
     axis.legend(frameon=False, fontsize=9)
@@ -192,6 +215,10 @@ def box_confusion(table: pd.DataFrame) -> Figure:
 
     Args:
         table: rows are the diseases of the true boxes, columns those that the network was asked for.
+
+    Example:
+        >>> len(box_confusion(pd.DataFrame([[0.5, 0.1]], index=["Mass"], columns=["Mass", "Nodule"])).axes)
+        1
     """
     size = (0.72 * table.shape[1] + 2.4, 0.5 * table.shape[0] + 2.0)
     figure = Figure(figsize=size, layout="constrained")
@@ -210,10 +237,15 @@ def box_confusion(table: pd.DataFrame) -> Figure:
 
 
 def effect_map(table: pd.DataFrame) -> Figure:
-    """Effect sizes of features (rows) over diseases (columns), a map for each kind of boxes.
+    """Draw effect sizes of features (rows) over diseases (columns), a map for each kind of boxes.
 
     Args:
-        table: boxes, disease, feature, delta and p_adjusted; what is below 0.05 gets a dot.
+        table: boxes, disease, feature, delta and p_adjusted; a p below 0.05 gets a dot.
+
+    Example:
+        >>> row = {"boxes": "true boxes", "disease": "Mass", "feature": "original_glcm_Contrast"}
+        >>> len(effect_map(pd.DataFrame([{**row, "delta": 0.4, "p_adjusted": 0.01}])).axes)
+        2
     """
     kinds = [*dict.fromkeys(table["boxes"])]
     features = [*dict.fromkeys(table["feature"])]
@@ -250,17 +282,26 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 
     Raises:
         OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "empty.png")
+        >>> save_figure(Figure(figsize=(1, 1)), path, dpi=20)
+        >>> path.read_bytes()[1:4]
+        b'PNG'
     """
     with atomic_file(path) as file:
         figure.savefig(file, dpi=dpi, format=path.suffix.removeprefix("."))
 
 
 def _boxes_of_legend() -> tuple[list[Rectangle], tuple[str, str]]:
+    """Return the handles and the words of a legend of boxes."""
     handles = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=2) for colour in (TRUE, PREDICTED)]
     return handles, ("true box", "predicted box")
 
 
 def _box(axis: Axes, box: np.ndarray, colour: str) -> None:
+    """Draw the outline of a box around its pixels; a box of NaN is none."""
     if not np.isnan(box).any():
         x1, y1, x2, y2 = box
         axis.add_patch(

@@ -350,6 +350,13 @@ def average_precision(
 
     Returns:
         disease (those with true boxes, then the mean), boxes, detections, and ``ap_<level>`` for each.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> cases = truth.assign(label=1, probability=0.9)
+        >>> truth = truth.assign(x1=0, y1=0, x2=2, y2=2)
+        >>> average_precision(cases, truth, truth.assign(rank=0, total=1.0), [0.5])["ap_0.5"].tolist()
+        [1.0, 1.0]
     """
     names = ordered(truth["disease"])
     if not names:
@@ -367,6 +374,7 @@ def average_precision(
     )
 
     def listed(table: pd.DataFrame, scored: bool) -> list[dict[str, torch.Tensor]]:
+        """Return the boxes of each image as torchmetrics takes them."""
         parts = dict([*table.groupby("image")])
         out = []
         for image in images:

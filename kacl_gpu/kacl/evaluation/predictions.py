@@ -30,7 +30,7 @@ COMPONENTS = 64  # boxes a heatmap at most: more than one of 7 x 7 activations, 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model and the settings of the data that it was trained with."""
+    """Hold a trained model and the settings of the data that it was trained with."""
 
     path: Path
     model: KACL
@@ -41,7 +41,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of a model. Places are in pixels of the images as the model saw them, far edges exclusive.
+    """Hold the predictions of a model. Places are in pixels of the images as it saw them, far edges exclusive.
 
     Attributes:
         cases: image, patient, disease, label (1, 0, or -1: uncertain), probability; a row for each image and disease,
@@ -61,7 +61,7 @@ class Predictions:
 
 
 class ComponentBoxes(NamedTuple):
-    """The boxes of a batch of heatmaps, one entry for each of their n components."""
+    """Hold the boxes of a batch of heatmaps, one entry for each of their n components."""
 
     heatmap: np.ndarray  # (n,) int64: its place in the batch
     rank: np.ndarray  # (n,) int64: 0 for the box that training would take
@@ -140,6 +140,16 @@ def predict(
 
     Raises:
         InputError: a probability is NaN.
+
+    Example:
+        >>> import tempfile
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> root = Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> tables = predict(KACL(weights=None).eval(), images, images.table["image"][:1], batch_size=12)
+        >>> len(tables.cases), sorted({*tables.peaks["image"]}) == [images.table["image"][0]], tables.grid
+        (96, True, (1, 1))
     """
     model.eval()
     names = model.diseases
@@ -203,7 +213,17 @@ def component_boxes(heatmaps: torch.Tensor, top: Boxes, threshold: float) -> Com
 
 
 def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
-    """Return all true boxes of images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images."""
+    """Return all true boxes of images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images.
+
+    Example:
+        >>> import tempfile
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> root = Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> [*true_boxes(images).columns]
+        ['image', 'patient', 'disease', 'x1', 'y1', 'x2', 'y2']
+    """
     patients = images.table["patient"].to_numpy()[images.boxes["row"].to_numpy()]
     table = images.boxes[["image", "disease", *BOX_COLUMNS]].reset_index(drop=True)
     table.insert(1, "patient", patients)
@@ -226,6 +246,19 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
 
     Raises:
         InputError: unreadable, other columns, numbers that are none, or no box of these diseases on these images.
+
+    Example:
+        >>> import tempfile
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> root = Path(tempfile.mkdtemp(), "phantoms")
+        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
+        >>> images = NIHChestXray14(root)
+        >>> path = root / "opacities.csv"
+        >>> header, image = "image,label,x,y,w,h" + chr(10), images.table["image"][0]
+        >>> _ = path.write_text(header + f"{image},LungOpacity(pneumonia),0,0,512,512")
+        >>> table, words = other_boxes(path, images)
+        >>> table[["disease", "x2"]].to_numpy().tolist(), words
+        ([['Pneumonia', 16.0]], '1 of 1 boxes used; 0 are on images that are not evaluated here')
     """
     path = Path(path)
     table = read_csv(path)
@@ -274,6 +307,7 @@ def _peaks(maps: torch.Tensor) -> np.ndarray:
 
 
 def _cases(images: NIHChestXray14, names: Sequence[str], rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """Return the table of cases of rows (n,) and their probabilities (n, D)."""
     table = images.table.iloc[rows.astype(int)]
     number = len(names)
     return pd.DataFrame(
@@ -303,6 +337,7 @@ def _placed(
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the parts, one behind the other; an empty array if there is none."""
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -61,7 +61,7 @@ POINTS = (
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model, its images, its predictions, and the true boxes in the pixels of these images."""
+    """Hold a model, its images, its predictions, and the true boxes in the pixels of these images."""
 
     checkpoint: Checkpoint
     images: NIHChestXray14
@@ -71,7 +71,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Boxes beside those of the network, by name, and what is to be said about them."""
+    """Hold boxes beside those of the network, by name, and the words that explain them."""
 
     boxes: dict[str, pd.DataFrame]
     words: str
@@ -201,6 +201,7 @@ def _output_folder(out: Path) -> Iterator[None]:
 
 
 def _check_free(out: Path) -> None:
+    """Raise an InputError if something is at the place of the output."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already: choose another --out")
 
@@ -602,9 +603,9 @@ def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> 
 def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> NIHChestXray14:
     """Return these images as another model sees them."""
     settings = other.data
-    all_ = NIHChestXray14(data, size=settings["size"], diseases=settings["diseases"], normal=settings["normal"])
-    place = dict(zip(all_.table["image"], range(len(all_))))
-    return all_.select([place[name] for name in images.table["image"]])
+    whole_set = NIHChestXray14(data, size=settings["size"], diseases=settings["diseases"], normal=settings["normal"])
+    place = dict(zip(whole_set.table["image"], range(len(whole_set))))
+    return whole_set.select([place[name] for name in images.table["image"]])
 
 
 # --- words
