@@ -16,8 +16,10 @@ pytest.importorskip("lightning")
 from kacl_gpu.cli.main import main
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.phantom import make_phantoms
+from kacl_gpu.kacl.evaluation.ablation import controls
 from kacl_gpu.kacl.training import ablate
-from kacl_gpu.kacl.training.fit import fit
+from kacl_gpu.kacl.training.fit import command, fit
+from kacl_gpu.kacl.training.parser import find_config
 
 
 def unpadded(text: str) -> str:
@@ -104,6 +106,19 @@ def test_an_ablation_that_is_interrupted(given: list[str], tmp_path: Path, monke
     for row in table.to_dict("records"):  # the trainer's own measure of all boxes is that of the diseases' cases
         parts = [row[name] for name in row if name.startswith("test/iou_") and name != "test/iou_mean"]
         assert np.nanmean(parts) == pytest.approx(row["test/iou_mean"])
+
+
+def test_shipped_controls_are_those_of_their_variants() -> None:
+    """Read from the settings that a run would have, defaults included."""
+    names = ("base", "byop", "byop_constant", "byop_shuffled", "byop_middle")
+    settings = {
+        name: command(["--data.root=x", "--model.weights=null", "--config", find_config(name)]).config.as_dict()
+        for name in names
+    }
+    assert controls(settings).to_numpy().tolist() == [
+        ["byop", "byop_constant", "constant"],
+        ["byop", "byop_shuffled", "shuffled"],
+    ]
 
 
 def test_best_and_last_are_tested_and_anew_after_more_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -373,6 +373,22 @@ def test_published_rows_beside_the_full_set(
     assert "*KACL (Han et al. 2022)*" in text and "not comparable" not in text
 
 
+def test_other_encoders(phantoms: Path, tmp_path: Path) -> None:
+    """A finer stride has a finer ceiling; a module of one's own is given again."""
+    fine = untrained(tmp_path / "fine.ckpt", phantoms, encoder="resnet18", stride=16)
+    evaluate(fine, phantoms, tmp_path / "fine", workers=0, bootstrap=0, device="cpu")
+    table = read(tmp_path / "fine", "localisation_baselines")
+    overall = table[(table["disease"] == "all together") & (table["measure"] == "mean iou")].set_index("boxes")["value"]
+    assert "map that knows the box (4 x 4)" in overall.index
+    assert overall["map that knows the box (4 x 4)"].max() > overall["whole image"].max()
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 9, stride=8), torch.nn.BatchNorm2d(6), torch.nn.ReLU())
+    own = untrained(tmp_path / "own.ckpt", phantoms, encoder=module)
+    with pytest.raises(InputError, match="encoder"):
+        evaluate(own, phantoms, tmp_path / "without", workers=0, device="cpu")
+    evaluate(own, phantoms, tmp_path / "own", workers=0, bootstrap=0, device="cpu", encoder=module)
+    assert "map that knows the box (7 x 7)" in (tmp_path / "own" / "report.md").read_text()
+
+
 def test_the_published_numbers() -> None:
     """Printed means are those of the printed diseases, to the rounding of both, in every row of the tables."""
     means = published_auc().set_index("system")["Mean"]

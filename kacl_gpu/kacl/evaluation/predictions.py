@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from kacl_gpu.errors import InputError
@@ -70,8 +71,13 @@ class ComponentBoxes(NamedTuple):
     boxes: np.ndarray  # (n, 4) float32: x1, y1, x2, y2
 
 
-def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
-    """Load a checkpoint of ``kacl-gpu fit``.
+def load_checkpoint(path: str | Path, device: torch.device, encoder: nn.Module | None = None) -> Checkpoint:
+    """Load a checkpoint of ``kacl-gpu fit``, or of a `KACL` that was trained in Python.
+
+    Args:
+        path: the file.
+        device: device of the model.
+        encoder: module that the model was made with, where it is not one by name: a checkpoint holds the weights alone.
 
     Raises:
         InputError: missing, unreadable, from something else, or its weights do not fit its settings.
@@ -79,7 +85,8 @@ def load_checkpoint(path: str | Path, device: torch.device) -> Checkpoint:
     path = Path(path)
     saved = read_checkpoint(path)
     try:
-        model = KACL.load_from_checkpoint(path, map_location=device, weights_only=True)
+        own: dict[str, Any] = {} if encoder is None else {"encoder": encoder}
+        model = KACL.load_from_checkpoint(path, map_location=device, weights_only=True, **own)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # RuntimeError of other weights, TypeError of other settings, KeyError, ...

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from kacl_gpu import __version__
 from kacl_gpu.devices import choose_device
@@ -91,6 +92,7 @@ def evaluate(
     device: str | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
+    encoder: nn.Module | None = None,
 ) -> Path:
     """Evaluate a checkpoint of ``kacl-gpu fit`` and write a report.
 
@@ -111,6 +113,7 @@ def evaluate(
         device: ``cpu``, ``cuda`` or ``cuda:N``; None: CUDA if there is any.
         bootstrap: number of draws of patients for the intervals; 0: no intervals.
         seed: seed of these draws and of the choice of normal images for the features.
+        encoder: module of one's own that the checkpoint was trained with, see `KACL`.
 
     Returns:
         The HTML file.
@@ -127,7 +130,7 @@ def evaluate(
     _check_free(out)
     chosen = choose_device(device)
     loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers}
-    trained = load_checkpoint(checkpoint, chosen)
+    trained = load_checkpoint(checkpoint, chosen, encoder)
     second = None if compare is None else load_checkpoint(compare, chosen)
     if second and not {*trained.model.diseases} & {*second.model.diseases}:
         raise InputError(f"{trained.path} and {second.path} have no disease in common")
