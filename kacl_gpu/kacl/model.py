@@ -60,8 +60,8 @@ class KACL(lightning.LightningModule):
             by dilation in the last stage, which costs time and leaves the weights unchanged. At 128 x 128 pixels the
             heatmap has 4 x 4 or 8 x 8 pixels.
         loss: classification loss: focal (the paper's) or cross_entropy.
-        alpha: weight of positive labels in the focal loss, from 0 to 1; negatives weigh 1 - alpha. 0.25 is the value of
-            the authors' later code.
+        alpha: weight of positive labels in the focal loss, from 0 to 1; negatives weigh 1 - alpha. 0.25 is the number
+            of the authors' later code, where it multiplies both classes and so only scales the loss.
         gamma: focusing exponent of the focal loss, at least 0; larger values give less weight to labels that are
             already classified well. 2 is the value of the authors' later code.
         byop: train with the contrastive loss of BYOP (Bootstrap Your Own Positive samples) as well.
