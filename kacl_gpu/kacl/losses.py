@@ -90,14 +90,14 @@ def _check_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean_of_certain(terms: Tensor, labels: Tensor, gather: bool) -> Tensor:
     """Average the terms of the labels that are not below 0, over all processes if `gather`; 0 if there are none."""
-    certain = labels >= 0
-    number = certain.sum()
+    is_certain = labels >= 0
+    number = is_certain.sum()
     gather = gather and is_distributed()
     if gather:
         dist.all_reduce(number)
     # The mean number per process, so that without uncertain labels this is the mean of each process, bit for bit
     number = number.clamp(min=1).to(terms.dtype) / (dist.get_world_size() if gather else 1)
-    return torch.where(certain, terms, 0).sum() / number
+    return torch.where(is_certain, terms, 0).sum() / number
 
 
 class ContrastiveLoss(NamedTuple):
@@ -211,47 +211,51 @@ def contrastive_loss(
 
     with torch.autocast(device.type, enabled=False):  # which would multiply matrices in half precision
         # (B, F) each: the image has a finding of this one's body part; it is a negative for anchors of this finding
-        in_part = (findings > 0).to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
-        candidate = _all_rows((in_part | normal[:, None]) & (findings == 0), gather)  # (N, F)
+        has_part = (findings > 0).to(dtype) @ (body_parts[:, None] == body_parts).to(dtype) > 0
+        opposes = _all_rows((has_part | normal[:, None]) & (findings == 0), gather)  # (N, F)
         image = _unit_rows(z_image.to(dtype))
-        others = _all_rows(image, gather)  # (N, P)
-        own = torch.arange(rank * b, rank * b + b, device=device)
-        negative = candidate.T[disease.clamp(min=0)]  # (B, N)
-        negative = negative & (own[:, None] != torch.arange(len(others), device=device))
+        all_images = _all_rows(image, gather)  # (N, P)
+        row = torch.arange(rank * b, rank * b + b, device=device)
+        is_negative = opposes.T[disease.clamp(min=0)]  # (B, N)
+        is_negative = is_negative & (row[:, None] != torch.arange(len(all_images), device=device))
 
-        wanted = disease >= 0 if valid is None else (disease >= 0) & valid
-        wanted_everywhere = _all_rows(wanted, gather) if form == "symmetric" else wanted  # (N,)
-        comparable = negative.any(1)
+        has_positive = disease >= 0 if valid is None else (disease >= 0) & valid
+        is_column = has_positive  # (N,): the image is in the other anchors' denominators
+        is_comparable = is_negative.any(1)
         if form == "symmetric":
-            comparable = comparable | (wanted_everywhere.sum() > 1)
-        counted = wanted & comparable
+            is_column = _all_rows(has_positive, gather)
+            is_comparable = is_comparable | (is_column.sum() > 1)
+        is_anchor = has_positive & is_comparable
         # Masked before any computation, for a NaN row gives a NaN gradient even if its value is dropped
-        radiomic = _unit_rows(torch.where(counted[:, None], z_radiomic.to(dtype), 0))
+        radiomic = _unit_rows(torch.where(is_anchor[:, None], z_radiomic.to(dtype), 0))
         positive = (image * radiomic).sum(1) / temperature
-        # Rows that do not count keep all entries, for an empty logsumexp has a NaN gradient
-        logits = (image @ others.T / temperature).masked_fill(counted[:, None] & ~negative, -math.inf)
+        # Rows of other images keep all entries, for an empty logsumexp has a NaN gradient
+        logits = (image @ all_images.T / temperature).masked_fill(is_anchor[:, None] & ~is_negative, -math.inf)
         if form == "symmetric":
-            no_anchor = counted[:, None] & ~wanted_everywhere
-            to_radiomic = image @ _all_rows(radiomic, gather).T / temperature  # (B, N); the positive has a column too
-            to_image = radiomic @ others.T / temperature
-            forth = torch.cat([to_radiomic.masked_fill(no_anchor, -math.inf), logits], 1).logsumexp(1)
-            denominator = (forth + to_image.masked_fill(no_anchor, -math.inf).logsumexp(1)) / 2
+            # (B, N) each; the positive has a column too
+            to_radiomic = image @ _all_rows(radiomic, gather).T / temperature
+            to_image = radiomic @ all_images.T / temperature
+            to_radiomic, to_image = (
+                similarity.masked_fill(is_anchor[:, None] & ~is_column, -math.inf)
+                for similarity in (to_radiomic, to_image)
+            )
+            denominator = (torch.cat([to_radiomic, logits], 1).logsumexp(1) + to_image.logsumexp(1)) / 2
         else:
             denominator = logits.logsumexp(1)
             if form == "include_positive":
                 denominator = torch.logaddexp(denominator, positive)
-        total = torch.where(counted, denominator - positive, 0).sum()
+        total = torch.where(is_anchor, denominator - positive, 0).sum()
 
-    anchors = counted.sum()
-    everywhere = anchors.clone()
+    anchors = is_anchor.sum()
+    all_anchors = anchors.clone()
     if gather:
-        dist.all_reduce(everywhere)
+        dist.all_reduce(all_anchors)
     return ContrastiveLoss(
-        loss=processes * total / everywhere.clamp(min=1),
+        loss=processes * total / all_anchors.clamp(min=1),
         anchors=anchors,
-        without_negatives=(wanted & ~counted).sum(),
-        negatives=(negative & counted[:, None]).sum(),
-        is_anchor=counted,
+        without_negatives=(has_positive & ~is_anchor).sum(),
+        negatives=(is_negative & is_anchor[:, None]).sum(),
+        is_anchor=is_anchor,
     )
 
 
@@ -299,18 +303,18 @@ def alignment(z_image: Tensor, z_radiomic: Tensor, is_anchor: Tensor, *, gather:
     with torch.autocast(device.type, enabled=False):
         image = _unit_rows(torch.where(is_anchor[:, None], z_image.float(), 0))
         radiomic = _unit_rows(torch.where(is_anchor[:, None], z_radiomic.float(), 0))
-        others, is_other = _all_rows(radiomic, gather), _all_rows(is_anchor, gather)
-        similarity = (image @ others.T).masked_fill(~is_other, -math.inf)  # (B, N)
-        own = similarity.diagonal(offset=dist.get_rank() * b if gather else 0)[:, None]
-        nearer, equal = (similarity > own).sum(1), (similarity == own).sum(1)  # with itself
-        anchors, number = is_anchor.sum().float(), is_other.sum().float()
+        all_radiomic, is_column = _all_rows(radiomic, gather), _all_rows(is_anchor, gather)
+        similarity = (image @ all_radiomic.T).masked_fill(~is_column, -math.inf)  # (B, N)
+        positive = similarity.diagonal(offset=dist.get_rank() * b if gather else 0)[:, None]
+        higher, equal = (similarity > positive).sum(1), (similarity == positive).sum(1)  # with itself
+        anchors, number = is_anchor.sum().float(), is_column.sum().float()
         pairs = anchors * (number - 1).clamp(min=0)
-        cosines = radiomic.sum(0) @ others.sum(0) - radiomic.square().sum()
+        cosines = radiomic.sum(0) @ all_radiomic.sum(0) - radiomic.square().sum()
 
     def average(values: Tensor) -> Tensor:
         return torch.where(is_anchor, values, 0).sum() / anchors.clamp(min=1)
 
-    nearest, nearest_10 = (average(((k - nearer) / equal.clamp(min=1)).clamp(0, 1)) for k in (1, 10))
+    nearest, nearest_10 = (average(((k - higher) / equal.clamp(min=1)).clamp(0, 1)) for k in (1, 10))
     chance, chance_10 = (average((k / number.clamp(min=k)).expand(b)) for k in (1, 10))
     return Alignment(cosines / pairs.clamp(min=1), nearest, nearest_10, chance, chance_10, anchors, pairs)
 

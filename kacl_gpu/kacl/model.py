@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -152,6 +152,12 @@ class KACL(lightning.LightningModule):
         for name, number in (("learning_rate", learning_rate), ("temperature", temperature), ("decay", decay)):
             if not 0 < number < math.inf:
                 raise InputError(f"{name} must be above 0 and finite, got {number}")
+        for name, value, choices in (
+            ("contrastive", contrastive, get_args(Form)),
+            ("attend", attend, get_args(Attend)),
+        ):
+            if value not in choices:
+                raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}")
         if warmup_epochs < 0:
             raise InputError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
         for name, number in (("decay_epochs", decay_epochs), ("projection", projection), ("hidden", hidden)):
@@ -205,8 +211,8 @@ class KACL(lightning.LightningModule):
             loss = classification = self.classification_loss(logits, labels, gather=True)
         if settings.byop and self.current_epoch >= settings.warmup_epochs:
             is_disease = self.finding_of_class >= 0  # No Finding has no region
-            drawable = torch.where(is_disease, labels, 0)
-            disease = draw_disease(drawable, batch["index"], self.current_epoch, settings.seed)
+            candidates = torch.where(is_disease, labels, 0)
+            disease = draw_disease(candidates, batch["index"], self.current_epoch, settings.seed)
             counter: dict[str, Any] = {"index": batch["index"], "epoch": self.current_epoch}
             positives = self.byop(
                 images, activations, self.classifier.weight, disease, true_boxes=batch["boxes"], timed=timed, **counter
@@ -235,11 +241,11 @@ class KACL(lightning.LightningModule):
                 )
                 weight = settings.contrastive_weight
                 loss = weight * contrast.loss + (1 - weight) * classification
-                fit = alignment(z_image, z_radiomic, contrast.is_anchor, gather=True)
+                agreement = alignment(z_image, z_radiomic, contrast.is_anchor, gather=True)
             self._log_positives(positives, disease)
             counts = {"anchors": contrast.anchors.float(), "without_negatives": contrast.without_negatives.float()}
             self._log({"contrastive": contrast.loss, **counts})
-            self._log_means(fit, contrast)
+            self._log_means(agreement, contrast)
         self._log({"loss": loss, "classification": classification})
         return loss
 
@@ -277,12 +283,12 @@ class KACL(lightning.LightningModule):
         shares = {name: getattr(positives, name).sum() / number for name in ("annotated", "fallback", "whole")}
         self._log({**shares, "invalid": (ill & ~positives.valid).sum() / number})
 
-    def _log_means(self, fit: Alignment, contrast: ContrastiveLoss) -> None:
+    def _log_means(self, agreement: Alignment, contrast: ContrastiveLoss) -> None:
         """Log what is averaged over the anchors of the epoch, not over its steps."""
-        anchors = fit.anchors
+        anchors = agreement.anchors
         means = {
-            "radiomic_cosine": (fit.cosine, fit.pairs),
-            **{name: (getattr(fit, name), anchors) for name in ("nearest", "nearest_10", "chance", "chance_10")},
+            "radiomic_cosine": (agreement.cosine, agreement.pairs),
+            **{name: (getattr(agreement, name), anchors) for name in ("nearest", "nearest_10", "chance", "chance_10")},
             "negatives": (contrast.negatives / anchors.clamp(min=1), anchors),
         }
         for name, (value, weight) in means.items():
@@ -312,15 +318,15 @@ class KACL(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits, and a Grad-CAM box of each disease that an image is labelled with or has a true box of."""
-        images, labels, true = batch["image"], batch["labels"], batch["boxes"]
+        images, labels, true_boxes = batch["image"], batch["labels"], batch["boxes"]
         size = images.shape[-2], images.shape[-1]
         activations, pooled = self.encoder(images)
         logits = self.classifier(pooled).float()
-        boxes = torch.full_like(true, torch.nan)
-        asked = ((labels > 0) | has_box(true)) & (self.finding_of_class >= 0)  # No Finding has no region
-        image, disease = asked.nonzero(as_tuple=True)
+        boxes = torch.full_like(true_boxes, torch.nan)
+        has_region = ((labels > 0) | has_box(true_boxes)) & (self.finding_of_class >= 0)  # No Finding has no region
+        image, disease = has_region.nonzero(as_tuple=True)
         boxes[image, disease] = self.look(activations[image], disease, size)[1].boxes.to(boxes.dtype)
-        self.epoch_predictions.update(batch["index"], logits, labels, boxes, true)
+        self.epoch_predictions.update(batch["index"], logits, labels, boxes, true_boxes)
 
     test_step = validation_step
 

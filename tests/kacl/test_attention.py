@@ -5,6 +5,7 @@ import torch
 
 torchvision = pytest.importorskip("torchvision", reason="the extra train is not installed")
 
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import interpolate
 
 from kacl_gpu.kacl.attention import pool_box, pool_heatmap
@@ -40,6 +41,14 @@ def test_pooling_of_whole_cells_is_their_mean() -> None:
     expected = torch.stack([a[0, :, :2, 1:].mean((1, 2)), a[1, :, 1, 0], a[2].mean((1, 2))])
     torch.testing.assert_close(pool_box(a, boxes, (30, 80)), expected, rtol=1e-12, atol=0)
     assert torch.autograd.gradcheck(lambda x: pool_box(x, boxes, (30, 80)), a)
+
+
+def test_no_value_goes_to_the_host() -> None:
+    """Fake CUDA tensors have no values: whatever asks for one fails."""
+    with FakeTensorMode():
+        a, boxes = torch.empty(3, 5, 7, 7, device="cuda"), torch.empty(3, 4, device="cuda")
+        for pooled in (pool_heatmap(a, torch.empty(3, 64, 64, device="cuda")), pool_box(a, boxes, (64, 64))):
+            assert (pooled.shape, pooled.device.type) == ((3, 5), "cuda")
 
 
 def test_pooling_of_any_box_is_torchvisions() -> None:

@@ -234,6 +234,14 @@ def test_body_parts_of_ones_own() -> None:
         KACL(weights=None, diseases=["Mass"], findings=["Fracture", "Mass"])
 
 
+def test_settings_of_the_contrastive_loss_that_cannot_be() -> None:
+    """They end a training before it begins, not after the warm-up."""
+    wrong: dict[str, Any]
+    for wrong in ({"contrastive": "literal"}, {"attend": "lung"}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be one of"):
+            KACL(weights=None, **wrong)
+
+
 def test_a_collapse_is_named_once_an_epoch(phantoms: Path) -> None:
     """With features that are the same for all images; the averages over two steps are logged with their chance."""
 

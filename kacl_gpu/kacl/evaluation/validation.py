@@ -117,9 +117,9 @@ def epoch_measures(predictions: dict[str, Tensor], diseases: Sequence[str]) -> d
     """
     measures = {}
     for name, logits, labels in zip(diseases, predictions["logits"].T, predictions["labels"].T):
-        certain = labels >= 0
-        if 0 < labels[certain].sum() < certain.sum():
-            measures[f"auc_{name}"] = binary_auroc(logits[certain], labels[certain].int())
+        is_certain = labels >= 0
+        if 0 < labels[is_certain].sum() < is_certain.sum():
+            measures[f"auc_{name}"] = binary_auroc(logits[is_certain], labels[is_certain].int())
     if measures:
         measures["auc"] = torch.stack(list(measures.values())).mean()
     annotated = has_box(predictions["true_boxes"])
@@ -141,9 +141,10 @@ def first_boxes(predictions: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         >>> first_boxes({"index": torch.tensor([5, 6]), "labels": torch.tensor([[0, 0], [0, 1]]), "boxes": boxes})
         (tensor([6]), tensor([[12., 13., 14., 15.]]))
     """
-    shown = (predictions["labels"] > 0) & has_box(predictions["boxes"])
-    ill = shown.any(1)
-    return predictions["index"][ill], predictions["boxes"][torch.arange(len(shown)), shown.int().argmax(1)][ill]
+    has_prediction = (predictions["labels"] > 0) & has_box(predictions["boxes"])
+    is_ill = has_prediction.any(1)
+    first = predictions["boxes"][torch.arange(len(is_ill)), has_prediction.int().argmax(1)]
+    return predictions["index"][is_ill], first[is_ill]
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
