@@ -24,7 +24,7 @@ from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import NIHChestXray14
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, BODY_PART, DISEASES
 from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.losses import draw_disease
+from kacl_gpu.kacl.losses import ContrastiveLoss, contrastive_loss, draw_disease
 from kacl_gpu.kacl.model import KACL
 from kacl_gpu.kacl.training.clock import StepClock
 from kacl_gpu.radiomics.api import gpu_radiomics
@@ -214,9 +214,17 @@ def test_no_finding_as_a_class(batch: dict[str, Tensor], monkeypatch: pytest.Mon
     logged_by(model, monkeypatch)
     drawn: list[Tensor] = []
     model.byop.register_forward_pre_hook(lambda _, arguments: drawn.append(arguments[3]))
+    compared: list[Tensor] = []
+
+    def loss(*arguments: Any, **options: Any) -> ContrastiveLoss:
+        compared.append(arguments[3])
+        return contrastive_loss(*arguments, **options)
+
+    monkeypatch.setattr("kacl_gpu.kacl.model.contrastive_loss", loss)
     assert model.training_step(nine, 0).isfinite()
     plain = draw_disease(batch["labels"], batch["index"], EPOCH, 5)
     assert torch.equal(drawn[0], torch.where(plain < 0, -1, plain + 1))
+    assert torch.equal(compared[0], plain)  # a column of the findings, the first of which are the eight diseases
     model.eval()
     model.validation_step(nine, 0)
     boxes = model.epoch_predictions.boxes[0]
