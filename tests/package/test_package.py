@@ -73,8 +73,8 @@ print(json.dumps(kacl_gpu.gpu_radiomics(image, torch.tensor([[1, 2, 6, 7]])).tol
 
 
 SOURCES = (
-    "kacl_gpu", "kernels", "reference", "tests", "benchmarks", "docs", "setup.py", "pyproject.toml", "MANIFEST.in",
-    "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
+    "kacl_gpu", "kernels", "reference", "tests", "benchmarks", "docs", "examples", "setup.py", "pyproject.toml",
+    "MANIFEST.in", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
 )  # fmt: skip
 BUILT = ("__pycache__", ".nbi", ".nbc", ".pyc")
 
