@@ -257,8 +257,10 @@ def test_a_checkpoint_needs_the_module_again(tmp_path: Path) -> None:
 def test_without_weights_the_initialisation_is_torchvisions() -> None:
     torch.manual_seed(2)
     network = torchvision.models.resnet18(weights=None)
+    state = torch.get_rng_state()
     torch.manual_seed(2)
     encoder = ImageEncoder()
+    assert torch.equal(torch.get_rng_state(), state)  # the check of the network draws nothing
     own = encoder.state_dict()
     assert torch.equal(own["features.conv1.weight"], network.conv1.weight.double().sum(1, keepdim=True).float())
     assert torch.equal(own["features.layer4.1.conv2.weight"], network.layer4[1].conv2.weight)
