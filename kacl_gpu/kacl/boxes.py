@@ -13,7 +13,7 @@ SHRUNK = (24 / 224, 200 / 224)  # of each side: the box that the authors' code p
 
 
 class Boxes(NamedTuple):
-    """One box per image, and whether the heatmap shows it."""
+    """Hold one box per image, and whether the heatmap shows it."""
 
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the heatmap, the far edge exclusive
     fallback: Tensor  # (B,) bool: the box is the whole image, for no pixel is above the threshold
@@ -21,7 +21,7 @@ class Boxes(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Connected components above a threshold, the largest first; unused places have NaN boxes and a total of 0."""
+    """Hold connected components above a threshold, the largest first; unused places have NaN boxes and a total of 0."""
 
     boxes: Tensor  # (B, M, 4) float32, as those of Boxes
     total: Tensor  # (B, M) float32: the activations of the component, each 0 to 1, summed

@@ -101,7 +101,7 @@ def _mean_of_certain(terms: Tensor, labels: Tensor, gather: bool) -> Tensor:
 
 
 class ContrastiveLoss(NamedTuple):
-    """The result of `contrastive_loss`: 0-dim tensors; the counts (int64) are those of the images of this process."""
+    """Hold the result of `contrastive_loss`: 0-dim tensors; the counts (int64) are of the images of this process."""
 
     loss: Tensor
     anchors: Tensor  # number of images that the loss is averaged over
@@ -260,7 +260,10 @@ def contrastive_loss(
 
 
 class Alignment(NamedTuple):
-    """The result of `alignment`: 0-dim float32 tensors, 0 if there is nothing to average."""
+    """Hold the result of `alignment`: 0-dim tensors, float32 (float64 for float64 embeddings).
+
+    A mean of nothing is 0.
+    """
 
     cosine: Tensor  # mean over pairs of an anchor of this process and another one of the step
     nearest: Tensor  # mean over the anchors of this process, as all below
@@ -300,14 +303,14 @@ def alignment(z_image: Tensor, z_radiomic: Tensor, is_anchor: Tensor, *, gather:
     check_tensor("z_radiomic", z_radiomic, "floating point", tuple(z_image.shape), device)
     check_tensor("is_anchor", is_anchor, "bool", (b,), device)
     gather = gather and is_distributed()
+    dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)
     with torch.autocast(device.type, enabled=False):
-        image = _unit_rows(torch.where(is_anchor[:, None], z_image.float(), 0))
-        radiomic = _unit_rows(torch.where(is_anchor[:, None], z_radiomic.float(), 0))
+        image, radiomic = (_unit_rows(torch.where(is_anchor[:, None], z.to(dtype), 0)) for z in (z_image, z_radiomic))
         all_radiomic, is_column = _all_rows(radiomic, gather), _all_rows(is_anchor, gather)
         similarity = (image @ all_radiomic.T).masked_fill(~is_column, -math.inf)  # (B, N)
         positive = similarity.diagonal(offset=dist.get_rank() * b if gather else 0)[:, None]
         higher, equal = (similarity > positive).sum(1), (similarity == positive).sum(1)  # with itself
-        anchors, number = is_anchor.sum().float(), is_column.sum().float()
+        anchors, number = is_anchor.sum().to(dtype), is_column.sum().to(dtype)
         pairs = anchors * (number - 1).clamp(min=0)
         cosines = radiomic.sum(0) @ all_radiomic.sum(0) - radiomic.square().sum()
 

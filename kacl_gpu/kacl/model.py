@@ -298,15 +298,18 @@ class KACL(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Warn if the radiomic embeddings have collapsed."""
-        cosine = self.trainer.callback_metrics.get("train/radiomic_cosine")
+        settings, cosine = self.settings, self.trainer.callback_metrics.get("train/radiomic_cosine")
         if cosine is not None and cosine > COLLAPSED:
-            remedy = "the loss as printed does not keep them apart: train with model.contrastive=symmetric"
-            if self.settings.contrastive == "symmetric":
+            remedy = (
+                f"train with model.contrastive=symmetric, which keeps them apart as {settings.contrastive} does not"
+            )
+            if settings.contrastive == "symmetric":
                 remedy = "try a lower model.temperature or a larger model.contrastive_weight"
             rank_zero_warn(
                 f"the radiomic embeddings have collapsed in epoch {self.current_epoch}: those of different images have "
                 f"a mean cosine of {float(cosine):.3f} (above {COLLAPSED}), so an image is compared with much the same "
-                f"vector as any other, and its radiomic features teach the network next to nothing; {remedy}"
+                "vector as any other, and its radiomic features teach the network next to nothing. A new network begins "
+                f"like this; if it stays so after a few epochs of the contrastive loss, {remedy}"
             )
 
     # --- validation and test

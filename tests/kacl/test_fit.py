@@ -247,6 +247,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.
 def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
     """In float64, where what is left of another order of sums stays small."""
     options = {"trainer__precision": "64-true", "model__hidden": 32, "model__projection": 16, "panels_every": 2}
+    options |= {"model__contrastive": "symmetric", "model__attend": "heatmap"}
     fit(arguments(phantoms, tmp_path / "one", **options))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     half = arguments(phantoms, tmp_path / "two", **options, data__batch_size=8)
@@ -258,7 +259,8 @@ def test_two_processes_train_as_one(phantoms: Path, tmp_path: Path) -> None:
     for (name, a), b in zip(weights(tmp_path / "one").items(), weights(tmp_path / "two").values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
     for one, two in zip(rows_of(tmp_path / "one"), rows_of(tmp_path / "two"), strict=True):
-        for name in ("train/loss", "train/contrastive", "val/loss", "val/auc"):
+        means = ("negatives", "radiomic_cosine", "nearest", "nearest_10", "chance", "chance_10")
+        for name in ("train/loss", "train/contrastive", "val/loss", "val/auc", *(f"train/{mean}" for mean in means)):
             assert one[name] == two[name] == "" or float(one[name]) == pytest.approx(float(two[name]), rel=1e-5)
 
 

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.multiprocessing.spawn import spawn
 
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
+from kacl_gpu.kacl.encoders import Projector, RadiomicEncoder
 from kacl_gpu.kacl.losses import (
     Alignment,
     ContrastiveLoss,
@@ -554,6 +555,37 @@ def test_alignment_of_embeddings_that_coincide_is_chance(number: int, expected: 
     z = torch.tensor([[1.0, 0.0, 0.0]]).expand(25, 3)
     ours = alignment(z, z, torch.arange(25) < number)
     assert [float(value) for value in ours[:5]] == pytest.approx(expected)
+
+
+def trained(form: Form, constant: bool) -> tuple[ContrastiveLoss, Alignment]:
+    """Train small networks on features of which half repeat the image's, or that are the same for all images."""
+    rng = generator(0)
+    x = torch.rand(48, 16, generator=rng)
+    features = torch.cat([x[:, :6], torch.rand(48, 6, generator=rng)], 1)
+    if constant:
+        features = torch.zeros_like(features)
+    labels = (torch.rand(48, C, generator=rng) < 0.15).float()
+    arguments = (labels, draw_disease(labels, torch.arange(48), 0, 0), labels.sum(1) == 0, BODY_PARTS)
+    torch.manual_seed(0)
+    image, radiomic = Projector(16, 64, 32), nn.Sequential(RadiomicEncoder(12, 64, 64), Projector(64, 64, 32))
+    optimizer = torch.optim.Adam([*image.parameters(), *radiomic.parameters()], lr=3e-3)
+    for _ in range(120):
+        z = image(x), radiomic(features)
+        ours = contrastive_loss(*z, *arguments, temperature=0.5, form=form)
+        optimizer.zero_grad()
+        ours.loss.backward()
+        optimizer.step()
+    return ours, alignment(*z, ours.is_anchor)
+
+
+def test_symmetric_training_spreads_the_radiomic_embeddings() -> None:
+    """Until they are as far apart as so many vectors can be; without knowledge in them it stays at chance."""
+    ours, spread = trained("symmetric", constant=False)
+    assert spread.cosine < 0.05 and spread.nearest > 0.9
+    assert spread.cosine < trained("printed", constant=False)[1].cosine - 0.1
+    ours, coincident = trained("symmetric", constant=True)
+    torch.testing.assert_close(coincident[1:3], coincident[3:5])
+    assert coincident.cosine > 0.999 and ours.loss > math.log(ours.anchors)
 
 
 # Contrastive loss in several processes
