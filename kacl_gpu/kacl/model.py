@@ -308,7 +308,7 @@ class KACL(lightning.LightningModule):
             rank_zero_warn(
                 f"the radiomic embeddings have collapsed in epoch {self.current_epoch}: those of different images have "
                 f"a mean cosine of {float(cosine):.3f} (above {COLLAPSED}), so an image is compared with much the same "
-                "vector as any other, and its radiomic features teach the network next to nothing. A new network begins "
+                "vector as any other, and its radiomic features teach the network next to nothing. New networks begin "
                 f"like this; if it stays so after a few epochs of the contrastive loss, {remedy}"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.multiprocessing.spawn import spawn
 
 from kacl_gpu.kacl.data.diseases import ALL_DISEASES, DISEASES, body_parts
-from kacl_gpu.kacl.encoders import Projector, RadiomicEncoder
 from kacl_gpu.kacl.losses import (
     Alignment,
     ContrastiveLoss,
@@ -557,6 +557,12 @@ def test_alignment_of_embeddings_that_coincide_is_chance(number: int, expected: 
     assert [float(value) for value in ours[:5]] == pytest.approx(expected)
 
 
+def perceptron(*widths: int) -> nn.Sequential:
+    """Return linear layers with a ReLU after each but the last, as the networks of `kacl_gpu.kacl.encoders`."""
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
 def trained(form: Form, constant: bool) -> tuple[ContrastiveLoss, Alignment]:
     """Train small networks on features of which half repeat the image's, or that are the same for all images."""
     rng = generator(0)
@@ -567,7 +573,7 @@ def trained(form: Form, constant: bool) -> tuple[ContrastiveLoss, Alignment]:
     labels = (torch.rand(48, C, generator=rng) < 0.15).float()
     arguments = (labels, draw_disease(labels, torch.arange(48), 0, 0), labels.sum(1) == 0, BODY_PARTS)
     torch.manual_seed(0)
-    image, radiomic = Projector(16, 64, 32), nn.Sequential(RadiomicEncoder(12, 64, 64), Projector(64, 64, 32))
+    image, radiomic = perceptron(16, 64, 32), perceptron(12, 64, 64, 64, 64, 32)
     optimizer = torch.optim.Adam([*image.parameters(), *radiomic.parameters()], lr=3e-3)
     for _ in range(120):
         z = image(x), radiomic(features)
