@@ -1,6 +1,7 @@
 """GLCM, GLDM and NGTDM, counted together because they look at the same neighbours, and the sums of the NGTDM."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -88,7 +89,8 @@ def count_nearest(
     regions, programs, ng,
     # settings
     gldm_a,
-    PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+    PAIRS: tl.constexpr, DEPENDENCES: tl.constexpr, DIFFERENCES: tl.constexpr,
+    ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Do what ``count_neighbourhood`` does, for NEAREST: three rows stay in registers while the next one is loaded."""
     k, base, depth, height, width, share, shares = share_of(start, size, regions, programs)
@@ -115,15 +117,15 @@ def count_nearest(
                 cell2, n2 = extend(second, cell2, n2, cell_of_pair(c1, c2, ng), ones)
                 cell3, n3 = extend(third, cell3, n3, cell_of_pair(c1, l2, ng), ones)
                 cell4, n4 = extend(fourth, cell4, n4, cell_of_pair(c1, r1, ng), ones)
-            if DIFFERENCES:
+            if DEPENDENCES:
                 dependent = depends(c1, l0, gldm_a) + depends(c1, c0, gldm_a) + depends(c1, r0, gldm_a)
                 dependent += depends(c1, l1, gldm_a) + depends(c1, r1, gldm_a)
                 dependent += depends(c1, l2, gldm_a) + depends(c1, c2, gldm_a) + depends(c1, r2, gldm_a)
+                cell5, n5 = extend(dependence, cell5, n5, tl.where(c1 > 0, (c1 - 1) * 9 + dependent, -1), ones)
+            if DIFFERENCES:
                 total = sum0 + sum1 + sum2 - c1 - ONE
                 neighbours, total = total >> SUM_BITS, total & (ONE - 1)
-                row = (c1 - 1) * 9
-                cell5, n5 = extend(dependence, cell5, n5, tl.where(c1 > 0, row + dependent, -1), ones)
-                next_cell = tl.where(c1 > 0, row + neighbours, -1)
+                next_cell = tl.where(c1 > 0, (c1 - 1) * 9 + neighbours, -1)
                 cell6, n6 = extend(difference, cell6, n6, next_cell, tl.abs(neighbours * c1 - total))
             l0, c0, r0, sum0 = l1, c1, r1, sum1
             l1, c1, r1, sum1 = l2, c2, r2, sum2
@@ -133,8 +135,9 @@ def count_nearest(
             extend(second, cell2, n2, no_cell - 1, ones)
             extend(third, cell3, n3, no_cell - 1, ones)
             extend(fourth, cell4, n4, no_cell - 1, ones)
-        if DIFFERENCES:
+        if DEPENDENCES:
             extend(dependence, cell5, n5, no_cell - 1, ones)
+        if DIFFERENCES:
             extend(difference, cell6, n6, no_cell - 1, ones)
 
 
@@ -159,7 +162,8 @@ def count_neighbourhood(
     regions, programs, directions, ng,
     # settings
     gldm_a,
-    PAIRS: tl.constexpr, DIFFERENCES: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr,
+    PAIRS: tl.constexpr, DEPENDENCES: tl.constexpr, DIFFERENCES: tl.constexpr,
+    ROWS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Add a region's pixels, ROWS x LANES at a time, to its tables.
 
@@ -188,7 +192,7 @@ def count_neighbourhood(
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
                     cell, count = extend(table, cell, count, cell_of_pair(i, j, ng), ones)
                 extend(table, cell, count, no_cell - 1, ones)
-        if DIFFERENCES:
+        if DEPENDENCES or DIFFERENCES:
             dependence, difference = gldm + k * ng * columns, ngtdm + k * ng * columns
             cell, count, cell_of_sum, amount = no_cell, zeros, no_cell, zeros
             for row in range(top, bottom):
@@ -201,15 +205,22 @@ def count_neighbourhood(
                     dy = tl.load(offsets + OFFSET_COLUMNS * a + Y_STEP) * sign
                     dx = tl.load(offsets + OFFSET_COLUMNS * a + X_STEP) * sign
                     j = neighbour_in_row(levels, base, row, x, dz, dy, dx, depth, height, width)
-                    neighbours += (j > 0).to(tl.int32)
-                    total += j
-                    dependent += depends(i, tl.where(j > 0, j, OUTSIDE), gldm_a)
-                level_row = (i - 1) * columns
-                cell, count = extend(dependence, cell, count, tl.where(i > 0, level_row + dependent, -1), ones)
-                next_cell = tl.where(i > 0, level_row + neighbours, -1)
-                cell_of_sum, amount = extend(difference, cell_of_sum, amount, next_cell, tl.abs(neighbours * i - total))
-            extend(dependence, cell, count, no_cell - 1, ones)
-            extend(difference, cell_of_sum, amount, no_cell - 1, ones)
+                    if DEPENDENCES:
+                        dependent += depends(i, tl.where(j > 0, j, OUTSIDE), gldm_a)
+                    if DIFFERENCES:
+                        neighbours += (j > 0).to(tl.int32)
+                        total += j
+                row_cell = (i - 1) * columns
+                if DEPENDENCES:
+                    cell, count = extend(dependence, cell, count, tl.where(i > 0, row_cell + dependent, -1), ones)
+                if DIFFERENCES:
+                    next_cell = tl.where(i > 0, row_cell + neighbours, -1)
+                    difference_sum = tl.abs(neighbours * i - total)
+                    cell_of_sum, amount = extend(difference, cell_of_sum, amount, next_cell, difference_sum)
+            if DEPENDENCES:
+                extend(dependence, cell, count, no_cell - 1, ones)
+            if DIFFERENCES:
+                extend(difference, cell_of_sum, amount, no_cell - 1, ones)
 
 
 def neighbourhood(
@@ -221,16 +232,18 @@ def neighbourhood(
     *,
     gldm_a: int,
     pairs: bool,
+    dependences: bool,
     differences: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Count pairs, dependences and differences; see :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
+    """Count pairs and dependences, sum differences; see :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
     regions, directions, device = len(start), len(offsets) // OFFSET_COLUMNS.value, levels.device
-    shape = regions * differences, ng, 1 + 2 * directions
+    columns = 1 + 2 * directions
     glcm = torch.zeros((regions * pairs, directions, ng, ng), dtype=torch.int32, device=device)
-    gldm = torch.zeros(shape, dtype=torch.int32, device=device)
-    ngtdm = torch.zeros(shape, dtype=torch.int64, device=device)
+    gldm = torch.zeros((regions * dependences, ng, columns), dtype=torch.int32, device=device)
+    ngtdm = torch.zeros((regions * differences, ng, columns), dtype=torch.int64, device=device)
     programs, gldm_a = tiles(levels), min(gldm_a, LARGEST_DIFFERENCE)
-    constants = {"PAIRS": pairs, "DIFFERENCES": differences, "ROWS": ROWS, "LANES": LANES, "num_warps": 2}
+    constants: dict[str, Any] = {"PAIRS": pairs, "DEPENDENCES": dependences, "DIFFERENCES": differences}
+    constants |= {"ROWS": ROWS, "LANES": LANES, "num_warps": 2}
     if tuple(offsets) == NEAREST:
         launch(
             count_nearest,

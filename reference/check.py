@@ -170,7 +170,9 @@ def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
     glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
     for level, size, count in zones[zones[:, 2] > 0]:
         glszm[level - 1, size - 1] += count
-    matrices = ops.neighbourhood(*where, far, ng, gldm_a=settings.gldm_a, pairs=True, differences=True)
+    matrices = ops.neighbourhood(
+        *where, far, ng, gldm_a=settings.gldm_a, pairs=True, dependences=True, differences=True
+    )
     glcm, dependence, _ = (matrix[0].numpy(force=True) for matrix in matrices)
     runs = ops.glrlm(*where, near, ng, bounds.longest)[0].numpy(force=True)
     return {

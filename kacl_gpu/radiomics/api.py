@@ -115,8 +115,8 @@ def gpu_radiomics(
     static = _is_static(images, settings, invalid)
     if labels is not None and masks is None:
         raise ValueError("labels given without masks: pass the label maps that hold them")
-    wanted = settings.label if labels is None else labels
-    regions = make_regions(images, boxes, masks, spacing, labels=wanted, check_values=not static)
+    labels = settings.label if labels is None else labels
+    regions = make_regions(images, boxes, masks, spacing, labels=labels, check_values=not static)
     table, status = compute(regions, settings, dtype=dtype, static=static)
     if invalid == "raise" and bool(status.any()):
         raise ValueError(describe(regions, boxes, status, settings))
@@ -134,6 +134,11 @@ def compute(
 
     Returns:
         (K, F) features, NaN in the rows of regions that cannot be computed; (K,) int32 codes of :class:`Status`.
+
+    Example:
+        >>> regions = make_regions(torch.arange(64).reshape(1, 8, 8), torch.tensor([[1, 1, 5, 4]]), None, None)
+        >>> compute(regions, RadiomicsSettings(feature_class={"firstorder": ["Mean"]}), dtype=torch.float32)
+        (tensor([[18.5000]]), tensor([0], dtype=torch.int32))
     """
     image_moments = ops.image_moments(regions.images) if settings.normalize else None
     limit = max_levels(regions, settings)
@@ -159,42 +164,46 @@ def compute_features(
     dtype: torch.dtype,
 ) -> Tensor:
     """Compute the features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
-    wanted = settings.by_class
+    selected = settings.by_class
     near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
     packed = volumes.levels, volumes.start, volumes.size
-    counted = any(name in wanted for name in ("firstorder", "glcm", "ngtdm"))
+    counted = any(name in selected for name in ("firstorder", "glcm", "ngtdm"))
     histogram = ops.level_histogram(*packed, ng) if counted else n_levels.new_empty((0, ng), dtype=torch.int32)
-    pairs, differences = "glcm" in wanted, "ngtdm" in wanted or "gldm" in wanted
-    if pairs or differences:
+    pairs, dependences, differences = "glcm" in selected, "gldm" in selected, "ngtdm" in selected
+    if pairs or dependences or differences:
         glcm, gldm, ngtdm = ops.neighbourhood(
-            *packed, far, ng, gldm_a=settings.gldm_a, pairs=pairs, differences=differences
+            *(*packed, far, ng),
+            gldm_a=settings.gldm_a,
+            pairs=pairs,
+            dependences=dependences,
+            differences=differences,
         )
     sums = {}
-    if "firstorder" in wanted:
+    if "firstorder" in selected:
         sums["firstorder"] = ops.first_order(
             *(regions.images, image_moments, regions.image_index, regions.box, *packed, histogram),
             normalize_scale=settings.normalize_scale,
             remove_outliers=settings.remove_outliers or 0.0,
             shift=settings.voxel_array_shift,
         )
-    if "shape2D" in wanted:
+    if "shape2D" in selected:
         sums["shape2D"] = ops.shape2d(volumes.shape_mask, *packed[1:], spacing)
-    if "glcm" in wanted:
+    if "glcm" in selected:
         weights = log_weights(far, spacing, norm)
-        options = {"symmetric": settings.symmetrical_glcm, "mcc": "MCC" in wanted["glcm"]}
+        options = {"symmetric": settings.symmetrical_glcm, "mcc": "MCC" in selected["glcm"]}
         sums["glcm"] = ops.glcm_sums(glcm, histogram, n_levels, weights, **options)
-    if "glrlm" in wanted:
+    if "glrlm" in selected:
         runs = ops.glrlm(*packed, near, ng, longest)
         sums["glrlm"] = ops.size_sums(runs, n_levels, lengths(near, spacing, norm))
-    if "glszm" in wanted:
+    if "glszm" in selected:
         sums["glszm"] = ops.zone_sums(ops.glszm(*packed, near, ng, zones), ng)
-    if "ngtdm" in wanted:
+    if "ngtdm" in selected:
         sums["ngtdm"] = ops.ngtdm_sums(histogram, ngtdm)
-    if "gldm" in wanted:
+    if "gldm" in selected:
         sums["gldm"] = ops.size_sums(gldm[:, None], n_levels, lengths(far, spacing, None))
-    names = [f"{name}/{feature}" for name in sums for feature in wanted[name]]
+    names = [f"{name}/{feature}" for name in sums for feature in selected[name]]
     return ops.features([*sums.values()], spacing, volumes.status, names=names, dtype=dtype)
 
 
@@ -231,17 +240,21 @@ class GpuRadiomics(nn.Module):
         masks: Tensor | None = None,
         spacing: Spacing | None = None,
         labels: Labels | None = None,
-    ) -> Tensor:
-        """Compute the features (K, F): see :func:`gpu_radiomics`."""
-        return gpu_radiomics(
+        *,
+        return_status: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Compute the features (K, F), with ``return_status`` also codes (K,): see :func:`gpu_radiomics`."""
+        table, status = gpu_radiomics(
             *(images, boxes),
             masks=masks,
             labels=labels,
             settings=self.settings,
             spacing=spacing,
             invalid=self.invalid,
+            return_status=True,
             dtype=self.dtype,
         )
+        return (table, status) if return_status else table
 
     def extra_repr(self) -> str:
         """Return the settings for the printed module."""

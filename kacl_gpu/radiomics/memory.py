@@ -70,8 +70,7 @@ def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings
     if "glszm" in selected:
         cells += (12 + 8 * 6) * zone_bound(pixels, ng)
         cells += 0 if on_cpu else 4 * 64 * ng
-    if "ngtdm" in selected or "gldm" in selected:
-        cells += 32 * ng * (1 + 2 * directions)
+    cells += 16 * ng * (1 + 2 * directions) * (("ngtdm" in selected) + ("gldm" in selected))
     return cells + 128 * ng + 8 * 102 * 4
 
 
@@ -141,5 +140,5 @@ def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
 def matrix_chunks(regions: Regions, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
     """Yield the rows of these regions in parts whose matrices take at most half the memory limit."""
     on_cpu = regions.images.device.type == "cpu"
-    each = matrix_bytes(*bounds, settings, on_cpu) + pixel_bytes(bounds.pixels, settings, on_cpu)
-    return split([each] * len(regions), settings.memory_limit // 2)
+    cost = matrix_bytes(*bounds, settings, on_cpu) + pixel_bytes(bounds.pixels, settings, on_cpu)
+    return split([cost] * len(regions), settings.memory_limit // 2)

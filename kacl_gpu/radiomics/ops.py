@@ -281,31 +281,34 @@ def neighbourhood(
     *,
     gldm_a: int,
     pairs: bool,
+    dependences: bool,
     differences: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Count GLCM, GLDM and NGTDM, which see the same neighbours.
+    """Count those of GLCM, GLDM and NGTDM that are asked for; all see the same neighbours.
 
     Returns: with ``pairs`` (level at p, level at p + offset) inside each region, (K, A, ng, ng) int32, not made
-    symmetric; with ``differences`` dependence counts (K, ng, 1 + 2 A) int32, column d for d dependent neighbours, and
-    (K, ng, 1 + 2 A) int64, the sum of |c * i - S| over the pixels of level i with c neighbours inside whose levels add
-    up to S. What is not asked for has no rows.
+    symmetric; with ``dependences`` counts (K, ng, 1 + 2 A) int32 of pixels of level i, column d for d dependent
+    neighbours; with ``differences`` (K, ng, 1 + 2 A) int64, the sum of |c * i - S| over the pixels of level i with c
+    neighbours inside whose levels add up to S. A matrix that is not asked for has no rows.
     """
     return _on_host(
         "neighbourhood",
         *(levels, start, size, _triples(offsets), ng),
         gldm_a=gldm_a,
         pairs=pairs,
+        dependences=dependences,
         differences=differences,
     )
 
 
 @_fake(neighbourhood)
 def _(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, *, gldm_a: int, pairs: bool,
-      differences: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+      dependences: bool, differences: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     k, directions = start.shape[0], len(offsets) // len(OFFSET)
-    dependence = levels.new_empty((k if differences else 0, ng, 1 + 2 * directions), dtype=torch.int32)
+    columns = 1 + 2 * directions
     glcm = levels.new_empty((k if pairs else 0, directions, ng, ng), dtype=torch.int32)
-    return glcm, dependence, torch.empty_like(dependence, dtype=I64)
+    gldm = levels.new_empty((k if dependences else 0, ng, columns), dtype=torch.int32)
+    return glcm, gldm, levels.new_empty((k if differences else 0, ng, columns), dtype=I64)
 
 
 @_operator

@@ -141,9 +141,9 @@ def calls() -> Iterator[Callable[[], Any]]:
         for ng in (20, 40, 80, 200, *([300] if levels == torch.int16 else [])):  # as many as the host has read back
             yield partial(level_histogram, *where, ng)
         for offsets in (NEAR, FAR, SPACE):
-            for pairs, differences in ((True, True), (True, False), (False, True)):
-                tables = {"gldm_a": 0, "pairs": pairs, "differences": differences}
-                yield partial(neighbourhood, *where, offsets, 32, **tables)
+            for chosen in itertools.product((True, False), repeat=3):
+                tables = dict(zip(("pairs", "dependences", "differences"), chosen))
+                yield partial(neighbourhood, *where, offsets, 32, gldm_a=0, **tables)
         for offsets in (NEAR, SPACE):
             yield partial(glrlm, *where, offsets, 32, 64)
             yield partial(glszm, *where, offsets, 32, 80)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +53,8 @@ def adapt_project() -> None:
     interpreting = import_module("tests.kernels.interpreting")
 
     def serve_by_position(patch: pytest.MonkeyPatch) -> None:
+        # for the tool one setting, the last, asks for both dependences and differences
+        patch.setattr(ops, "neighbourhood", partial(ops.neighbourhood, differences=True))
         for name in ops.KERNELS:
             patch.setattr(ops, name, by_position(getattr(ops, name)))
 

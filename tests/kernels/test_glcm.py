@@ -22,7 +22,7 @@ def inputs(volumes: list[np.ndarray], ng: int) -> tuple[Tensor, Tensor, Tensor]:
     where = pack(volumes, dtype=torch.int16)
     n_levels = torch.tensor([int(v.max()) for v in volumes])
     return (
-        ops.neighbourhood(*where, NEAR, ng, gldm_a=0, pairs=True, differences=False)[0],
+        ops.neighbourhood(*where, NEAR, ng, gldm_a=0, pairs=True, dependences=False, differences=False)[0],
         ops.level_histogram(*where, ng),
         n_levels,
     )

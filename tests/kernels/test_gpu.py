@@ -177,7 +177,9 @@ def test_gpu_matrices_of_large_regions() -> None:
         bounds = Bounds.of_values(volumes.size, volumes.n_levels)
         where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
         for offsets in (near, half_offsets((1, 2))):
-            results.append([*ops.neighbourhood(*where, offsets, 32, gldm_a=0, pairs=True, differences=True)])
+            results.append(
+                [*ops.neighbourhood(*where, offsets, 32, gldm_a=0, pairs=True, dependences=True, differences=True)]
+            )
         results[-1] += [
             ops.glrlm(*where, near, 32, bounds.longest),
             ops.glszm(*where, near, 32, zone_bound(bounds.pixels, 32)),
@@ -223,7 +225,7 @@ def test_gpu_operators_pass_opcheck() -> None:
     volumes = discretise(regions, None, settings, 8)
     where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
     histogram = ops.level_histogram(*where, 8)
-    everything = {"gldm_a": 0, "pairs": True, "differences": True}
+    everything = {"gldm_a": 0, "pairs": True, "dependences": True, "differences": True}
     glcm, _, ngtdm = ops.neighbourhood(*where, near, 8, **everything)
     runs, zones = ops.glrlm(*where, near, 8, 40), ops.glszm(*where, near, 8, 160)
     none = torch.empty((0, 0), dtype=torch.float64, device="cuda")

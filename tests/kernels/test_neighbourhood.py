@@ -15,7 +15,9 @@ pytestmark = pytest.mark.interpreted
 TILES = [(15, 63), (16, 64), (17, 65), (16, 65), (17, 64)]  # around what is taken at once
 
 
-EVERYTHING: dict[str, Any] = {"gldm_a": 0, "pairs": True, "differences": True}
+EVERYTHING: dict[str, Any] = {"gldm_a": 0, "pairs": True, "dependences": True, "differences": True}
+MATRICES = ("pairs", "dependences", "differences")
+SELECTIONS = [{name: name == alone for name in MATRICES} for alone in (*MATRICES, None)]
 
 
 def agree(*arguments: Any, **changes: Any) -> tuple[torch.Tensor, ...]:
@@ -41,16 +43,16 @@ def test_neighbourhood_of_several_distances(gldm_a: int) -> None:
 
 
 def test_neighbourhood_of_parts() -> None:
-    """Pairs alone, differences alone, neither; sizes around each edge; columns of one level with gaps."""
+    """Each of the three alone, and none; sizes around each edge; columns of one level with gaps."""
     rng = np.random.default_rng(2)
     stripes = np.repeat(rng.integers(0, 4, (1, 1, 70)), 40, 1)
     stripes[0, 20] = 0
     where = *pack([*(rng.integers(0, 4, (1, *shape)) for shape in TILES), stripes]), NEAR, 3
     whole = agree(*where)
     where = *pack([stripes]), NEAR, 3
-    for pairs, differences in ((True, False), (False, True), (False, False)):
-        for twin, full in zip(agree(*where, pairs=pairs, differences=differences), whole):
-            assert len(twin) == 0 or torch.equal(twin, full[-1:])
+    for matrices in SELECTIONS:
+        for (name, asked), twin, full in zip(matrices.items(), agree(*where, **matrices), whole, strict=True):
+            assert torch.equal(twin, full[-1:] if asked else full[:0]), name
 
 
 def test_neighbourhood_of_volumes() -> None:
@@ -62,18 +64,22 @@ def test_neighbourhood_of_volumes() -> None:
 
 @pytest.mark.parametrize("offsets", [FAR, SPACE], ids=["distances", "volumes"])
 def test_neighbourhood_of_any_offsets_in_parts(offsets: list[int]) -> None:
-    """Pairs alone and differences alone, in rows wider than what is taken at once."""
+    """Each of the three alone, and none, in rows wider than what is taken at once."""
     rng = np.random.default_rng(3)
     where = *pack([rng.integers(0, 4, (2, 3, 66))]), offsets, 3
-    for pairs in (True, False):
-        agree(*where, pairs=pairs, differences=not pairs)
+    everything = agree(*where)
+    for matrices in SELECTIONS:
+        for (name, asked), twin, full in zip(matrices.items(), agree(*where, **matrices), everything, strict=True):
+            assert torch.equal(twin, full if asked else full[:0]), name
 
 
 @pytest.mark.parametrize("ng, spare", [(1, 0), (1, 3), (6, 0), (40, 30), (255, 0), (300, 1)])
 def test_ngtdm_sums(ng: int, spare: int) -> None:
     where = pack(awkward(ng), dtype=torch.int16)
     histogram = ops.level_histogram(*where, ng + spare)
-    differences = ops.neighbourhood(*where, NEAR, ng + spare, gldm_a=0, pairs=False, differences=True)[2]
+    differences = ops.neighbourhood(
+        *where, NEAR, ng + spare, gldm_a=0, pairs=False, dependences=False, differences=True
+    )[2]
     ours = ngtdm_sums(histogram, differences)
     close(ours, ops.ngtdm_sums(histogram, differences))
     tight = ngtdm_sums(histogram[:, :ng].contiguous(), differences[:, :ng].contiguous())

@@ -38,7 +38,7 @@ def test_size_sums_of_long_runs() -> None:
 
 def test_size_sums_of_dependences() -> None:
     where = pack(awkward(7))
-    counts = ops.neighbourhood(*where, NEAR, 7, gldm_a=0, pairs=False, differences=True)[1][:, None]
+    counts = ops.neighbourhood(*where, NEAR, 7, gldm_a=0, pairs=False, dependences=True, differences=False)[1][:, None]
     n_levels = torch.tensor([int(v.max()) for v in awkward(7)])
     close(size_sums(counts, n_levels, NONE), ops.size_sums(counts, n_levels, NONE))
 

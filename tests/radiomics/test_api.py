@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,10 @@ def test_module_is_the_function(images: Tensor) -> None:
     assert module.feature_names == feature_names(settings) and not list(module.parameters())
     masks = (images > 100).long()
     assert torch.equal(module(images, None, masks), compute(images, masks=masks, settings=settings))
-    nan = GpuRadiomics(settings, invalid="nan")(images, BOXES.flip(1))
+    table, status = module(images, BOXES, return_status=True)
+    assert torch.equal(table, module(images, BOXES)) and status.tolist() == [0] * len(BOXES)
+    nan, status = GpuRadiomics(settings, invalid="nan")(images, BOXES.flip(1), return_status=True)
+    assert bool((status > 0).all())
     assert bool(nan.isnan().all()) and nan.dtype == torch.float32
 
 
@@ -166,6 +170,27 @@ def test_selected_columns_are_those_of_the_whole_table(images: Tensor) -> None:
             assert torch.equal(compute(images, BOXES, settings=single), full[:, [column]])
 
 
+@pytest.mark.parametrize("name", ["glcm", "gldm", "ngtdm"])
+def test_a_matrix_that_nobody_reads_is_neither_counted_nor_stored(
+    name: str, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops, matrices = import_module("kacl_gpu.radiomics.cpu.neighbourhood"), {}
+    names, operator = (
+        {"glcm": "count_pairs", "gldm": "count_dependences", "ngtdm": "sum_differences"},
+        ops.neighbourhood,
+    )
+    for other in names.keys() - {name}:
+        monkeypatch.delattr(loops, names[other])
+
+    def count(*arguments: Any, **selection: bool) -> tuple[Tensor, ...]:
+        matrices.update(zip(names, tables := operator(*arguments, **selection)))
+        return tables
+
+    monkeypatch.setattr(ops, "neighbourhood", count)
+    gpu_radiomics(images, torch.tensor([[2, 3, 9, 9]] * len(images)), settings=RadiomicsSettings(feature_class=[name]))
+    assert [key for key, table in matrices.items() if table.numel()] == [name]
+
+
 def test_order_of_columns_is_frozen_whatever_the_order_asked_for(images: Tensor) -> None:
     settings = RadiomicsSettings(feature_class={"gldm": ["LargeDependenceEmphasis"], "firstorder": ["Mean", "Energy"]})
     expected = ("original_firstorder_Energy", "original_firstorder_Mean", "original_gldm_LargeDependenceEmphasis")
@@ -174,6 +199,17 @@ def test_order_of_columns_is_frozen_whatever_the_order_asked_for(images: Tensor)
     assert torch.equal(
         compute(images, BOXES, settings=settings), compute(images, BOXES)[:, list(map(names.index, expected))]
     )
+
+
+def test_a_feature_beyond_float32_is_said_in_words() -> None:
+    huge, boxes = torch.tensor([[[3e38, -3e38], [1e38, 2e38]]]), torch.tensor([[0, 0, 2, 2]])
+    settings = RadiomicsSettings(bin_count=4, feature_class={"firstorder": ["Mean", "Energy"]})
+    with pytest.warns(UserWarning, match=r"1 feature values \(of firstorder/Energy.*float32.*dtype=torch.float64"):
+        narrow = gpu_radiomics(huge, boxes, settings=settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wide = compute(huge, boxes, settings=settings)
+    assert bool(wide.isfinite().all()) and narrow.isinf().sum() == 1
 
 
 # --- the call that reads no value, with the operators of the CPU
@@ -518,7 +554,7 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
     where = levels, start, size
     images, spacing = noise(2, 9, 9), torch.ones((2, 2), dtype=F64)
     index, box = torch.tensor([0, 1]), torch.tensor([[0, 0, 7, 8], [1, 2, 6, 5]])
-    everything = {"gldm_a": 0, "pairs": True, "differences": True}
+    everything = {"gldm_a": 0, "pairs": True, "dependences": True, "differences": True}
     glcm, _, ngtdm = ops.neighbourhood(*where, near, ng, **everything)
     glrlm, zones = ops.glrlm(*where, near, ng, 8), ops.glszm(*where, near, ng, 24)
     histogram = ops.level_histogram(*where, ng)
@@ -577,7 +613,8 @@ def test_three_dimensional_volumes_go_through_the_same_operators() -> None:
     where = torch.from_numpy(volume.ravel()).to(torch.uint8), torch.tensor([0]), torch.tensor([[4, 5, 6]])
     near = half_offsets((1,), 3)
     glcm, gldm, ngtdm = (
-        m[0].numpy() for m in ops.neighbourhood(*where, near, 3, gldm_a=1, pairs=True, differences=True)
+        m[0].numpy()
+        for m in ops.neighbourhood(*where, near, 3, gldm_a=1, pairs=True, dependences=True, differences=True)
     )
     pairs, dependence, difference = np.zeros_like(glcm), np.zeros_like(gldm), np.zeros_like(ngtdm)
     padded = np.pad(volume, 1)
@@ -627,13 +664,11 @@ def test_split_covers_every_row_once() -> None:
 
 
 @pytest.mark.parametrize("side", [1, 33, 1000])
-@pytest.mark.parametrize("name", ["firstorder", "shape2D", "glszm"])
-def test_what_kernels_take_beside_the_matrices_is_counted(
-    name: str, side: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All that the launchers of a class ask for, on tensors that have no memory, against the bound for its regions."""
+@pytest.mark.parametrize("name", ["firstorder", "shape2D", "glszm", "gldm", "ngtdm"])
+def test_what_kernels_take_is_counted(name: str, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare what the launchers of a class ask for, on tensors without memory, with the bound for its regions."""
     common = pytest.importorskip("kacl_gpu.kernels.common")
-    from kacl_gpu.kernels import first_order, glszm, shape2d
+    from kacl_gpu.kernels import first_order, glszm, neighbourhood, shape2d, sizes
 
     regions, ng, block = 5, 4, aligned(side * side)
     meta: dict[str, Any] = {"device": "meta"}
@@ -652,8 +687,15 @@ def test_what_kernels_take_beside_the_matrices_is_counted(
             )
         elif name == "shape2D":
             shape2d.shape2d(levels, *where[1:], spacing)
-        else:
+        elif name == "glszm":
             glszm.zone_sums(glszm.glszm(*where, half_offsets((1,)), ng, zones), ng)
+        else:
+            selection = {"pairs": False, "dependences": name == "gldm", "differences": name == "ngtdm"}
+            _, gldm, ngtdm = neighbourhood.neighbourhood(*where, half_offsets((1,)), ng, gldm_a=0, **selection)
+            if name == "gldm":
+                sizes.size_sums(gldm[:, None], where[1], torch.empty((0, 0), **meta).double())
+            else:
+                neighbourhood.ngtdm_sums(histogram, ngtdm)
     settings = RadiomicsSettings(feature_class=[name])
     each = memory.matrix_bytes(ng, side, side * side, settings, False)
     assert 0 < taken.bytes <= (each + memory.pixel_bytes(side * side, settings, False)) * regions

@@ -1,5 +1,6 @@
 """Features: their formulas, evaluated by torch."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,11 @@ import torch
 
 from ..features import CLASSES, evaluate, group_by_class
 from ._regions import Array
+
+OVERFLOW = (
+    "{} feature values (of {}, among others) are beyond the range of float32 and became infinite: ask for "
+    "dtype=torch.float64, or scale the images"
+)
 
 
 def features(
@@ -19,4 +25,11 @@ def features(
         columns.append(evaluate(*CLASSES[class_name], rows, torch.from_numpy(spacing), selected))
     result = torch.cat(columns, 1).numpy()
     result[status != 0] = np.nan
-    return result.astype(np.float32 if dtype == torch.float32 else np.float64, copy=False)
+    if dtype == torch.float64:
+        return result
+    with np.errstate(over="ignore"):
+        narrow = result.astype(np.float32)
+    if (overflown := np.isinf(narrow) & np.isfinite(result)).any():
+        feature = names[int(overflown.any(0).argmax())]
+        warnings.warn(OVERFLOW.format(overflown.sum(), feature), stacklevel=2)
+    return narrow

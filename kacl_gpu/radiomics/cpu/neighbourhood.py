@@ -11,13 +11,22 @@ from .glcm import count_pairs
 
 
 def neighbourhood(
-    levels: Array, start: Array, size: Array, offsets: Array, ng: int, *, gldm_a: int, pairs: bool, differences: bool
+    levels: Array,
+    start: Array,
+    size: Array,
+    offsets: Array,
+    ng: int,
+    *,
+    gldm_a: int,
+    pairs: bool,
+    dependences: bool,
+    differences: bool,
 ) -> tuple[Array, Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.neighbourhood`."""
-    columns = 1 + 2 * len(offsets)
-    glcm = np.zeros((len(start) * pairs, len(offsets), ng, ng), np.int32)
-    gldm = np.zeros((len(start) * differences, ng, columns), np.int32)
-    ngtdm = np.zeros(gldm.shape, np.int64)
+    regions, columns = len(start), 1 + 2 * len(offsets)
+    glcm = np.zeros((regions * pairs, len(offsets), ng, ng), np.int32)
+    gldm = np.zeros((regions * dependences, ng, columns), np.int32)
+    ngtdm = np.zeros((regions * differences, ng, columns), np.int64)
 
     def task(k: int) -> None:
         region = volume(levels, start, size, k)
@@ -26,55 +35,70 @@ def neighbourhood(
             table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
             count_pairs(*padded, table)
             glcm[k] = table[:, 1:, 1:]
+        if dependences:
+            count_dependences(padded, gldm_a, np.empty(padded.width, np.int32), gldm[k])
         if differences:
-            space = np.empty((3, padded.width), np.int32)
-            count_neighbours(padded, gldm_a, *space, gldm[k], ngtdm[k])
+            sum_differences(padded, *np.empty((2, padded.width), np.int32), ngtdm[k])
 
-    for_each(task, len(start), len(levels) * COMPILED)
+    for_each(task, regions, len(levels) * COMPILED)
     return glcm, gldm, ngtdm
 
 
 @jit
-def count_neighbours(
-    padded: Padded,
-    gldm_a: int,
-    count: Array,
-    total: Array,
-    dependent: Array,
-    gldm: Array,
-    ngtdm: Array,
-) -> None:
-    """Count the neighbours of each pixel of level i.
+def count_dependences(padded: Padded, gldm_a: int, dependent: Array, gldm: Array) -> None:
+    """Count pixels by level and by number of neighbours whose levels differ by at most ``gldm_a``.
 
-    c are inside, S is the sum of their levels, and some differ by at most ``gldm_a``.
-
-    |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``, ``total`` and ``dependent`` are
-    space for a row.
+    ``dependent`` is scratch for a row.
     """
     levels, rows, width, steps = padded
     for first in rows:
-        here = levels[first : first + width]
+        centre = levels[first : first + width]
         for x in range(width):
-            count[x], total[x], dependent[x] = 0, 0, 0
+            dependent[x] = 0
         for step in steps:
-            for there in (first + step, first - step):
-                gather(here, levels[there : there + width], gldm_a, count, total, dependent)
+            for shifted in (first + step, first - step):
+                add_dependent(centre, levels[shifted : shifted + width], gldm_a, dependent)
         for x in range(width):
-            i = np.int64(here[x])
+            if centre[x] > 0:
+                gldm[at(np.int64(centre[x]) - 1), at(dependent[x])] += 1
+
+
+@jit
+def add_dependent(centre: Array, neighbours: Array, gldm_a: int, dependent: Array) -> None:
+    """Add one neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
+    for x in range(centre.size):
+        i, j = np.int32(centre[x]), np.int32(neighbours[x])
+        dependent[x] += np.int32(j > 0) & np.int32(abs(j - i) <= gldm_a)
+
+
+@jit
+def sum_differences(padded: Padded, count: Array, total: Array, ngtdm: Array) -> None:
+    """Sum |c * i - S| by level i and number c of neighbours inside, whose levels sum to S.
+
+    |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count`` and ``total`` are scratch for a
+    row.
+    """
+    levels, rows, width, steps = padded
+    for first in rows:
+        centre = levels[first : first + width]
+        for x in range(width):
+            count[x], total[x] = 0, 0
+        for step in steps:
+            for shifted in (first + step, first - step):
+                add_levels(levels[shifted : shifted + width], count, total)
+        for x in range(width):
+            i = np.int64(centre[x])
             if i > 0:
-                gldm[at(i - 1), at(dependent[x])] += 1
                 ngtdm[at(i - 1), at(count[x])] += abs(count[x] * i - total[x])
 
 
 @jit
-def gather(here: Array, there: Array, gldm_a: int, count: Array, total: Array, dependent: Array) -> None:
+def add_levels(neighbours: Array, count: Array, total: Array) -> None:
     """Add one neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
-    for x in range(here.size):
-        i, j = np.int32(here[x]), np.int32(there[x])
-        inside = np.int32(j > 0)
-        count[x] += inside
+    for x in range(neighbours.size):
+        j = np.int32(neighbours[x])
+        count[x] += np.int32(j > 0)
         total[x] += j
-        dependent[x] += inside & np.int32(abs(j - i) <= gldm_a)
 
 
 def ngtdm_sums(histogram: Array, differences: Array) -> Array:
