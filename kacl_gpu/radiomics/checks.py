@@ -88,9 +88,26 @@ def check_images(images: Tensor, name: str) -> Tensor:
     return images.detach()
 
 
+def check_label_maps(masks: Tensor) -> Tensor:
+    """Return label maps as (B, H, W).
+
+    Raises:
+        TypeError, ValueError: see :func:`check_images`; a value is NaN, which is looked at on the CPU only, for a
+            device would be waited for (there NaN is no label).
+    """
+    masks = check_images(masks, "masks")
+    if masks.device.type == "cpu" and masks.is_floating_point() and bool((wrong := masks.isnan()).any()):
+        image, y, x = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"masks hold NaN ({int(wrong.sum())} pixels, the first in image {image}, row {y}, column {x}): a label map "
+            "holds whole numbers, 0 outside; see torch.nan_to_num"
+        )
+    return masks
+
+
 def check_masks(masks: Tensor, images: Tensor) -> Tensor:
     """Return label maps as (B, H, W), of the shape and on the device of the images (B, H, W)."""
-    masks = check_images(masks, "masks")
+    masks = check_label_maps(masks)
     if masks.shape != images.shape:
         raise ValueError(f"masks have shape {tuple(masks.shape)}, expected that of the images {tuple(images.shape)}")
     check_device("masks", masks, images)

@@ -194,14 +194,14 @@ def _read_yaml(path: str, text: str) -> object:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
+            keys: set[str] = set()
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
+                    if key.value in keys:
                         raise yaml.constructor.ConstructorError(
                             None, None, f"the key {key.value!r} stands twice", key.start_mark
                         )
-                    seen.add(key.value)
+                    keys.add(key.value)
             return super().construct_mapping(node, deep)
 
     # YAML 1.2, which PyRadiomics reads, knows 1e-3 as a number; PyYAML's YAML 1.1 wants 1.0e-3.

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .checks import Boxes, Spacing, check_boxes, check_device, check_images, check_masks, check_spacing
+from .checks import (
+    Boxes,
+    Spacing,
+    check_boxes,
+    check_images,
+    check_label_maps,
+    check_masks,
+    check_spacing,
+    check_tensor,
+)
 from .columns import BOX
 from .memory import max_levels
 from .settings import RadiomicsSettings
@@ -65,11 +74,11 @@ def find_labels(masks: Tensor, labels: Sequence[int] | Literal["all"] = "all") -
 
     Example:
         >>> masks = torch.tensor([[[0, 2, 2], [0, 2, 0], [7, 0, 0]]])
-        >>> found = find_labels(masks)
-        >>> found.labels.tolist(), found.boxes.tolist()
+        >>> boxes, labels = find_labels(masks)
+        >>> labels.tolist(), boxes.tolist()
         ([2, 7], [[0, 1, 0, 3, 2], [0, 0, 2, 1, 3]])
     """
-    masks = check_images(masks, "masks")
+    masks = check_label_maps(masks)
     regions = _split_labels(locate(masks, None, masks, None), labels)
     top, left, bottom, right = regions.box.unbind(1)
     assert regions.labels is not None
@@ -93,11 +102,17 @@ def make_regions(
         images, boxes, masks, spacing: as those of :func:`kacl_gpu.gpu_radiomics`.
         labels: one label for all regions, a tensor with one per region (K,), or, without boxes, several labels or
             "all": a region for each that an image has.
-        check_values: wait for a device to look at values there; without it, a spacing on the device of the images is
-            not looked at here, and one that lies elsewhere is refused.
+        check_values: wait for a device to look at values there. Without it, labels and a spacing on the device of the
+            images are not looked at here: a label below 1 is in no mask, a spacing that is wrong makes its regions
+            invalid. A spacing that lies elsewhere is refused.
 
     Raises:
         TypeError, ValueError: shapes, types, devices or numbers that are not as expected.
+
+    Example:
+        >>> regions = make_regions(torch.zeros(2, 9, 9), torch.tensor([[1.0, 2.0, 5.5, 6.0]] * 2), None, (0.5, 2.0))
+        >>> regions.image_index.tolist(), regions.box.tolist(), regions.spacing.tolist()
+        ([0, 1], [[2, 1, 6, 6], [2, 1, 6, 6]], [[0.5, 2.0], [0.5, 2.0]])
     """
     images = check_images(images, "images")
     masks = None if masks is None else check_masks(masks, images)
@@ -117,7 +132,7 @@ def make_regions(
             )
         return _split_labels(regions, labels)
     if isinstance(labels, Tensor):
-        labels = _check_label_rows(labels, regions)
+        labels = _check_label_rows(labels, regions, check_values)
     else:
         labels = regions.image_index.new_full((len(regions),), _check_label(labels))
     return _cut(regions, labels)
@@ -137,6 +152,7 @@ def _cut(regions: Regions, labels: Tensor) -> Regions:
     assert regions.masks is not None
     box = ops.label_boxes(regions.masks, regions.image_index, regions.box, labels[:, None])[:, 0]
     valid = regions.status == Status.OK
+    box = box.masked_fill((labels < 1)[:, None], 0)  # which nobody has looked at where the call must not wait
     absent = valid & (box[:, BOX.y1] <= box[:, BOX.y0])
     status = regions.status.masked_fill(absent, int(Status.EMPTY))
     return replace(regions, labels=labels, box=box, size=_size_of(box), status=status)
@@ -174,10 +190,10 @@ def _present_labels(masks: Tensor) -> list[int]:
         )
         low, high = (int(value) for value in torch.aminmax(masks))
         if low >= 0 and high < WIDEST_TABLE:
-            seen = torch.zeros(high + 1, dtype=torch.bool, device=masks.device)
+            is_present = torch.zeros(high + 1, dtype=torch.bool, device=masks.device)
             for mask in masks:
-                seen[mask.flatten()] = True
-            return [int(label) for label in seen[1:].nonzero().flatten() + 1]
+                is_present[mask.flatten()] = True
+            return [int(label) for label in is_present[1:].nonzero().flatten() + 1]
     values = torch.unique(masks)
     values = values[values > 0]
     if values.is_floating_point() and bool((odd := (values != values.floor()) | (values >= 2.0**63)).any()):
@@ -201,16 +217,18 @@ def _check_label_list(labels: Sequence[int] | str) -> list[int]:
     return sorted({_check_label(label) for label in labels})
 
 
-def _check_label_rows(labels: Tensor, regions: Regions) -> Tensor:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+def _check_label_rows(labels: Tensor, regions: Regions, check_values: bool) -> Tensor:
     if labels.shape != (len(regions),):
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} for {len(regions)} regions: give one per region, or a list of "
             "labels to look for in each"
         )
-    check_device("labels", labels, regions.images)
-    return labels.to(torch.int64)
+    check_tensor("labels", labels, "integer", (len(regions),), regions.images.device)
+    labels = labels.to(torch.int64)
+    if check_values and bool((wrong := labels < 1).any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"labels must be at least 1, got {int(labels[row])} in row {row}: 0 is outside of all regions")
+    return labels
 
 
 def reasons(regions: Regions, status: Tensor, settings: RadiomicsSettings) -> dict[int, str]:

@@ -314,8 +314,8 @@ def _features_of(name: str, class_name: str, features: object) -> tuple[str, ...
         if remedy is not None:
             raise ValueError(f"feature {feature!r} of {class_name} is known to PyRadiomics, but deprecated: {remedy}")
         raise unknown(f"{class_name} feature", feature, FEATURES[class_name])
-    kept = tuple(feature for feature in FEATURES[class_name] if feature in features)
-    return None if len(kept) in (0, len(FEATURES[class_name])) else kept
+    selected = tuple(feature for feature in FEATURES[class_name] if feature in features)
+    return None if len(selected) in (0, len(FEATURES[class_name])) else selected
 
 
 def _known_class(class_name: str) -> None:

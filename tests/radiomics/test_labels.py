@@ -127,7 +127,7 @@ BAD_LABELS: dict[str, tuple[Any, type[Exception], str]] = {
     "word": ("every", ValueError, "got 'every'"),
     "bad in list": ([1, -2], ValueError, "got -2"),
     "tensor of another length": (torch.tensor([1, 2]), ValueError, r"labels of shape \(2,\) for 3 regions"),
-    "tensor of fractions": (torch.ones(3), TypeError, "labels must be integers, got torch.float32"),
+    "tensor of fractions": (torch.ones(3), TypeError, "labels must be integer, got torch.float32"),
 }
 
 
@@ -161,6 +161,30 @@ def test_several_labels_need_maps_without_boxes_and_a_host_that_may_wait(
     monkeypatch.setattr(api, "_is_static", lambda *_: True)
     with pytest.raises(ValueError, match="would wait for the device"):
         compute(images, masks=masks, labels="all", invalid="nan", settings=RadiomicsSettings(bin_count=8))
+
+
+@pytest.mark.parametrize("label", [0, -3])
+def test_a_tensor_of_labels_below_1(label: int, images: Tensor, masks: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that names the row; where the call must not wait, a region without pixels, though the map has 0."""
+    labels, options = torch.tensor([3, label, 3]), {"masks": masks, "invalid": "nan", "return_status": True}
+    with pytest.raises(ValueError, match=rf"labels must be at least 1, got {label} in row 1: 0 is outside"):
+        compute(images, labels=labels, **options)
+    settings = RadiomicsSettings(feature_class={"firstorder": ["Mean"]})
+    _, expected = compute(images, labels=torch.tensor([3, 77, 3]), settings=settings, **options)
+    monkeypatch.setattr(api, "_is_static", lambda *_: True)
+    table, status = compute(images, labels=labels, settings=settings, **options)
+    assert status.tolist() == expected.tolist() == [0, Status.EMPTY, Status.EMPTY]
+    assert table.isnan().flatten().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, F64], ids=str)
+def test_nan_is_no_label(dtype: torch.dtype, images: Tensor, masks: Tensor) -> None:
+    holed = masks.to(dtype)
+    holed[1, 7, 9:11] = torch.nan
+    words = r"masks hold NaN \(2 pixels, the first in image 1, row 7, column 9\)"
+    for call in (lambda: compute(images, masks=holed, labels=3), lambda: find_labels(holed)):
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 def test_the_module_takes_labels_too(images: Tensor, masks: Tensor) -> None:

@@ -59,14 +59,14 @@ def digest_sources(folder: Path) -> str:
 def _make_cache(function: Callable[..., Any]) -> Any:
     """Return the cache of a function, or one that keeps nothing where no folder can be written."""
     try:
-        kept = Cache(function)
+        own = Cache(function)
     except (OSError, RuntimeError) as error:  # RuntimeError: Numba found no folder
         _warn(CONFIG.CACHE_DIR or Path(__file__).with_name("__pycache__"), error)
         return NullCache()
-    asked = CONFIG.CACHE_DIR
-    if asked and Path(asked).absolute() not in Path(kept.cache_path).absolute().parents:
-        _warn(asked, f"NUMBA_CACHE_DIR cannot be written; {Path(kept.cache_path).parent} is used")
-    return kept
+    folder = CONFIG.CACHE_DIR
+    if folder and Path(folder).absolute() not in Path(own.cache_path).absolute().parents:
+        _warn(folder, f"NUMBA_CACHE_DIR cannot be written; {Path(own.cache_path).parent} is used")
+    return own
 
 
 def _warn(place: Any, reason: Any) -> None:

@@ -19,7 +19,7 @@ def total(terms: Array) -> Any:
 
 
 def weighted_sums(rows: Array, *weights: Array) -> Array:
-    """Inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
+    """Return inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
     stacked = np.stack(np.broadcast_arrays(*(np.atleast_2d(w) for w in weights)), 1)
     out = np.zeros((*rows.shape[:2], len(weights)))
     inner_products(np.ascontiguousarray(rows), stacked, out)  # one layout: compiled once; too little work for threads
@@ -28,6 +28,7 @@ def weighted_sums(rows: Array, *weights: Array) -> Array:
 
 @jit
 def inner_products(rows: Array, weights: Array, out: Array) -> None:
+    """Add the inner products of rows (K, A, n) with weights (K or 1, M, n) to ``out`` (K, A, M)."""
     for k in range(rows.shape[0]):
         w = k % weights.shape[0]
         for a in range(rows.shape[1]):
@@ -44,20 +45,20 @@ def mixed(matrices: Array, weights: Array) -> Array:
 
 
 def entropy(rows: Array) -> Array:
-    """-sum p log2(p + eps) of histograms (K, A, n), p normalised: (K, A), NaN where empty."""
+    """Return -sum p log2(p + eps) of histograms (K, A, n), p normalised: (K, A), NaN where empty."""
     with np.errstate(invalid="ignore"):
         p = rows / total(rows)[..., None]
     return -total(p * np.log2(p + EPS))
 
 
 def squares(rows: Array) -> Array:
-    """Sum of squares of each row of (K, A, n): (K, A)."""
+    """Return the sum of squares of each row of (K, A, n): (K, A)."""
     flat = rows.reshape(-1, rows.shape[-1])
     return weighted_sums(flat[:, None], flat)[0].reshape(rows.shape[:-1])
 
 
 def central_moments(rows: Array, values: Array) -> tuple[Array, ...]:
-    """Mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
+    """Return mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
 
     NaN of an empty histogram; of a single value the moments are exactly 0.
     """
@@ -67,6 +68,6 @@ def central_moments(rows: Array, values: Array) -> tuple[Array, ...]:
     d = (np.atleast_2d(values)[:, None] - mean[..., None]).reshape(-1, rows.shape[-1])
     square = d * d
     powers = weighted_sums(rows.reshape(-1, 1, rows.shape[-1]), square, square * d, square * square)
-    one = (rows > 0).sum(-1) == 1
+    is_single = (rows > 0).sum(-1) == 1
     with np.errstate(invalid="ignore"):
-        return mean, *(np.where(one, 0.0, p.reshape(mean.shape) / n) for p in powers)
+        return mean, *(np.where(is_single, 0.0, p.reshape(mean.shape) / n) for p in powers)

@@ -16,8 +16,8 @@ def largest_components(maps: Array, *, threshold: float, max_components: int) ->
     total = np.full((number, max_components), -1, np.float32)
 
     def task(k: int) -> None:
-        found = components_of(maps[k], np.float32(threshold))
-        largest = found[np.argsort(-found[:, 0], kind="stable")[:max_components]]
+        table = components_of(maps[k], np.float32(threshold))
+        largest = table[np.argsort(-table[:, 0], kind="stable")[:max_components]]
         boxes[k, : len(largest)] = largest[:, 1:]
         total[k, : len(largest)] = largest[:, 0].astype(np.float32) / np.float32(FIXED_POINT)
 
@@ -32,15 +32,15 @@ def components_of(values: Array, threshold: np.float32) -> Array:
     Runs along the rows are joined with those of the row above that touch them, also by a corner.
     """
     height, width = values.shape
-    found = np.empty((height * ((width + 1) // 2), 5), np.int64)  # of runs, in the end of components
-    parent = np.empty(len(found), np.int64)
+    table = np.empty((height * ((width + 1) // 2), 5), np.int64)  # of runs, in the end of components
+    parent = np.empty(len(table), np.int64)
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for y in range(height):
         for value in values[y]:
             if np.isfinite(value):
                 low, high = min(low, value), max(high, value)
     if not high > low:
-        return found[:0]
+        return table[:0]
     unit = np.empty(width, np.float32)
     runs = begin = 0
     for y in range(height):
@@ -56,12 +56,12 @@ def components_of(values: Array, threshold: np.float32) -> Array:
             while x < width and unit[x] > threshold:
                 total += np.int64(np.rint(unit[x] * np.float32(FIXED_POINT)))
                 x += 1
-            found[runs] = total, x1, y, x, y + 1
+            table[runs] = total, x1, y, x, y + 1
             parent[runs] = runs
-            while above < begin and found[above, 3] < x1:
+            while above < begin and table[above, 3] < x1:
                 above += 1
             other = above
-            while other < begin and found[other, 1] <= x:
+            while other < begin and table[other, 1] <= x:
                 a, b = runs, other
                 while parent[a] != a:
                     parent[a] = parent[parent[a]]  # halving the path on the way to the root
@@ -76,13 +76,13 @@ def components_of(values: Array, threshold: np.float32) -> Array:
     for run in range(runs):
         if parent[run] == run:
             parent[run] = components  # from here on: the place of its component
-            found[components] = found[run]
+            table[components] = table[run]
             components += 1
             continue
         place = parent[parent[run]]  # a parent comes before its children
         parent[run] = place
-        found[place, 0] += found[run, 0]
-        found[place, 1] = min(found[place, 1], found[run, 1])
-        found[place, 3] = max(found[place, 3], found[run, 3])
-        found[place, 4] = found[run, 4]
-    return found[:components]
+        table[place, 0] += table[run, 0]
+        table[place, 1] = min(table[place, 1], table[run, 1])
+        table[place, 3] = max(table[place, 3], table[run, 3])
+        table[place, 4] = table[run, 4]
+    return table[:components]

@@ -76,7 +76,7 @@ def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
     if hi - lo >= pixels.size:
         return pixels.astype(np.float64), None
     if pixels.dtype.kind == "f":
-        if any(np.any(some != np.rint(some)) for some in (pixels[:64], pixels)):
+        if any(np.any(sample != np.rint(sample)) for sample in (pixels[:64], pixels)):
             return pixels, None
         pixels, first = (pixels - lo).astype(np.intp), 0
     else:
@@ -182,12 +182,12 @@ def add(sums: Array, terms: Array) -> None:
 def select(values: Array, ranks: Array, lo: float, hi: float) -> Array:
     """Return the order statistics of these ranks.
 
-    Only the values that share a slice of the range with a wanted rank need an order among themselves.
+    Only the values that share a slice of the range with one of the ranks need an order among themselves.
     """
     slices = ((values - lo) * min((SLICES - 1) / (hi - lo), 1e300)).astype(np.int32)
     counts = np.bincount(slices, minlength=SLICES)
     of_rank = np.searchsorted(np.cumsum(counts), ranks, "right")
-    wanted = np.zeros(SLICES, np.bool_)
-    wanted[of_rank] = True
-    among_wanted = ranks - np.cumsum(np.where(wanted, 0, counts))[of_rank]
-    return np.partition(values[wanted[slices]], np.unique(among_wanted))[among_wanted]
+    selected = np.zeros(SLICES, np.bool_)
+    selected[of_rank] = True
+    among_selected = ranks - np.cumsum(np.where(selected, 0, counts))[of_rank]
+    return np.partition(values[selected[slices]], np.unique(among_selected))[among_selected]

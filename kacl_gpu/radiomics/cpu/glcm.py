@@ -71,17 +71,17 @@ def statistics_of_directions(
     out = np.zeros((regions, rows, len(GLCM)))
 
     def task(k: int) -> None:
-        here = slice(k * TOGETHER, (k + 1) * TOGETHER)
-        matrices = counts[here]
+        group = slice(k * TOGETHER, (k + 1) * TOGETHER)
+        matrices = counts[group]
         if len(log_weights):
-            matrices = np.stack([mixed(one, weights(one, logs)) for one, logs in zip(matrices, log_weights[here])])
+            matrices = np.stack([mixed(one, weights(one, logs)) for one, logs in zip(matrices, log_weights[group])])
         filled = np.add.reduce(matrices, 1) > 0
         filled = filled.any(1) | filled.any(2)  # many levels below the greatest may be empty too, above it all are
         present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
         scaled = np.empty((*matrices.shape[:2], levels.max(), levels.max()))
-        sums_of_pairs(matrices, present, levels, symmetric, marginals[here], diagonals[here], out[here], scaled)
+        sums_of_pairs(matrices, present, levels, symmetric, marginals[group], diagonals[group], out[group], scaled)
         if not mcc:
-            out[here, :, GLCM.mcc_square] = np.nan
+            out[group, :, GLCM.mcc_square] = np.nan
             return
         if not symmetric:
             for matrix, n in zip(scaled, levels):
@@ -89,14 +89,14 @@ def statistics_of_directions(
         u, w = np.empty((2, scaled.shape[-1]))
         diagonal, beside = np.zeros((2, *matrices.shape[:2], scaled.shape[-1] + 1))
         tridiagonalise(scaled, levels, u, w, diagonal, beside)
-        second_eigenvalues(diagonal, beside, levels, symmetric, out[here])
+        second_eigenvalues(diagonal, beside, levels, symmetric, out[group])
 
     for_each(task, -(-regions // TOGETHER), counts.size * COMPILED)
     return marginals, diagonals, out
 
 
 def weights(counts: Array, log_weights: Array) -> Array:
-    """exp(log weight) of each direction, scaled so that the heaviest one with pairs has weight 1.
+    """Return exp(log weight) of each direction, scaled so that the heaviest one with pairs has weight 1.
 
     The features do not see a common factor, and so a large spacing does not underflow to an empty matrix.
     """

@@ -35,30 +35,30 @@ def count_runs(
     neighbours: Array,
     out: Array,
 ) -> None:
-    """Count each run of each direction where it ends; notes in which directions two pixels are neighbours.
+    """Count each run of each direction where it ends; note in which directions two pixels are neighbours.
 
     A pixel in which no run ends counts in the row of level 0, which nobody reads: no branch waits for the data.
-    ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are space.
+    ``length`` (as many as levels, zeros in the margin) and ``cell`` (a row) are scratch.
     """
     levels, rows, width, steps = padded
     for a in range(steps.size):
-        step, some = steps[a], False
+        step, has_neighbours = steps[a], False
         for p in rows:
-            here, before, after = levels[p : p + width], levels[p - step : p - step + width], levels[p + step :]
-            run, run_before = length[p : p + width], length[p - step : p - step + width]
+            row, previous, following = levels[p : p + width], levels[p - step : p - step + width], levels[p + step :]
+            run, previous_run = length[p : p + width], length[p - step : p - step + width]
             for x in range(width):
-                i = here[x]
-                n = run_before[x] * (before[x] == i) + 1
+                i = row[x]
+                n = previous_run[x] * (previous[x] == i) + 1
                 run[x] = n
-                some |= (before[x] > 0) & (i > 0)
-                cell[x] = (i * max_run + (n - 1)) * ((after[x] != i) & (i > 0))
+                has_neighbours |= (previous[x] > 0) & (i > 0)
+                cell[x] = (i * max_run + (n - 1)) * ((following[x] != i) & (i > 0))
             for x in range(width):
                 out[a, at(cell[x])] += 1
-        neighbours[a] = some
+        neighbours[a] = has_neighbours
 
 
 def some_line_holds_two(region: Array, offset: Array) -> bool:
-    """True if two pixels of the region, however far apart, lie on one line of this direction (of steps 0, 1, -1)."""
+    """Return True if two pixels, however far apart, lie on one line of this direction (of steps 0, 1, -1)."""
     pixels = np.argwhere(region > 0)
     axis = np.flatnonzero(offset)[0]
     lines = pixels - np.outer(pixels[:, axis] * offset[axis], offset)  # where the line passes 0 on that axis

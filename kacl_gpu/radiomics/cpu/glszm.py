@@ -56,10 +56,10 @@ def find_zones(
     small: Array,
     large: Array,
 ) -> int:
-    """Number each zone by its size, then its level: counts the zones of each small number, lists the large ones.
+    """Number each zone by its size, then its level; count the zones of each small number, list the large ones.
 
-    Returns how many those are. ``parent``, a union-find, ``pixels``, counted at a zone's first pixel, which is its root
-    there, and ``roots`` are space, zeros.
+    Return the number of large ones. ``parent``, a union-find, ``pixels``, counted at a zone's first pixel, which is its
+    root there, and ``roots`` are scratch, zeros.
     """
     levels, rows, width, steps = padded
     for first in rows:

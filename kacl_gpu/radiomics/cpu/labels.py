@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..columns import BOX
 from ._compile import jit
 from ._regions import Array
 from ._threads import for_each
@@ -38,7 +39,8 @@ def extend_boxes(mask: Array, y0: int, x0: int, y1: int, x1: int, labels: Array,
                 else:
                     high = middle
             if low < labels.size and labels[low] == value:
-                here = boxes[low]
-                if here[2] == 0:  # nothing of it so far
-                    here[0], here[1] = y, first
-                here[1], here[2], here[3] = min(here[1], first), y + 1, max(here[3], x)
+                corners = boxes[low]
+                if corners[BOX.y1] == 0:  # nothing of it so far
+                    corners[BOX.y0], corners[BOX.x0] = y, first
+                corners[BOX.x0], corners[BOX.x1] = min(corners[BOX.x0], first), max(corners[BOX.x1], x)
+                corners[BOX.y1] = y + 1

@@ -14,7 +14,7 @@ from ._threads import for_each
 
 
 def image_moments(images: Array) -> Array:
-    """Mean and standard deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
+    """Return mean and deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
     out = np.empty((len(images), len(MOMENTS)))
 
     def task(b: int) -> None:
@@ -107,13 +107,13 @@ def discretise(
         checks = minimum_roi_dimensions, minimum_roi_size
         status[k] = extent_status(values.shape, inside, *checks, 0 if resegment_range else distance)
         if status[k] == Status.OK and resegment_range:
-            whole = np.ones(values.shape, np.bool_) if inside is None else inside
-            inside = resegment(values, whole, resegment_range, resegment_mode)
+            region = np.ones(values.shape, np.bool_) if inside is None else inside
+            inside = resegment(values, region, resegment_range, resegment_mode)
             few = np.count_nonzero(inside) <= 1
             status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, *checks, distance)
             if status[k] == Status.OK:
                 # PyRadiomics crops the mask of the shape features to the box of the resegmented one; so do we.
-                shape_inside = inside if resegment_shape else whole & bounding_box(inside)
+                shape_inside = inside if resegment_shape else region & bounding_box(inside)
                 volume(shape_mask, start, size, k)[0] = shape_inside
         if status[k] != Status.OK:
             return
@@ -134,13 +134,13 @@ def discretise(
             elif ng > max_levels:
                 status[k] = Status.TOO_MANY_LEVELS
             else:
-                here = volume(levels, start, size, k)[0]
-                where = np.ones(values.shape, np.bool_) if inside is None else inside
+                plane = volume(levels, start, size, k)[0]
+                region = np.ones(values.shape, np.bool_) if inside is None else inside
                 if integers is not None and hi - lo < pixels.size:  # each value once, and then a table
-                    table = np.searchsorted(edges, np.arange(lo, hi + 1), "right").astype(here.dtype)
-                    look_up(integers[b, y0:y1, x0:x1], where, int(lo), table, here)
+                    table = np.searchsorted(edges, np.arange(lo, hi + 1), "right").astype(plane.dtype)
+                    look_up(integers[b, y0:y1, x0:x1], region, int(lo), table, plane)
                 else:
-                    digitise(values.astype(np.float64, copy=False), where, edges, here)
+                    digitise(values.astype(np.float64, copy=False), region, edges, plane)
                 n_levels[k], span[k] = ng, hi - lo
 
     for_each(task, len(box), total if integers is None else total // 4)  # counting takes a quarter of the time
@@ -150,7 +150,7 @@ def discretise(
 def extent_status(
     box: tuple[int, ...], inside: Array | None, minimum_dimensions: int, minimum_size: int, distance: int
 ) -> Status:
-    """PyRadiomics' checks of a mask: more than a pixel, enough dimensions and pixels, room for ``distance``."""
+    """Check a mask as PyRadiomics does: more than a pixel, enough dimensions and pixels, room for ``distance``."""
     extent, pixels = box, int(np.prod(box))
     if inside is not None:
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -178,12 +178,12 @@ def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: s
     elif mode == "sigma":
         pixels = values[inside]  # NumPy's own mean and deviation: a pixel may lie exactly on the threshold
         limits = [np.mean(pixels) + np.std(pixels) * t for t in limits]
-    kept = inside & (values >= limits[0])
-    return kept if len(limits) == 1 else kept & (values <= limits[1])
+    above = inside & (values >= limits[0])
+    return above if len(limits) == 1 else above & (values <= limits[1])
 
 
 def bounding_box(inside: Array) -> Array:
-    """True in the smallest box that holds all of ``inside``."""
+    """Return True in the smallest box that holds all of ``inside``."""
     box_mask = np.zeros_like(inside)
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     box_mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
@@ -191,7 +191,7 @@ def bounding_box(inside: Array) -> Array:
 
 
 def edges_by_count(lo: float, hi: float, count: int) -> Array:
-    """``numpy.histogram``'s edges of ``count`` equal bins, the last one moved up by 1 so that the maximum is inside."""
+    """Return ``numpy.histogram``'s edges of ``count`` equal bins, the last moved up by 1: the maximum is inside."""
     if lo == hi:
         lo, hi = lo - 0.5, hi + 0.5
     edges = np.arange(count + 1) * ((hi - lo) / count) + lo
@@ -210,12 +210,12 @@ def edges_by_width(lo: float, hi: float, width: float) -> Array:
 @jit
 def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
     """Write how many edges are <= each pixel inside: ``numpy.digitize``, by a guess that the edges then correct."""
-    first, per_step, most = edges[0], 1.0 / (edges[1] - edges[0]), float(edges.size)
+    first, per_step, highest = edges[0], 1.0 / (edges[1] - edges[0]), float(edges.size)
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
             if inside[y, x]:
                 v = values[y, x]
-                level = int(min(max((v - first) * per_step + 1.0, 1.0), most))
+                level = int(min(max((v - first) * per_step + 1.0, 1.0), highest))
                 while level < edges.size and v >= edges[level]:
                     level += 1
                 while v < edges[level - 1]:
