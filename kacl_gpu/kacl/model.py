@@ -152,6 +152,10 @@ class KACL(lightning.LightningModule):
         for name, number in (("learning_rate", learning_rate), ("temperature", temperature), ("decay", decay)):
             if not 0 < number < math.inf:
                 raise InputError(f"{name} must be above 0 and finite, got {number}")
+        if learning_rate > 1e30 or decay > 1:  # Adam's first step is ten learning rates, and must stay a float32
+            raise InputError(
+                f"learning_rate must be at most 1e30 (0.001 is usual) and decay at most 1, got {learning_rate}, {decay}"
+            )
         for name, value, choices in (
             ("contrastive", contrastive, get_args(Form)),
             ("attend", attend, get_args(Attend)),

@@ -250,6 +250,14 @@ def test_settings_of_the_contrastive_loss_that_cannot_be() -> None:
             KACL(weights=None, **wrong)
 
 
+def test_rates_that_adam_cannot_take() -> None:
+    """Beyond float32 they would end the first step of a training in an OverflowError."""
+    wrong: dict[str, float]
+    for wrong in ({"learning_rate": 1e38}, {"decay": 1.5}):
+        with pytest.raises(InputError, match=r"learning_rate must be at most 1e30 .* decay at most 1, got"):
+            KACL(weights=None, **wrong)
+
+
 def test_a_collapse_is_named_once_an_epoch(phantoms: Path) -> None:
     """With features that are the same for all images; the averages over two steps are logged with their chance."""
 
