@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Hardware, driver and versions, in the JSON of pytest-benchmark."""
+    """Write hardware, driver and versions into the JSON of pytest-benchmark."""
     packages = ("torch", "triton", "numba", "numpy", "lightning", "pillow", "pyarrow", "pytest-benchmark")
     versions = {"python": platform.python_version()}
     for package in packages:
@@ -59,7 +59,7 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
 
 
 def driver() -> str | None:
-    """Version of NVIDIA's driver."""
+    """Return the version of NVIDIA's driver."""
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
@@ -90,7 +90,7 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def right(device: str) -> None:
-    """PyRadiomics' frozen values first: where ours are not those, nothing is timed."""
+    """Compare with PyRadiomics' frozen values first: where ours differ, nothing is timed."""
     from reference.check import feature_misses, ours
     from reference.frozen import load
 

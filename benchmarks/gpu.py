@@ -38,7 +38,7 @@ CACHE = 50 * 2**20  # bytes, of an H200
 
 
 def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Return median and quartiles."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return {"lower": float(low), "median": float(middle), "upper": float(high)}
 
@@ -82,7 +82,7 @@ def captured(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) -> 
 
 
 def device_ms(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """By events around each action, the actions in turn."""
+    """Time each action by events around it, the actions in turn."""
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds + 3)]
     for n, (before, after) in enumerate(events):
         before.record()
@@ -156,7 +156,7 @@ def slope(rounds: int) -> dict[str, Any]:
 
 
 def workloads() -> list[Workload]:
-    """Grad-CAM boxes; the real X-rays with official boxes where they are, drawn ones else; whole images."""
+    """Return Grad-CAM boxes; the real X-rays with official boxes where they are, drawn ones else; whole images."""
     return [heatmap_boxes_224(), official_boxes_1024(64) or boxes_1024(), whole_1024()]
 
 

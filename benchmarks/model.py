@@ -57,7 +57,7 @@ class Load(NamedTuple):
 
     @property
     def most_zones(self) -> int:
-        """Rows that the table of zones has room for."""
+        """Return the rows that the table of zones has room for."""
         return math.isqrt(2 * self.image**2 * LEVELS)
 
 
@@ -306,7 +306,7 @@ ELSEWHERE = (
 
 
 def figure(microseconds: float) -> str:
-    """With one digit after the point where that says more."""
+    """Format a number with one digit after the point where that says more."""
     return f"{microseconds:.0f}" if microseconds >= 9.95 else f"{microseconds:.1f}" if microseconds >= 0.05 else "0"
 
 

@@ -401,7 +401,7 @@ class Nyxus:
         return part, np.minimum(np.digitize(part.pixels, edges), self.bins)
 
     def stack(self, prepared: list[tuple[Part, NDArray[Any]]]) -> NDArray[np.uint32]:
-        """(3, K, H, W): pixels, levels and masks of regions in images of one size."""
+        """Return (3, K, H, W): pixels, levels and masks of regions in images of one size."""
         shape = np.max([part.pixels.shape for part, _ in prepared], 0)
         images = np.zeros((3, len(prepared), *shape), np.uint32)
         for n, (part, levels) in enumerate(prepared):
@@ -545,7 +545,7 @@ class Peer:
 
 
 def interpreter(name: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment variables of a peer's Python."""
+    """Return command and environment variables of a peer's Python."""
     peer, environment = PEERS[name], dict(os.environ)
     folder = ENVIRONMENTS / peer.version_of
     if not peer.packages:
@@ -608,7 +608,7 @@ def install(name: str) -> str:
 
 
 def available() -> dict[str, str]:
-    """Every peer, and why it is not here, or ''; from what `main` found."""
+    """Return every peer, and why it is not here, or ''; `main` looks for them."""
     file = ENVIRONMENTS / "missing.json"
     missing = json.loads(file.read_text()) if file.exists() else {}
     return {name: missing.get(name, "") for name in PEERS}

@@ -87,7 +87,7 @@ def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def each(case: Case) -> float:
-    """Median milliseconds a region."""
+    """Return the median milliseconds a region."""
     return 1e3 * float(case["median"]) / int(case["regions"])
 
 
@@ -115,7 +115,7 @@ def against(cases: Iterable[Case], part: str, of: str) -> list[tuple[Case, bool]
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """Format a number with three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -156,7 +156,7 @@ def write(results: dict[str, dict[str, Any]], docs: Path = DOCS) -> None:
 
 
 def section(device: str, result: Mapping[str, Any], docs: Path) -> list[str]:
-    """Everything of one run."""
+    """Return the section of one run."""
     cases, machine, title = result["cases"], result["machine"], device.upper()
     kinds = {part: [case for case in cases if case["part"] == part] for part in ("workload", "class", "scaling")}
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -327,7 +327,7 @@ def training_table(cases: list[Case], title: str) -> list[str]:
 
 
 def extraction_table(cases: list[Case], title: str) -> list[str]:
-    """`kacl-gpu extract`, beside decoding alone."""
+    """Return the table of `kacl-gpu extract`, beside decoding alone."""
     found = [case for case in cases if case["part"] == "extraction"]
     if not found:
         return []

@@ -57,7 +57,7 @@ MANY = [FIRST, REAL, "64 whole images of 224 x 224"]  # what many processes are 
 
 @cache
 def ibsi() -> dict[str, str]:
-    """Code of the IBSI -> class_Feature."""
+    """Return the code of the IBSI -> class_Feature."""
     codes = {}
     for kind in FEATURES:
         for feature in importlib.import_module(f"kacl_gpu.radiomics.features.{kind.lower()}").FEATURES:
@@ -88,14 +88,14 @@ def peers(device: str) -> Iterator[Callable[..., Peer]]:
 
 
 def chosen(work: Workload) -> list[int]:
-    """Two regions to compare values on: the smallest, and one of middling size. Of huge images one."""
+    """Return two regions to compare values on: the smallest, and one of middling size. Of huge images one."""
     order = work.pixels.argsort().tolist()
     return [order[0]] if work.mean_pixels > 1e6 else [order[0], order[len(order) // 2]]
 
 
 @pytest.fixture(scope="session")
 def reference(peers: Callable[..., Peer]) -> Callable[[Workload], list[dict[str, float]]]:
-    """PyRadiomics' values of the chosen regions; without it those of ours on the CPU, which the frozen values hold."""
+    """Return PyRadiomics' values of the chosen regions; without it ours on the CPU, which the frozen values hold."""
 
     @cache
     def values(name: str) -> list[dict[str, float]]:
@@ -277,14 +277,14 @@ def test_scaling(benchmark: Any, curve: str, value: int, device: str, rounds: in
 
 
 def test_memory(benchmark: Any, device: str) -> None:
-    """Peak memory of every point of the curves; the time of this one means nothing."""
+    """Measure the peak memory of every point of the curves; the time of this one means nothing."""
     command = [sys.executable, "-m", "benchmarks.memory", "--device", device]
     found = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     benchmark.extra_info.update(part="memory", points=json.loads(found))
 
 
 def test_first_call(benchmark: Any, device: str) -> None:
-    """Seconds of a process's first call, whose kernels nobody has compiled yet, and of the next process's."""
+    """Time a process's first call, whose kernels nobody has compiled yet, and that of the next process."""
     if device.startswith("cuda"):
         pytest.skip("compiling again and again has no room in the nine minutes of a GPU")
     found: dict[str, list[float]] = {"compiling": [], "from the cache": []}
@@ -302,7 +302,7 @@ def test_first_call(benchmark: Any, device: str) -> None:
 
 @pytest.mark.parametrize("radiomics", [OURS, "PyRadiomics"])
 def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int) -> None:
-    """Steps of KACL, and the same with PyRadiomics called image by image; each part of a step as a list of seconds."""
+    """Time steps of KACL, and the same with PyRadiomics image by image; each part of a step as a list of seconds."""
     training = pytest.importorskip("benchmarks.training")
     if radiomics != OURS and available()["PyRadiomics"]:
         pytest.skip(f"PyRadiomics: {available()['PyRadiomics']}")
@@ -329,7 +329,7 @@ def pictures() -> list[tuple[str, Path, int]]:
 @pytest.mark.parametrize("what", ["decoding alone", "features of decoded images", "to a Parquet file"])
 @pytest.mark.parametrize("title", ["X-rays of 256 x 256", "X-rays of 1024 x 1024"])
 def test_extraction(benchmark: Any, title: str, what: str, device: str, rounds: int) -> None:
-    """From a folder of PNGs to a Parquet file, other files each round, beside its two halves alone."""
+    """Time the way from a folder of PNGs to a Parquet file, other files each round, beside its two halves alone."""
     extraction, images = (pytest.importorskip(f"kacl_gpu.{name}") for name in ("extract", "images"))
     found = [(folder, count) for name, folder, count in pictures() if name == title]
     if not found:

@@ -79,7 +79,7 @@ def by_pyradiomics(images: Tensor, boxes: Tensor, *, settings: RadiomicsSettings
 
 
 def measure(batch: int, steps: int, one_by_one: bool = False, every: int = EVERY) -> list[dict[str, float]]:
-    """Mean seconds of the parts of every few steps after the first ones.
+    """Return the mean seconds of the parts of every few steps after the first ones.
 
     Args:
         one_by_one: the radiomic features from PyRadiomics, image by image.

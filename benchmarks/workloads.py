@@ -25,14 +25,14 @@ class Workload(NamedTuple):
 
     @property
     def pixels(self) -> Tensor:
-        """(K,) of each region."""
+        """Return the pixels (K,) of each region."""
         if self.masks is not None:
             return self.masks.sum((1, 2))[self.rows[:, 0].long()].double()
         return (self.rows[:, 3:].ceil() - self.rows[:, 1:3].floor()).prod(1)
 
     @property
     def mean_pixels(self) -> float:
-        """Pixels per region."""
+        """Return the mean number of pixels per region."""
         return float(self.pixels.mean())
 
     def turned(self, count: int) -> list[Workload]:
@@ -49,7 +49,7 @@ THIRTY_TWO_BINS = RadiomicsSettings(bin_count=32)
 
 
 def synthetic_radiographs(count: int, size: int, seed: int = 0) -> Tensor:
-    """8-bit images with the texture of a radiograph: a smooth field and noise of several scales."""
+    """Draw 8-bit images with the texture of a radiograph: a smooth field and noise of several scales."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.zeros(count, 1, size, size)
     for cells, weight in ((4, 1.0), (16, 0.4), (64, 0.15), (size, 0.06)):
@@ -60,7 +60,7 @@ def synthetic_radiographs(count: int, size: int, seed: int = 0) -> Tensor:
 
 
 def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
-    """64 images of 224 x 224 with boxes of the size that Grad-CAM gives, 100 x 110 in the mean."""
+    """Return 64 images of 224 x 224 with boxes of the size that Grad-CAM gives, 100 x 110 in the mean."""
     generator = np.random.default_rng(seed)
     side = generator.integers((40, 50), (161, 171), (count, 2))
     first = generator.integers(0, 225 - side)
@@ -69,7 +69,7 @@ def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
 
 
 def whole(size: int, count: int) -> Workload:
-    """Whole images."""
+    """Return whole images."""
     images = synthetic_radiographs(min(count, 8), size)
     several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
     rows = torch.tensor([0.0, 0.0, 0.0, size, size]).repeat(count, 1).double()
@@ -78,12 +78,12 @@ def whole(size: int, count: int) -> Workload:
 
 
 def whole_1024(count: int = 64) -> Workload:
-    """Whole images of 1024 x 1024."""
+    """Return whole images of 1024 x 1024."""
     return whole(1024, count)
 
 
 def scattered(size: int = 256, count: int = 8) -> Workload:
-    """Half of the pixels, drawn one by one: as many zones as there can be."""
+    """Return half of the pixels, drawn one by one: as many zones as there can be."""
     generator = torch.Generator().manual_seed(0)
     work = whole(size, count)
     masks = (torch.rand(count, size, size, generator=generator) < 0.5).to(torch.uint8)
@@ -103,7 +103,7 @@ def spiral(size: int = 256, count: int = 8) -> Workload:
 
 
 def spiral_order(size: int) -> NDArray[np.int64]:
-    """(size, size): the number of a pixel along a spiral one pixel wide, with one pixel between its turns; else -1."""
+    """Number the pixels (size, size) along a spiral one pixel wide, with one pixel between its turns; else -1."""
     order = np.full((size, size), -1, np.int64)
     y = x = number = 0
     order[0, 0] = 0
@@ -118,7 +118,7 @@ def spiral_order(size: int) -> NDArray[np.int64]:
 
 
 def boxes_1024(count: int = 64, seed: int = 0) -> Workload:
-    """Drawn images with boxes of about the size of NIH's official ones, 91,000 pixels in the mean."""
+    """Return drawn images with boxes of about the size of NIH's official ones, 91,000 pixels in the mean."""
     generator = np.random.default_rng(seed)
     side = generator.integers(150, 453, (count, 2))
     first = generator.integers(0, 1025 - side)
@@ -130,7 +130,7 @@ def boxes_1024(count: int = 64, seed: int = 0) -> Workload:
 
 
 def official_boxes_1024(regions: int | None = None) -> Workload | None:
-    """Real chest X-rays of 1024 x 1024 with their official boxes, as many as asked for, some of them twice.
+    """Return real chest X-rays of 1024 x 1024 with their official boxes, as many as asked for, some of them twice.
 
     None where KACL_GPU_DATA does not name them.
     """
@@ -153,7 +153,7 @@ def official_boxes_1024(regions: int | None = None) -> Workload | None:
 
 
 def workloads() -> list[Workload]:
-    """Those that every peer gets, the two that matter most first."""
+    """Return those that every peer gets, the two that matter most first."""
     real = official_boxes_1024() or boxes_1024(43)
     sizes = [whole(size, count) for size, count in ((224, 64), (512, 16), (1024, 8), (2048, 2))]
     return [heatmap_boxes_224(), real, *sizes, scattered(), spiral()]

@@ -186,7 +186,7 @@ def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
 
 
 def _their_matrices(theirs: Matrices, region: Region) -> dict[str, NDArray]:
-    """PyRadiomics' matrices in the form of :func:`our_matrices`."""
+    """Return PyRadiomics' matrices in the form of :func:`our_matrices`."""
     given = {
         **_by_direction("glcm", theirs.offsets, theirs.glcm),
         **_by_direction("glrlm", theirs.run_offsets, theirs.glrlm),
@@ -213,12 +213,12 @@ def _their_matrices(theirs: Matrices, region: Region) -> dict[str, NDArray]:
 
 
 def _by_direction(name: str, offsets: NDArray, matrices: NDArray) -> dict[str, NDArray]:
-    """(A, 2) offsets and (A, Ng, n) matrices as a dictionary."""
+    """Return (A, 2) offsets and (A, Ng, n) matrices as a dictionary."""
     return {f"{name} {y} {x}": _trim(matrix) for (y, x), matrix in zip(offsets.tolist(), matrices, strict=True)}
 
 
 def _trim(matrix: NDArray) -> NDArray[np.int64]:
-    """Without the empty columns at the end: how many there are is nobody's definition."""
+    """Remove the empty columns at the end, whose number no definition gives."""
     used = np.flatnonzero(matrix.any(0))
     return matrix[:, : used[-1] + 1 if len(used) else 0].astype(np.int64)
 

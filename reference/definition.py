@@ -115,7 +115,7 @@ def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: Radio
 
 
 def grey_levels(x: NDArray[np.float64], settings: RadiomicsSettings) -> NDArray[np.int64]:
-    """Grey levels of the intensities ``x`` (N,) of one region: from 1, by comparison with edges as NumPy makes them."""
+    """Return the grey levels, from 1, of intensities ``x`` (N,) of one region, by comparison with NumPy's edges."""
     low, high = x.min(), x.max()
     if settings.bin_count is not None:
         n = settings.bin_count

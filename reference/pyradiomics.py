@@ -187,7 +187,7 @@ def _array(values: Any, dtype: Any = None) -> NDArray[Any]:
 def _regions(
     images: Any, boxes: Any, masks: Any, label: int, spacing: Any
 ) -> list[tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64]]]:
-    """Image, label map and spacing of each region."""
+    """Return image, label map and spacing of each region."""
     images = _array(images).astype(np.float64)
     if images.ndim == 4:
         images = images[:, 0]
@@ -218,7 +218,7 @@ def _regions(
 def _execute(
     image: NDArray[np.float64], labels: NDArray[Any], spacing: NDArray[np.float64], settings: RadiomicsSettings
 ) -> tuple[Any, _Extractor]:
-    """PyRadiomics' result, and the extractor that made it."""
+    """Return PyRadiomics' result, and the extractor behind it."""
     parameters, features = to_pyradiomics(settings)
     labels = labels.astype(np.uint32)
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -43,7 +43,7 @@ class Region:
     kind: str
 
     def pixels(self) -> NDArray[np.bool_]:
-        """(H, W) bool: the region before resegmentation, by the rules of ``gpu_radiomics``."""
+        """Return (H, W) bool: the region before resegmentation, by the rules of ``gpu_radiomics``."""
         inside = np.ones(self.image.shape, bool) if self.mask is None else self.mask == self.settings.label
         if self.box is not None:
             x1, y1 = (max(int(np.floor(corner)), 0) for corner in self.box[:2])
@@ -55,7 +55,7 @@ class Region:
         return inside
 
     def describe(self) -> str:
-        """Everything needed to make this region again, as Python."""
+        """Return everything needed to make this region again, as Python."""
         default = RadiomicsSettings()
         changed = [
             f"{field.name}={getattr(self.settings, field.name)!r}"
@@ -95,7 +95,7 @@ class _Seeded:
 
 
 def seeded(seed: int, index: int) -> Region:
-    """Region ``index`` of the sequence that ``seed`` starts; the same for the same version of NumPy."""
+    """Return region ``index`` of the sequence that ``seed`` starts; the same for the same version of NumPy."""
     return draw_region(_Seeded(np.random.default_rng([seed, index])))
 
 
@@ -260,7 +260,7 @@ def _with_holes(inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[
 def _place(
     draw: Draw, rng: np.random.Generator, inside: NDArray[np.bool_], label: int
 ) -> tuple[Box | None, NDArray[Any] | None, str]:
-    """Box and mask that give the region ``inside``, where boxes can."""
+    """Return box and mask that give the region ``inside``, where boxes can."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     y1, x1, y2, x2 = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
     how = draw.choice(("mask", "box", "both"))
@@ -295,7 +295,7 @@ _DISTANCES = ((1,), (1,), (1,), (1,), (1,), (1,), (1,), (2,), (1, 2), (1, 2), (1
 
 
 def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_], label: int) -> dict[str, Any]:
-    """Keyword arguments of RadiomicsSettings that suit the intensities of the region."""
+    """Return keyword arguments of RadiomicsSettings that suit the intensities of the region."""
     x = image[inside]
     narrow = 1 in (inside.any(0).sum(), inside.any(1).sum())
     chosen: dict[str, Any] = {
