@@ -386,7 +386,7 @@ def test_nothing_but_errors(tmp_path):
         ({"--out": "nowhere/features.csv"}, ["cannot write", "nowhere", "No such file or directory"]),
         ({"--out": "folder.csv"}, ["is a folder", "folder.csv"]),
         ({"--boxes": "nowhere.csv"}, ["box file", "nowhere.csv"]),
-        ({"--boxes": "header.csv"}, ["header.csv", "its columns: image, source, label, x, y, w, h"]),
+        ({"--boxes": "header.csv"}, ["header.csv", "its columns: image, source, label, left, top, w, h"]),
         ({"--boxes": "none.csv"}, ["no box in", "none.csv"]),
         ({"--masks": "nowhere"}, ["no such folder", "nowhere"]),
         ({"--settings": "nowhere.yaml"}, ["nowhere.yaml"]),
@@ -404,7 +404,7 @@ def test_wrong_use_ends_with_2_and_one_line(tmp_path, monkeypatch, capsys, chang
     folder_of(Path("images"), 1)
     Path("empty").mkdir()
     Path("folder.csv").mkdir()
-    write_csv(Path("header.csv"), "image,source,label,x,y,w,h", ("i000.png", "RSNA", "Opacity", 1, 2, 3, 4))
+    write_csv(Path("header.csv"), "image,source,label,left,top,w,h", ("i000.png", "RSNA", "Opacity", 1, 2, 3, 4))
     write_csv(Path("none.csv"), "image,x1,y1,x2,y2")
     Path("wrong.json").write_text('{"binWidht": 5}')
     before = sorted(Path().rglob("*"))
