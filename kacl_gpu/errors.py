@@ -15,14 +15,25 @@ class ImageError(ValueError):
     """Raise where one image or label map cannot be used; the message is the reason, without the file's name."""
 
 
-def one_line(message: str) -> str:
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the message of an error on one line, cut to a length.
+
+    Example:
+        >>> one_line(ValueError("two" + chr(10) + "lines"))
+        'two lines'
+    """
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= limit else f"{words[:limit]} ..."
+
+
+def plain_words(message: str) -> str:
     r"""Return what a parser of arguments says, in one line and in plain words.
 
     Args:
         message: words of argparse or jsonargparse.
 
     Example:
-        >>> one_line('Parser key "data.size": Expected a <class \'int\'>. Got value: large')
+        >>> plain_words('Parser key "data.size": Expected a <class \'int\'>. Got value: large')
         '--data.size: expected int, got large'
     """
     line = " ".join(message.split())

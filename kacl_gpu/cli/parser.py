@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
-from kacl_gpu.errors import one_line
+from kacl_gpu.errors import plain_words
 
 
 class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -50,7 +50,7 @@ class Parser(ArgumentParser):
         """End with status 2 and the message in one line."""
         # arguments are named as they are typed, not as they are stored
         typed = {action.dest: (action.option_strings or [str(action.metavar)])[0] for action in self._actions}
-        line = re.sub(r"^--(\w+)(?=[: ])", lambda match: typed.get(match[1], match[0]), one_line(message))
+        line = re.sub(r"^--(\w+)(?=[: ])", lambda match: typed.get(match[1], match[0]), plain_words(message))
         before, colon, names = line.partition("required: ")
         if colon:
             names = ", ".join(typed.get(name, name) for name in names.split(", "))

@@ -152,35 +152,35 @@ def extract(
     workers = min(count_processors(), 16) if workers is None else workers
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
-    wanted = _check_labels(labels, settings, boxes, masks)
+    chosen_labels = _check_labels(labels, settings, boxes, masks)
 
     errors_out = out.with_name(f"{out.stem}.errors.csv")
     leftovers = [out.with_name(f"{path.name}{end}") for path in (out, errors_out) for end in ("", ".tmp", ".partial")]
-    others = [Path(path) for path in (boxes, masks) if path is not None]
+    inputs_beside = [Path(path) for path in (boxes, masks) if path is not None]
     with lock(out):
         inputs = [images] if isinstance(images, (str, Path)) else list(images)
-        exclude = [*leftovers, *others, out.with_name(f"{out.name}.lock")]
-        found = find_files(inputs, recursive=recursive, exclude=exclude)
-        files = {**found.images, **found.others}
+        exclude = [*leftovers, *inputs_beside, out.with_name(f"{out.name}.lock")]
+        image_files = find_files(inputs, recursive=recursive, exclude=exclude)
+        files = {**image_files.images, **image_files.others}
         mask_files = None if masks is None else find_masks(Path(masks), recursive=recursive)
         targets = [Target(name) for name in sorted(files)] if boxes is None else read_boxes(Path(boxes))
-        cases = _Cases(targets, files, mask_files, wanted)
+        cases = _Cases(targets, files, mask_files, chosen_labels)
         names = feature_names(settings)
         journal = Journal(
             out.with_name(f"{out.name}.partial"),
-            {**_describe_run(settings, chosen), "labels": wanted, **cases.describe()},
+            {**_describe_run(settings, chosen), "labels": chosen_labels, **cases.describe()},
             partial(_parse_outcome, targets=len(targets), features=len(names)),
             resume=resume,
         )
-        done = {outcome.target for outcome in journal.records()}
+        finished = {outcome.target for outcome in journal.records()}
         try:
             with closing(journal):
-                todo = cases.by_image(index for index in range(len(targets)) if index not in done)
-                loaded = _load_ahead(cases.load, todo.items(), workers, batch_size)
-                with progress("regions", len(targets), len(done)) as bar, closing(loaded):
+                pending = cases.by_image(index for index in range(len(targets)) if index not in finished)
+                loaded = _load_ahead(cases.load, pending.items(), workers, batch_size)
+                with progress("regions", len(targets), len(finished)) as bar, closing(loaded):
                     for outcomes in _compute(loaded, settings, chosen, batch_size):
                         journal.add(map(dataclasses.asdict, outcomes))
-                        done.update(outcome.target for outcome in outcomes)
+                        finished.update(outcome.target for outcome in outcomes)
                         bar.update(len(outcomes))
                 table, errors = _tables(targets, journal.records(), names)
             if len(errors):
@@ -190,12 +190,12 @@ def extract(
             write_table(table, out)
         except OutputError as error:
             raise OutputError(
-                f"{error}; {journal.path} keeps {len(done)} of {len(targets)} regions: make room, then the same "
+                f"{error}; {journal.path} keeps {len(finished)} of {len(targets)} regions: make room, then the same "
                 "command with --resume goes on"
             ) from error
         journal.remove()
     seconds = time.monotonic() - started
-    return Summary(len(table), len(errors), len(todo), seconds, out, errors_out, tuple(found.subfolders))
+    return Summary(len(table), len(errors), len(pending), seconds, out, errors_out, tuple(image_files.subfolders))
 
 
 def read_settings(path: str | Path) -> RadiomicsSettings:
@@ -270,7 +270,7 @@ class _Loaded:
     pixels: Array = field(default_factory=lambda: np.zeros((0, 0)))
     mask: Array | None = None
     spacing: tuple[float, float] = (1.0, 1.0)
-    regions: list[_Region] = field(default_factory=list)
+    regions: list[_Request] = field(default_factory=list)
     settled: list[Outcome] = field(default_factory=list)
 
     @property
@@ -284,8 +284,8 @@ class _Loaded:
 
 
 @dataclass(frozen=True)
-class _Region:
-    """Hold a region to compute: the target that it belongs to, the text of its label, its number and its box."""
+class _Request:
+    """Hold what a row of the table asks for: its target, the text of its label, the label's number and the box."""
 
     target: int
     text: str
@@ -354,7 +354,7 @@ class _Cases:
         shape = height, width = pixels.shape
         if self.mask_files is None:
             regions = [
-                _Region(index, self.targets[index].label, 1, self.targets[index].pixel_box(height, width))
+                _Request(index, self.targets[index].label, 1, self.targets[index].pixel_box(height, width))
                 for index in indices
             ]
             return _Loaded(pixels, None, spacing, regions, settled)
@@ -367,7 +367,9 @@ class _Cases:
         for index in indices:
             target = self.targets[index]
             if target.box is not None:
-                image.regions.append(_Region(index, target.label, int(self.labels[0]), target.pixel_box(height, width)))
+                image.regions.append(
+                    _Request(index, target.label, int(self.labels[0]), target.pixel_box(height, width))
+                )
             elif regions := _label_regions(index, mask, self.labels):
                 image.regions += regions
             else:
@@ -375,6 +377,11 @@ class _Cases:
         return image
 
     def _read_mask(self, image: str, shape: tuple[int, ...]) -> Array:
+        """Return the label map of an image of this shape.
+
+        Raises:
+            ImageError: it is missing, unusable or of another shape.
+        """
         assert self.mask_files is not None
         if image in self.missing_masks:
             raise ImageError(self.missing_masks[image])
@@ -402,6 +409,7 @@ def _stamp(files: Mapping[str, Path], name: str | None) -> tuple[int, int] | Non
 
 
 def _digest(items: Iterable[object]) -> str:
+    """Return a short digest of items that JSON knows."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(json.dumps(item).encode())
@@ -413,23 +421,23 @@ def _word_missing(kind: str, reason: str) -> str:
     return reason.replace("missing", f"missing {kind}", 1) if reason.startswith("missing") else f"{kind}: {reason}"
 
 
-def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_Region]:
+def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_Request]:
     """Return a region for each of the labels that a map (H, W) has, ascending."""
     present = find_labels(torch.from_numpy(mask)[None], labels)  # type: ignore[arg-type]
     return [
-        _Region(target, str(label), label, (float(x1), float(y1), float(x2), float(y2)))
+        _Request(target, str(label), label, (float(x1), float(y1), float(x2), float(y2)))
         for (_, x1, y1, x2, y2), label in zip(present.boxes.tolist(), present.labels.tolist(), strict=True)
     ]
 
 
 def _word_labels(mask: Array, labels: list[int] | str) -> str:
     """Return that a map has none of the labels, and which it has."""
-    there = list_labels(np.unique(mask).tolist()) or "no label"
+    present = list_labels(np.unique(mask).tolist()) or "no label"
     if labels == "all":
-        return f"the mask has {there}, where a label is a number above 0"
+        return f"the mask has {present}, where a label is a number above 0"
     if len(labels) == 1:
-        return f"label {labels[0]} is not in the mask, which has {there}"
-    return f"none of the labels {', '.join(map(str, labels))} is in the mask, which has {there}"
+        return f"label {labels[0]} is not in the mask, which has {present}"
+    return f"none of the labels {', '.join(map(str, labels))} is in the mask, which has {present}"
 
 
 def _load_ahead(
@@ -443,12 +451,12 @@ def _load_ahead(
     Threads, for Pillow lets go of the interpreter while it decodes, and they need no shared memory. Daemons, for a
     pool of the standard library waits at the end of an interrupted process until the last image is decoded.
     """
-    todo: SimpleQueue[tuple[Future[_Loaded], tuple[str, list[int]]] | None] = SimpleQueue()
+    queue: SimpleQueue[tuple[Future[_Loaded], tuple[str, list[int]]] | None] = SimpleQueue()
     waiting: deque[Future[_Loaded]] = deque()
     largest = 0  # bytes: until the first image is known, no more wait than threads decode
 
     def work() -> None:
-        while (item := todo.get()) is not None:
+        while (item := queue.get()) is not None:
             future, job = item
             if future.set_running_or_notify_cancel():
                 try:
@@ -461,7 +469,7 @@ def _load_ahead(
     try:
         for job in jobs:
             waiting.append(Future())
-            todo.put((waiting[-1], job))
+            queue.put((waiting[-1], job))
             while len(waiting) > max(workers, min(batch_size + workers, MEMORY // largest if largest else 0)):
                 image = waiting.popleft().result()
                 largest = max(largest, image.bytes)
@@ -472,7 +480,7 @@ def _load_ahead(
         for future in waiting:  # interrupted: nobody waits for the rest
             future.cancel()
         for _ in range(workers):
-            todo.put(None)
+            queue.put(None)
 
 
 def _compute(
@@ -487,10 +495,10 @@ def _compute(
             continue
         batch = kinds.setdefault(image.kind, [])
         batch.append(image)
-        held = [image for batch in kinds.values() for image in batch]
+        loaded_images = [image for batch in kinds.values() for image in batch]
         if len(batch) == batch_size:
             yield _compute_batch(kinds.pop(image.kind), settings, device)
-        elif len(held) >= 4 * batch_size or sum(image.bytes for image in held) > MEMORY:
+        elif len(loaded_images) >= 4 * batch_size or sum(image.bytes for image in loaded_images) > MEMORY:
             largest = max(kinds, key=lambda kind: sum(image.bytes for image in kinds[kind]))
             yield _compute_batch(kinds.pop(largest), settings, device)
     for batch in kinds.values():

@@ -97,11 +97,11 @@ def find_files(
     if not inputs:
         raise InputError(f"no {kind} given: name at least one folder, file or pattern")
     passed_over = {path.resolve() for path in exclude}
-    each = [_find(path, recursive, passed_over, kind) for path in _expand(inputs, passed_over)]
-    result = ImageFiles(subfolders=[folder for files in each for folder in files.subfolders])
+    by_input = [_find(path, recursive, passed_over, kind) for path in _expand(inputs, passed_over)]
+    result = ImageFiles(subfolders=[folder for files in by_input for folder in files.subfolders])
     for target, parts in (
-        (result.images, [files.images for files in each]),
-        (result.others, [files.others for files in each]),
+        (result.images, [files.images for files in by_input]),
+        (result.others, [files.others for files in by_input]),
     ):
         paths: defaultdict[str, dict[Path, Path]] = defaultdict(dict)  # name -> the same file once -> as it was given
         for part in parts:
@@ -163,14 +163,14 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
     problems: dict[str, str] = {}
     ranks: dict[str, int] = {}
     for name in names:
-        wanted = _components(name)
+        components_of_name = _components(name)
         for rank, (key, index) in enumerate(zip(_KEYS, indices, strict=True)):
-            candidates = index.get(key(wanted[-1]), []) if wanted else []
-            fitting = _fitting(wanted, {file: parts[file] for file in candidates}, key)
+            candidates = index.get(key(components_of_name[-1]), []) if components_of_name else []
+            fitting = _fitting(components_of_name, {file: parts[file] for file in candidates}, key)
             if len(fitting) == 1:
                 matches[name], ranks[name] = fitting[0], rank
             elif fitting:
-                problems[name] = f"ambiguous: it could be {_some(fitting)}"
+                problems[name] = f"ambiguous: it could be {_first_few(fitting)}"
             if fitting:
                 break
         else:
@@ -186,8 +186,8 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
         agree = all(_is_tail(_components(name), longest, str) for name in close)
         for name in same:
             if ranks[name] > best or not agree:
-                others = [other for other in same if other != name]
-                problems[name] = f"ambiguous: {file} could also belong to {_some(others)}"
+                rivals = [rival for rival in same if rival != name]
+                problems[name] = f"ambiguous: {file} could also belong to {_first_few(rivals)}"
                 del matches[name]
     return matches, problems
 
@@ -223,12 +223,12 @@ def _find(path: Path, recursive: bool, exclude: Collection[Path], kind: str) -> 
         if images or folder == path:
             files.subfolders += subfolders
     if not files.images:
-        seen = _some([file.name for _, contents, _ in _walk(path, recursive, exclude) for file in contents])
+        names = _first_few([file.name for _, contents, _ in _walk(path, recursive, exclude) for file in contents])
         places = "" if recursive else f" or its {', '.join(LAYOUTS)}"
-        hint = f"; its subfolders ({_some([p.name for p in files.subfolders])}) are looked into with --recursive"
+        hint = f"; its subfolders ({_first_few([p.name for p in files.subfolders])}) are looked into with --recursive"
         raise InputError(
             f"no {kind} (PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM) in {path}{places}"
-            f"{f'; there are {seen}' if seen else ''}{hint if files.subfolders else ''}"
+            f"{f'; there are {names}' if names else ''}{hint if files.subfolders else ''}"
         )
     return files
 
@@ -236,12 +236,12 @@ def _find(path: Path, recursive: bool, exclude: Collection[Path], kind: str) -> 
 def _walk(path: Path, recursive: bool, exclude: Collection[Path]) -> Iterator[tuple[Path, list[Path], list[Path]]]:
     """Return each folder to look at, its files, and its subfolders that are not looked at, all sorted."""
     if recursive:
-        seen: set[str] = set()  # so that a link to a folder above ends
+        visited: set[str] = set()  # so that a link to a folder above ends
         for folder, subfolders, names in os.walk(path, followlinks=True, onerror=_refuse):
-            if (real := os.path.realpath(folder)) in seen:
+            if (real := os.path.realpath(folder)) in visited:
                 subfolders.clear()
                 continue
-            seen.add(real)
+            visited.add(real)
             subfolders[:] = sorted(name for name in subfolders if _is_wanted(Path(folder, name), exclude))
             files = [Path(folder, name) for name in sorted(names)]
             yield Path(folder), [file for file in files if _is_file(file) and _is_wanted(file, exclude)], []
@@ -257,6 +257,7 @@ def _walk(path: Path, recursive: bool, exclude: Collection[Path]) -> Iterator[tu
 
 
 def _refuse(error: OSError) -> NoReturn:
+    """Raise an InputError that names the folder."""
     raise InputError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
@@ -309,14 +310,14 @@ def _is_tail(short: Sequence[str], long: Sequence[str], key: Callable[[str], str
     return [*map(key, short)] == [*map(key, long[len(long) - len(short) :])] if len(short) <= len(long) else False
 
 
-def _fitting(wanted: tuple[str, ...], candidates: dict[str, tuple[str, ...]], key: Callable[[str], str]) -> list[str]:
-    """Return the files, of those with the last component wanted, whose folders fit."""
-    if whole := [file for file, components in candidates.items() if components == wanted]:
-        return whole
-    lacking = [file for file, components in candidates.items() if _is_tail(wanted, components, key)]
+def _fitting(name: tuple[str, ...], candidates: dict[str, tuple[str, ...]], key: Callable[[str], str]) -> list[str]:
+    """Return the candidates, which have the last component of the name, whose folders fit."""
+    if exact := [file for file, components in candidates.items() if components == name]:
+        return exact
+    lacking = [file for file, components in candidates.items() if _is_tail(name, components, key)]
     if lacking:  # the file is in a folder that the name does not tell
         return lacking
-    tails = [file for file, components in candidates.items() if _is_tail(components, wanted, key)]
+    tails = [file for file, components in candidates.items() if _is_tail(components, name, key)]
     # among several of that name only a folder can tell which is meant
     tails = [file for file in tails if len(candidates) == 1 or len(candidates[file]) > 1]
     longest = max((len(candidates[file]) for file in tails), default=0)
@@ -324,13 +325,14 @@ def _fitting(wanted: tuple[str, ...], candidates: dict[str, tuple[str, ...]], ke
 
 
 def _missing(name: str, files: Collection[str], similar: bool) -> str:
+    """Return the words for a name without a file, with the names most like it if ``similar``."""
     if not name.strip():
         return "missing: the name is empty"
     close = sorted(get_close_matches(name, files, 3, 0.8)) if similar else []
     count = f" ({len(files)} in all)" if len(files) > 3 else ""
-    return f"missing: there are {_some(close or list(files))}{count}"
+    return f"missing: there are {_first_few(close or list(files))}{count}"
 
 
-def _some(names: Collection[str], count: int = 3) -> str:
+def _first_few(names: Collection[str], count: int = 3) -> str:
     """Return the first few of many names."""
     return ", ".join([*names][:count]) + (", ..." if len(names) > count else "")

@@ -41,9 +41,9 @@ def lock(out: Path) -> Iterator[None]:
     path = place.with_name(f"{place.name}.lock")
     if not out.parent.is_dir():  # which some versions of filelock would create
         raise InputError(f"cannot write {out}: No such file or directory: {out.parent}")
-    held = FileLock(path)
+    file_lock = FileLock(path)
     try:
-        held.acquire(timeout=0)
+        file_lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another run is writing {out}: wait until it ends, or choose another output") from None
     except OSError as error:
@@ -53,7 +53,7 @@ def lock(out: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # Windows deletes no open file; the next run takes over what is left
             path.unlink(missing_ok=True)
-        held.release()
+        file_lock.release()
 
 
 class Journal(Generic[Record]):
@@ -113,6 +113,14 @@ class Journal(Generic[Record]):
 
         Raises:
             OutputError: they cannot be written; the file holds what it held before.
+
+        Example:
+            >>> import tempfile
+            >>> journal = Journal(Path(tempfile.mkdtemp(), "a.partial"), {}, lambda line: line["n"], resume=False)
+            >>> journal.add([{"n": 1}, {"n": 2}])
+            >>> list(journal.records())
+            [1, 2]
+            >>> journal.remove()
         """
         self._write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
 
@@ -143,13 +151,13 @@ class Journal(Generic[Record]):
         """Compare the description with this run's; say which lines are no records; end an unfinished one."""
         with self.path.open("rb") as file:
             first = file.readline()
-        before = _object(first)
-        if before is None:
+        earlier = _object(first)
+        if earlier is None:
             raise InputError(
                 f"cannot resume: {self.path} does not begin with the description of a run, so it is cut off or not "
                 "a journal; leave out --resume to start anew"
             )
-        if different := differences(before, run):
+        if different := differences(earlier, run):
             raise InputError(
                 f"cannot resume: {self.path} is of another run ({'; '.join(different)}); "
                 "leave out --resume to start anew"
@@ -189,7 +197,7 @@ def _object(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) else None
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return what differs between two descriptions of a run, in words.
 
     Example:
@@ -197,8 +205,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         ['size was 16, is 17']
     """
     words = []
-    for key in dict.fromkeys((*before, *now)):
-        old, new = before.get(key), now.get(key)
+    for key in dict.fromkeys((*earlier, *current)):
+        old, new = earlier.get(key), current.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             words += differences(old, new)
         elif old != new and all(str(value).startswith("sha256") for value in (old, new)):

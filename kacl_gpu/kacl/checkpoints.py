@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, one_line
 
 SETTINGS_OF_MODEL, SETTINGS_OF_DATA = "hyper_parameters", "datamodule_hyper_parameters"
 
@@ -23,6 +23,13 @@ def read_tensors(path: Path, kind: str) -> Any:
 
     Raises:
         InputError: missing, empty, cut off, of another kind, or with objects that only code can build.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "weights.pt")
+        >>> torch.save({"bias": torch.zeros(2)}, path)
+        >>> read_tensors(path, "state dict")
+        {'bias': tensor([0., 0.])}
     """
     if not path.is_file():
         raise InputError(f"no such {kind}: {path}")
@@ -57,6 +64,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: see `read_tensors`; a part is missing or of another type, or a weight is NaN or infinite.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "last.ckpt")
+        >>> torch.save({"state_dict": {}, SETTINGS_OF_MODEL: {"seed": 0}, SETTINGS_OF_DATA: {}, "epoch": 3}, path)
+        >>> read_checkpoint(path)["epoch"]
+        3
     """
     path = Path(path)
     saved = read_tensors(path, "checkpoint")
@@ -95,14 +109,3 @@ earlier epoch, before the training diverged
         number = f"{len(wrong)} tensors ({wrong[0]}, ...)" if len(wrong) > 1 else f"1 tensor ({wrong[0]})"
         remedy = "take the weights of an earlier epoch, before the training diverged"
         raise InputError(f"{source} has NaN or infinite values in {number}: {remedy}")
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """Return the message of an error on one line, cut to a length.
-
-    Example:
-        >>> one_line(ValueError("two" + chr(10) + "lines"))
-        'two lines'
-    """
-    words = " ".join(str(error).split()) or type(error).__name__
-    return words if len(words) <= limit else f"{words[:limit]} ..."

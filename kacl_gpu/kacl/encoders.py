@@ -18,10 +18,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, one_line
 
 from .cam import POOLED_LINEAR, check_head_cam
-from .checkpoints import check_finite, one_line, read_tensors
+from .checkpoints import check_finite, read_tensors
 
 # Names under which training scripts keep a state dict, in the order in which they are looked for
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, one_line
 
-from ..checkpoints import one_line
 from .document import markdown_table
 from .published import NOT_COMPARABLE, SOURCE, published_auc, published_localisation, published_rows
 from .validation import IOU_THRESHOLDS

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, one_line
 from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME, read_boxes
 from kacl_gpu.io.tables import progress
 
 from ..boxes import Boxes, components
-from ..checkpoints import SETTINGS_OF_DATA, one_line, read_checkpoint
+from ..checkpoints import SETTINGS_OF_DATA, read_checkpoint
 from ..data.annotations import first_names, read_csv
 from ..data.datamodule import ChestXrays
 from ..data.dataset import NIHChestXray14

@@ -22,12 +22,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kacl_gpu.errors import InputError, OutputError
+from kacl_gpu.errors import InputError, OutputError, one_line
 from kacl_gpu.io.journal import lock
 from kacl_gpu.io.tables import atomic_file, write_table
 
 from ..boxes import has_box
-from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, one_line, read_checkpoint
+from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import check_root
 from ..evaluation.figures import curves, panels, save_figure

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
-from kacl_gpu.errors import one_line
+from kacl_gpu.errors import plain_words
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -131,7 +131,7 @@ class FitParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with status 2 and the message in one line."""
-        line = re.sub(r"required: (?=\w)", "required: --", one_line(message))
+        line = re.sub(r"required: (?=\w)", "required: --", plain_words(message))
         self.exit(2, f"kacl-gpu fit: error: {line} (see kacl-gpu fit --help)\n")
 
 
