@@ -1,5 +1,9 @@
 """Tables of labels and boxes: one's own, and synthetic files in the layouts of CheXpert, VinDr-CXR and RSNA."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +11,10 @@ import torch
 pd = pytest.importorskip("pandas", reason="the extra io is not installed")
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("pydicom")
+pytest.importorskip("lightning", reason="the extra train is not installed")
 
 from kacl_gpu.errors import InputError
+from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import ChestXrayTable, read_pixels, read_size, resize
 from kacl_gpu.kacl.data.split import split_patients
 from tests.io.files import write_dicom
@@ -373,3 +379,121 @@ def test_rsna(tmp_path):
     )
     with pytest.raises(InputError, match="with and without the target: 0004cfab"):
         ChestXrayTable(tmp_path, format="rsna", size=32)
+
+
+# --- the data module ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Twenty patients of two images; 16 bits."""
+    lines = []
+    for k in range(40):
+        picture(tmp_path / "cohort" / f"{k:02d}.png", grey(k, 16, 20, 65535))
+        lines.append(f"{k:02d},patient {k // 2},{k % 2},{-1 if k % 5 == 0 else 0}")
+    write(tmp_path / "cohort" / "labels.csv", "\n".join(["image,patient,Mass,Rib fracture", *lines]))
+    boxes = [f"{k:02d},Mass,2,2,8,9" for k in range(1, 40, 8)]
+    write(tmp_path / "cohort" / "boxes.csv", "\n".join(["image,label,x1,y1,x2,y2", *boxes]))
+    return tmp_path / "cohort"
+
+
+def opened(root, **options):
+    module = ChestXrays(root, **{"size": 16, "batch_size": 4, "workers": 0} | options)
+    module.prepare_data()
+    module.setup()
+    return module
+
+
+def test_a_table_in_the_data_module(cohort):
+    settings = {"format": "table", "table": "labels.csv", "boxes": "boxes.csv", "max_value": 65535}
+    module = opened(cohort, **settings)
+    assert module.diseases == module.findings == ("Mass", "Rib fracture")
+    sets = [module.train, module.validation, module.test]
+    assert sum(map(len, sets)) == 40 and all(len(part) for part in sets)
+    patients = [set(part.table["patient"]) for part in sets]
+    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    batch = next(iter(module.train_dataloader()))
+    assert batch["image"].dtype == torch.float32 and batch["image"].max() > 255
+    assert batch["labels"].shape == batch["findings"].shape == (4, 2) and batch["boxes"].shape == (4, 2, 4)
+    again = ChestXrays(**module.hparams)
+    again.setup()
+    assert (again.fingerprint, again.data_fingerprint) == (module.fingerprint, module.data_fingerprint)
+    again.load_state_dict(module.state_dict())
+    text = (cohort / "labels.csv").read_text()
+    write(cohort / "labels.csv", text.replace("00,patient 0,0", "00,patient 0,1"))
+    other = opened(cohort, **settings)
+    assert other.fingerprint == module.fingerprint
+    with pytest.raises(InputError, match="trained with other labels, patients or boxes"):
+        other.load_state_dict(module.state_dict())
+    part = opened(cohort, **settings, diseases=["Mass", "No Finding"])
+    assert part.diseases == ("Mass", "No Finding") and part.findings == ("Mass", "Rib fracture")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"format": "nih", "table": "labels.csv"}, r"data.table: not for NIH ChestX-ray14.*data\.format table"),
+        ({"format": "nih", "max_value": 4095}, "have 8 bits"),
+        ({"format": "table"}, r"needs data\.table"),
+        ({"format": "table", "table": "none.csv"}, "no table of labels"),
+        ({"format": "chexpert"}, r"no table of labels: neither train\.csv nor"),
+        ({"format": "table", "table": "labels.csv", "diseases": ["Rash"]}, "unknown diseases: Rash"),
+        ({"format": "table", "table": "labels.csv", "max_value": 0}, "max_value must be positive"),
+    ],
+)
+def test_settings_of_the_data_module_that_cannot_be(cohort, options, words):
+    with pytest.raises(InputError, match=words):
+        ChestXrays(cohort, **options)
+
+
+def test_images_of_other_intensities_are_refused_before_training(cohort):
+    module = ChestXrays(cohort, format="table", table="labels.csv", size=16)
+    with pytest.raises(InputError, match=r"00\.png: not an image of 8 bits: .*max_value is 255"):
+        module.setup()
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        ChestXrays(tmp_path / "nowhere", format="table", table="labels.csv")
+
+
+PROCESS = """
+import sys
+import torch.distributed as dist
+from kacl_gpu.kacl.data.datamodule import ChestXrays
+rank, store, root, runs = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+for run in runs:
+    table, split = run.split("|")[rank].split(":")
+    try:
+        module = ChestXrays(root, format="table", table=table, size=16, max_value=65535, split_file=split)
+        module.setup()
+        print("equal", module.fingerprint)
+    except Exception as error:
+        print(type(error).__name__, error)
+dist.destroy_process_group()
+"""
+
+
+def test_processes_compare_their_data_and_split(tmp_path, cohort):
+    """Two processes, as on two nodes: with one data set, another label, another split, and without a split file."""
+    split, swapped, none = (tmp_path / f"{name}.csv" for name in ("split", "swapped", "none"))
+    opened(cohort, format="table", table="labels.csv", max_value=65535, split_file=split)
+    text = (cohort / "labels.csv").read_text()
+    write(cohort / "other.csv", text.replace("00,patient 0,0", "00,patient 0,1"))
+    write(swapped, split.read_text().replace("train", "?").replace("test", "train").replace("?", "test"))
+    runs = [
+        f"labels.csv:{split}|{second}"
+        for second in (f"labels.csv:{split}", f"other.csv:{split}", f"labels.csv:{swapped}", f"labels.csv:{none}")
+    ]
+    command = [sys.executable, "-W", "ignore", "-c", PROCESS]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "cwd": Path(__file__).parents[2]}
+    own = [[str(rank), str(tmp_path / "store"), str(cohort), *runs] for rank in (0, 1)]
+    started = [subprocess.Popen([*command, *arguments], **options) for arguments in own]
+    first, second = (process.communicate(timeout=300)[0].splitlines() for process in started)
+    assert first == second and len(first) == 4
+    same, data, sets, missing = first
+    assert same.startswith("equal ")
+    assert data.startswith("InputError process 1 of 2 has other images, labels or boxes than process 0: make the fol")
+    assert sets.startswith("InputError process 1 of 2 has another split than process 0")
+    assert missing.startswith(f"InputError process 1: no such split file: {none}: prepare_data writes it")

@@ -59,6 +59,9 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
             of the returned image, cut to it, the far edge exclusive.
         inventory: contents of the whole folder, and the files, rows and boxes that do not fit.
         size: side S of the images in pixels.
+        prepared: whether the images are those of a prepared folder.
+        stored_side: height of the first image as stored, in a prepared folder the side of all; None if `size` was
+            given for other images.
         max_value: intensity of white.
     """
 
@@ -68,6 +71,7 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
     boxes: pd.DataFrame
     inventory: Inventory
     size: int
+    stored_side: int | None
     max_value: float
 
     def __init__(
@@ -112,7 +116,9 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
             )
         self._files: list[Any] = [files[matches[name]] for name in usable["image"]]  # paths, or rows of the array
         self.as_stored = size is None
-        self.size = size or self._stored(0).shape[0]
+        # Not of other images, of which the first may be broken
+        self.stored_side = self._stored(0).shape[0] if self.prepared or size is None else None
+        self.size = int(size or self.stored_side or 0)
 
         sizes = usable[["height", "width"]].to_numpy(float) if {"height", "width"} <= {*usable} else None
 
@@ -222,7 +228,7 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
     def _stored_size(self, row: int) -> tuple[int, int]:
         """Return height and width of an image as stored."""
         if self.prepared:
-            return self.size, self.size
+            return self._stored(row).shape
         try:
             return read_size(self._files[row])
         except ImageError as error:

@@ -26,7 +26,7 @@ from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from ..byop import BYOP_SETTINGS
-from ..data.dataset import NIHChestXray14
+from ..data.dataset import ChestXrayImages
 from .measures import ordered
 
 CONTROLS = 4  # normal images for each box
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def explain(
-    images: NIHChestXray14, truth: pd.DataFrame, boxes: pd.DataFrame, *, device: torch.device, seed: int = 0
+    images: ChestXrayImages, truth: pd.DataFrame, boxes: pd.DataFrame, *, device: torch.device, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return effect sizes over the true boxes, and over the top boxes that were predicted in their place.
 
@@ -55,6 +55,7 @@ def explain(
 
     Example:
         >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> from kacl_gpu.kacl.evaluation.predictions import true_boxes
         >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
@@ -80,7 +81,7 @@ def explain(
     return pd.concat(compared, ignore_index=True)[[*COLUMNS]], pd.concat(measured, ignore_index=True)[order]
 
 
-def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, number: int = CONTROLS) -> pd.DataFrame:
+def controls(images: ChestXrayImages, regions: pd.DataFrame, seed: int = 0, number: int = CONTROLS) -> pd.DataFrame:
     """Put the boxes of regions on normal images drawn at random, of other patients, and of the same view if known.
 
     Args:
@@ -92,6 +93,7 @@ def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, numbe
 
     Example:
         >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
         >>> _ = make_phantoms(root, images=20, size=32, seed=0, boxed=1.0, workers=1)
@@ -118,7 +120,7 @@ def controls(images: NIHChestXray14, regions: pd.DataFrame, seed: int = 0, numbe
 
 
 def features(
-    images: NIHChestXray14,
+    images: ChestXrayImages,
     regions: pd.DataFrame,
     device: torch.device,
     settings: RadiomicsSettings = BYOP_SETTINGS,
@@ -135,6 +137,7 @@ def features(
 
     Example:
         >>> import tempfile, pathlib
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
         >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)

@@ -22,7 +22,7 @@ from ..boxes import Boxes, components
 from ..checkpoints import SETTINGS_OF_DATA, read_checkpoint
 from ..data.annotations import first_names, read_csv
 from ..data.datamodule import ChestXrays
-from ..data.dataset import NIHChestXray14
+from ..data.dataset import ChestXrayImages
 from ..model import KACL
 
 NEEDED_SETTINGS = ("root", "size", "diseases", "normal", "split_file", "seed")  # of the data, in a checkpoint
@@ -134,7 +134,7 @@ def open_data(
 
 
 def predict(
-    model: KACL, images: NIHChestXray14, localised: Collection[str] = (), *, batch_size: int = 32, workers: int = 0
+    model: KACL, images: ChestXrayImages, localised: Collection[str] = (), *, batch_size: int = 32, workers: int = 0
 ) -> Predictions:
     """Run a model over images.
 
@@ -150,6 +150,7 @@ def predict(
 
     Example:
         >>> import tempfile
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> root = Path(tempfile.mkdtemp(), "phantoms")
         >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
@@ -219,11 +220,12 @@ def component_boxes(heatmaps: torch.Tensor, top: Boxes, threshold: float) -> Com
     return ComponentBoxes(heatmap, rank, total, fallback, boxes[heatmap, rank])
 
 
-def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
+def true_boxes(images: ChestXrayImages) -> pd.DataFrame:
     """Return all true boxes of images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images.
 
     Example:
         >>> import tempfile
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> root = Path(tempfile.mkdtemp(), "phantoms")
         >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
@@ -237,7 +239,7 @@ def true_boxes(images: NIHChestXray14) -> pd.DataFrame:
     return table
 
 
-def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame, str]:
+def other_boxes(path: str | Path, images: ChestXrayImages) -> tuple[pd.DataFrame, str]:
     """Read boxes of another source than NIH's list on these images.
 
     A label names a disease if it is that of one of the images' diseases, or has it in brackets, whatever the case, with
@@ -256,6 +258,7 @@ def other_boxes(path: str | Path, images: NIHChestXray14) -> tuple[pd.DataFrame,
 
     Example:
         >>> import tempfile
+        >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
         >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> root = Path(tempfile.mkdtemp(), "phantoms")
         >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
@@ -313,7 +316,7 @@ def _peaks(maps: torch.Tensor) -> np.ndarray:
     return np.asarray(torch.where(flat.amax(1, keepdim=True) > 0, xy, torch.nan).cpu())
 
 
-def _cases(images: NIHChestXray14, names: Sequence[str], rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def _cases(images: ChestXrayImages, names: Sequence[str], rows: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the table of cases of rows (n,) and their probabilities (n, D)."""
     table = images.table.iloc[rows.astype(int)]
     number = len(names)
@@ -329,7 +332,7 @@ def _cases(images: NIHChestXray14, names: Sequence[str], rows: np.ndarray, proba
 
 
 def _placed(
-    images: NIHChestXray14, names: Sequence[str], parts: Sequence[tuple[np.ndarray, ...]], columns: Sequence[str]
+    images: ChestXrayImages, names: Sequence[str], parts: Sequence[tuple[np.ndarray, ...]], columns: Sequence[str]
 ) -> pd.DataFrame:
     """Return a table of places from parts (row, disease, ..., numbers (n, k)), sorted by image and disease."""
     if not parts:

@@ -23,7 +23,7 @@ from kacl_gpu.io.journal import lock
 from kacl_gpu.io.tables import write_table
 
 from ..data.datamodule import ChestXrays
-from ..data.dataset import NIHChestXray14
+from ..data.dataset import ChestXrayImages
 from ..data.split import SPLITS
 from ..model import KACL
 from . import baselines, explain, figures, measures
@@ -65,7 +65,7 @@ class Evaluated:
     """Hold a model, its images, its predictions, and the true boxes in the pixels of these images."""
 
     checkpoint: Checkpoint
-    images: NIHChestXray14
+    images: ChestXrayImages
     predictions: Predictions
     truth: pd.DataFrame
 
@@ -135,7 +135,7 @@ def evaluate(
     if second and not {*trained.model.diseases} & {*second.model.diseases}:
         raise InputError(f"{trained.path} and {second.path} have no disease in common")
     module = open_data(trained, data, split_file=split_file, **loading)
-    images: NIHChestXray14 = getattr(module, split)
+    images: ChestXrayImages = getattr(module, split)
     if not len(images):
         raise InputError(f"the split has no images for {split}")
     notes = _notes(trained, module, split, data, split_file)
@@ -466,7 +466,7 @@ def _figure_5(report: Document, ours: Evaluated, theirs: Evaluated | None) -> No
 
 
 @torch.inference_mode()
-def _look(model: KACL, images: NIHChestXray14, shown: Sequence[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _look(model: KACL, images: ChestXrayImages, shown: Sequence[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return heatmaps and top boxes of diseases in images, both given by name."""
     places = dict(zip(images.table["image"], range(len(images))))
     pixels = torch.stack([images[places[image]]["image"] for _, image in shown]).to(model.device)
@@ -588,7 +588,7 @@ def _notes(
     return notes
 
 
-def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> list[str]:
+def _trained_on(other: Checkpoint, images: ChestXrayImages, data: str | Path) -> list[str]:
     """Return a note if the comparison was trained on some of these images."""
     try:
         train = open_data(other, data).train.table["image"]
@@ -603,10 +603,9 @@ def _trained_on(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> 
     return [f"**By its own split the comparison {words}.**"]
 
 
-def _same_images(other: Checkpoint, images: NIHChestXray14, data: str | Path) -> NIHChestXray14:
+def _same_images(other: Checkpoint, images: ChestXrayImages, data: str | Path) -> ChestXrayImages:
     """Return these images as another model sees them."""
-    settings = other.data
-    whole_set = NIHChestXray14(data, size=settings["size"], diseases=settings["diseases"], normal=settings["normal"])
+    all_ = ChestXrays(**{**other.data, "root": data}).open()
     place = dict(zip(whole_set.table["image"], range(len(whole_set))))
     return whole_set.select([place[name] for name in images.table["image"]])
 
