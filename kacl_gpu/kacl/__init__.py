@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .byop import BYOP, Positives
     from .cam import GradCAM, check_head_cam, head_cam, heatmaps
     from .data.datamodule import ChestXrays
-    from .data.dataset import NIHChestXray14
+    from .data.dataset import ChestXrayTable, NIHChestXray14
     from .encoders import ImageEncoder, OwnEncoder, Projector, RadiomicEncoder, standardise
     from .losses import alignment, contrastive_loss, cross_entropy, draw_disease, focal_loss
     from .model import KACL
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BYOP",
     "KACL",
+    "ChestXrayTable",
     "ChestXrays",
     "FeatureNormaliser",
     "GradCAM",
@@ -45,7 +46,7 @@ _HOMES = {
     "byop": ("BYOP", "Positives"),
     "cam": ("GradCAM", "check_head_cam", "head_cam", "heatmaps"),
     "data.datamodule": ("ChestXrays",),
-    "data.dataset": ("NIHChestXray14",),
+    "data.dataset": ("ChestXrayTable", "NIHChestXray14"),
     "encoders": ("ImageEncoder", "OwnEncoder", "Projector", "RadiomicEncoder", "standardise"),
     "losses": ("alignment", "contrastive_loss", "cross_entropy", "draw_disease", "focal_loss"),
     "model": ("KACL",),

@@ -103,6 +103,7 @@ class ImageEncoder(nn.Module):
         features: the network; its output is pooled, so it is the layer for Grad-CAM.
         channels: C.
         mean, std: of the standardised input, where white is 1.
+        max_value: intensity of white in the raw images, 255 unless it is set.
 
     Raises:
         InputError: an unknown name, a network that does not end in a pooled linear layer or does not have this stride,
@@ -121,7 +122,7 @@ class ImageEncoder(nn.Module):
         if stride not in (32, 16):
             raise InputError(f"stride must be 32 or 16, got {stride}")
         library, short = _library(name)
-        self.mean, self.std = GREY_MEAN, GREY_STD
+        self.mean, self.std, self.max_value = GREY_MEAN, GREY_STD, 255.0
         fetched = weights == "imagenet" and library == "timm" and short != PACKAGED
         if library == "timm":
             network = _timm_network(short, stride, pretrained=fetched)
@@ -152,14 +153,14 @@ class ImageEncoder(nn.Module):
 
     def standardise(self, images: Tensor) -> Tensor:
         """Return raw images as the network takes them, see :func:`standardise`."""
-        return standardise(images, mean=self.mean, std=self.std)
+        return standardise(images, self.max_value, mean=self.mean, std=self.std)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images.
 
         Args:
-            images: (B, 1, H, W) or (B, H, W), raw intensities from 0 to 255 of any integer or floating dtype; after
-                standardising they have the dtype of the weights.
+            images: (B, 1, H, W) or (B, H, W), raw intensities from 0 to `max_value` of any integer or floating dtype;
+                after standardising they have the dtype of the weights.
 
         Returns:
             The activations (B, C, h, w), h and w being about H and W over the stride, and their mean over the pixels

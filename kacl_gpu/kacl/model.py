@@ -21,7 +21,7 @@ from .byop import BYOP, PositiveBoxes, PositiveFeatures, Positives, control_feat
 from .data.diseases import ALL_DISEASES, DISEASES, check_diseases
 from .data.diseases import body_parts as part_numbers
 from .distributed import synchronise_batchnorm
-from .encoders import OWN_MODULE, Encoder, Projector, RadiomicEncoder, make_encoder
+from .encoders import OWN_MODULE, Encoder, ImageEncoder, Projector, RadiomicEncoder, make_encoder
 from .evaluation.validation import EpochPredictions, WeightedMean, epoch_measures, first_boxes, iou
 from .losses import (
     Alignment,
@@ -50,6 +50,8 @@ class KACL(lightning.LightningModule):
     Args:
         diseases: names of the diseases to classify; taken from the data.
         findings: names of all findings that the data knows, of which the diseases are some; taken from the data.
+        max_value: intensity of white in the images, by which the input of an encoder by name is divided; taken from the
+            data.
         encoder: image encoder, by the name of a network of torchvision or timm that ends in global average pooling and
             a linear layer: resnet18 (the paper's), densenet121 (CheXNet's), tf_efficientnet_lite0 (its ImageNet weights
             need no network), timm/NAME, ... In Python also a module, see `kacl_gpu.kacl.encoders.OwnEncoder`; a
@@ -116,6 +118,7 @@ class KACL(lightning.LightningModule):
         *,
         diseases: list[str] = list(DISEASES),  # noqa: B006 - never changed
         findings: list[str] = list(ALL_DISEASES),  # noqa: B006 - never changed
+        max_value: float = 255.0,
         encoder: Encoder = "resnet18",
         weights: str | None = "imagenet",
         stride: Literal[32, 16] = 32,
@@ -184,6 +187,8 @@ class KACL(lightning.LightningModule):
         columns = [self.findings.index(name) if name in self.findings else -1 for name in self.diseases]
         self.register_buffer("finding_of_class", torch.tensor(columns), persistent=False)  # -1: No Finding
         self.encoder = make_encoder(encoder, weights, stride)
+        if isinstance(self.encoder, ImageEncoder):
+            self.encoder.max_value = max_value
         self.classifier = nn.Linear(self.encoder.channels, len(diseases))
         if byop:
             self.byop = BYOP(threshold, shrink_whole_image, positive_boxes=positive_boxes, seed=seed)

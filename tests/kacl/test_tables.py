@@ -1,5 +1,7 @@
 """Tables of labels and boxes: one's own, and synthetic files in the layouts of CheXpert, VinDr-CXR and RSNA."""
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,10 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 from kacl_gpu.errors import InputError
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.dataset import ChestXrayTable, read_pixels, read_size, resize
+from kacl_gpu.kacl.data.diseases import body_parts
 from kacl_gpu.kacl.data.split import split_patients
+from kacl_gpu.kacl.model import KACL
+from kacl_gpu.kacl.training.fit import command, fit
 from tests.io.files import write_dicom
 
 
@@ -344,6 +349,44 @@ def test_the_challenge_of_vindr(tmp_path):
     assert len(data.boxes) == 4
 
 
+def test_body_parts_of_published_findings():
+    names = [
+        "Aortic enlargement",
+        "Atelectasis",
+        "Calcification",
+        "Cardiomegaly",
+        "Clavicle fracture",
+        "Consolidation",
+        "Edema",
+        "Emphysema",
+        "Enlarged PA",
+        "ILD",
+        "Infiltration",
+        "Lung Opacity",
+        "Lung cavity",
+        "Lung cyst",
+        "Mediastinal shift",
+        "Nodule/Mass",
+        "Pleural effusion",
+        "Pleural thickening",
+        "Pneumothorax",
+        "Pulmonary fibrosis",
+        "Rib fracture",
+        "Other lesion",
+        "COPD",
+        "Lung tumor",
+        "Pneumonia",
+        "Tuberculosis",
+        "Other diseases",
+        "No finding",
+    ][:-1]
+    assert len(names) == 27
+    parts = dict(zip(names, body_parts(names).tolist()))
+    assert parts["Rib fracture"] == parts["Clavicle fracture"] != parts["Pleural effusion"] == parts["Pneumothorax"]
+    chexpert = CHEXPERT.split(",")[6:]
+    assert len(chexpert) == 13 == len(body_parts(chexpert))
+
+
 def test_rsna(tmp_path):
     folder = tmp_path / "stage_2_train_images"
     folder.mkdir()
@@ -391,7 +434,7 @@ def cohort(tmp_path):
     for k in range(40):
         picture(tmp_path / "cohort" / f"{k:02d}.png", grey(k, 16, 20, 65535))
         lines.append(f"{k:02d},patient {k // 2},{k % 2},{-1 if k % 5 == 0 else 0}")
-    write(tmp_path / "cohort" / "labels.csv", "\n".join(["image,patient,Mass,Rib fracture", *lines]))
+    write(tmp_path / "cohort" / "labels.csv", "\n".join(["image,patient,Mass,Scoliosis", *lines]))
     boxes = [f"{k:02d},Mass,2,2,8,9" for k in range(1, 40, 8)]
     write(tmp_path / "cohort" / "boxes.csv", "\n".join(["image,label,x1,y1,x2,y2", *boxes]))
     return tmp_path / "cohort"
@@ -407,7 +450,7 @@ def opened(root, **options):
 def test_a_table_in_the_data_module(cohort):
     settings = {"format": "table", "table": "labels.csv", "boxes": "boxes.csv", "max_value": 65535}
     module = opened(cohort, **settings)
-    assert module.diseases == module.findings == ("Mass", "Rib fracture")
+    assert module.diseases == module.findings == ("Mass", "Scoliosis")
     sets = [module.train, module.validation, module.test]
     assert sum(map(len, sets)) == 40 and all(len(part) for part in sets)
     patients = [set(part.table["patient"]) for part in sets]
@@ -426,7 +469,7 @@ def test_a_table_in_the_data_module(cohort):
     with pytest.raises(InputError, match="trained with other labels, patients or boxes"):
         other.load_state_dict(module.state_dict())
     part = opened(cohort, **settings, diseases=["Mass", "No Finding"])
-    assert part.diseases == ("Mass", "No Finding") and part.findings == ("Mass", "Rib fracture")
+    assert part.diseases == ("Mass", "No Finding") and part.findings == ("Mass", "Scoliosis")
 
 
 @pytest.mark.parametrize(
@@ -497,3 +540,56 @@ def test_processes_compare_their_data_and_split(tmp_path, cohort):
     assert data.startswith("InputError process 1 of 2 has other images, labels or boxes than process 0: make the fol")
     assert sets.startswith("InputError process 1 of 2 has another split than process 0")
     assert missing.startswith(f"InputError process 1: no such split file: {none}: prepare_data writes it")
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_network_sees_intensities_by_white():
+    torch.manual_seed(0)
+    deep = KACL(weights=None, max_value=65535).eval()
+    plain = KACL(weights=None).eval()
+    plain.load_state_dict(deep.state_dict())
+    images = torch.randint(0, 65536, (2, 1, 64, 64)).float()
+    torch.testing.assert_close(deep(images), plain(images / 257), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(deep(images), plain(images), rtol=0.1)
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch):
+    """The files of docs/kacl.md, "Your own data", on drawn images of 16 bits."""
+    text = (Path(__file__).parents[2] / "docs" / "kacl.md").read_text()
+    section = text.split("## Your own data")[1].split("\n## ")[0]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    header, *lines = blocks["csv"].strip().splitlines()
+    rows = [line.split(",") for line in lines]
+    boxes = ["image,label,x1,y1,x2,y2"]
+    for k in range(48):
+        image, _, *rest = rows[k % len(rows)]
+        pixels = grey(k, 64, 64, 60000)
+        if rest[0] == "1":
+            pixels[20:40, 10:50] //= 4
+            boxes.append(f"{k}_{image},Cardiomegaly,10,20,50,40")
+        picture(tmp_path / "xrays" / f"{k}_{image}", pixels)
+        lines[k:] = [",".join([f"{k}_{image}", f"patient {k}", *rest])]
+    write(tmp_path / "xrays" / "labels.csv", "\n".join([header, *lines]))
+    write(tmp_path / "xrays" / "boxes.csv", "\n".join(boxes))
+    write(tmp_path / "mine.yaml", blocks["yaml"])
+    (line,) = [line for line in blocks["bash"].splitlines() if line.startswith("kacl-gpu fit")]
+    small = "--data.size=48 --data.batch_size=8 --data.workers=0 --model.weights=null --trainer.max_epochs=2"
+    quiet = "--trainer.enable_progress_bar=false --trainer.accelerator=cpu --trainer.logger=false --panels_every=1"
+    run = fit([*shlex.split(line)[2:], "--model.warmup_epochs=1", *small.split(), *quiet.split()])
+    assert run.model.diseases == run.model.findings == ["Cardiomegaly", "Scoliosis"]
+    assert run.model.encoder.max_value == run.model.hparams["max_value"] == 65535
+    assert run.model.body_parts.unique().numel() == 2
+    metrics = pd.read_csv(tmp_path / "runs" / "mine" / "metrics.csv")
+    assert len(metrics) == 2 and np.isfinite(metrics["train/contrastive"][1])
+    assert metrics["train/invalid"][1] == 0
+    checkpoint = KACL.load_from_checkpoint(tmp_path / "runs" / "mine" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint.encoder.max_value == 65535
+
+
+def test_a_finding_without_a_body_part(cohort):
+    settings = "--data.format=table --data.table=labels.csv --data.max_value=65535 --model.weights=null"
+    with pytest.raises(InputError, match=r"no body part is known of Scoliosis: name it in model\.body_parts"):
+        command([f"--data.root={cohort}", *settings.split(), "--trainer.logger=false", "--trainer.accelerator=cpu"])

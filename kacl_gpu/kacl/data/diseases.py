@@ -30,6 +30,36 @@ BODY_PART = {
     "Hernia": "mediastinum",
 }
 
+# Further names, of CheXpert and VinDr-CXR, by anatomy
+PUBLISHED_PART = {
+    "Lung Opacity": "lung",
+    "Lung Lesion": "lung",
+    "Pleural Effusion": "pleura",
+    "Pleural Other": "pleura",
+    "Enlarged Cardiomediastinum": "mediastinum",
+    "Fracture": "bone",
+    "Support Devices": "device",
+    "Aortic enlargement": "mediastinum",
+    "Enlarged PA": "mediastinum",
+    "Mediastinal shift": "mediastinum",
+    "Calcification": "lung",
+    "COPD": "lung",
+    "ILD": "lung",
+    "Lung cavity": "lung",
+    "Lung cyst": "lung",
+    "Lung tumor": "lung",
+    "Nodule/Mass": "lung",
+    "Pulmonary fibrosis": "lung",
+    "Tuberculosis": "lung",
+    "Pleural effusion": "pleura",
+    "Pleural thickening": "pleura",
+    "Clavicle fracture": "bone",
+    "Rib fracture": "bone",
+    "Other lesion": "other",
+    "Other disease": "other",
+    "Other diseases": "other",
+}
+
 ALL_DISEASES = tuple(BODY_PART)  # the fourteen labels of Data_Entry_2017.csv
 DISEASES = ALL_DISEASES[:8]  # those with boxes in BBox_List_2017.csv: the paper's
 
@@ -39,7 +69,7 @@ def body_parts(findings: Sequence[str], parts: Mapping[str, str] | None = None) 
 
     Args:
         findings: names of findings, once each. "No Finding" is allowed and has the index -1, of no part.
-        parts: body parts of further findings, or other ones than `BODY_PART` gives; any words.
+        parts: body parts of further findings, or other ones than `BODY_PART` and `PUBLISHED_PART` give; any words.
 
     Raises:
         InputError: no finding, one that is named twice, or one whose part is not known.
@@ -47,12 +77,12 @@ def body_parts(findings: Sequence[str], parts: Mapping[str, str] | None = None) 
     Example:
         >>> body_parts(["Mass", "Effusion", "Nodule"])
         tensor([0, 1, 0])
-        >>> body_parts(["Mass", "Rib fracture", "No Finding"], {"Rib fracture": "bone"})
+        >>> body_parts(["Mass", "Scoliosis", "No Finding"], {"Scoliosis": "bone"})
         tensor([ 1,  0, -1])
     """
     if not findings or len(set(findings)) < len(findings):
         raise InputError(f"findings must be named, and once each: {', '.join(findings) or 'none'}")
-    known = {**BODY_PART, **(parts or {})}
+    known = {**BODY_PART, **PUBLISHED_PART, **(parts or {})}
     if unknown := [name for name in findings if name not in known and name != NO_FINDING]:
         entries = ", ".join(f"{name}: PART" for name in unknown)
         raise InputError(

@@ -209,6 +209,7 @@ class Command(LightningCLI):
         parser.add_argument("--panels_every", type=int, default=5, help="epochs between pictures of heatmaps; 0: none")
         parser.link_arguments("data", "model.diseases", lambda data: list(data.diseases), apply_on="instantiate")
         parser.link_arguments("data", "model.findings", lambda data: list(data.findings), apply_on="instantiate")
+        parser.link_arguments("data", "model.max_value", lambda data: data.max_value, apply_on="instantiate")
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.seed")
 

@@ -35,7 +35,11 @@ examples:
 GROUPS = {
     "run": ["help", "help_all", "config", "print_config", "out", "resume", "seed_everything", "panels_every"],
     "data": [
-        "data.root", "data.size", "data.diseases", "data.normal", "data.split_file", "data.batch_size", "data.workers",
+        "data.root", "data.size", "data.diseases", "data.normal", "data.split_file", "data.augment", "data.batch_size",
+        "data.workers",
+    ],
+    "data of your own": [
+        "data.format", "data.table", "data.boxes", "data.findings", "data.missing", "data.max_value",
     ],
     "network": ["model.encoder", "model.weights", "model.stride", "model.hidden", "model.projection"],
     "classification loss": ["model.loss", "model.alpha", "model.gamma"],
