@@ -530,7 +530,12 @@ def test_processes_compare_their_data_and_split(tmp_path, cohort):
         for second in (f"labels.csv:{split}", f"other.csv:{split}", f"labels.csv:{swapped}", f"labels.csv:{none}")
     ]
     command = [sys.executable, "-W", "ignore", "-c", PROCESS]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True, "cwd": Path(__file__).parents[2]}
+    options: dict = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+        "text": True,
+        "cwd": Path(__file__).parents[2],
+    }
     own = [[str(rank), str(tmp_path / "store"), str(cohort), *runs] for rank in (0, 1)]
     started = [subprocess.Popen([*command, *arguments], **options) for arguments in own]
     first, second = (process.communicate(timeout=300)[0].splitlines() for process in started)

@@ -605,7 +605,7 @@ def _trained_on(other: Checkpoint, images: ChestXrayImages, data: str | Path) ->
 
 def _same_images(other: Checkpoint, images: ChestXrayImages, data: str | Path) -> ChestXrayImages:
     """Return these images as another model sees them."""
-    all_ = ChestXrays(**{**other.data, "root": data}).open()
+    whole_set = ChestXrays(**{**other.data, "root": data}).open()
     place = dict(zip(whole_set.table["image"], range(len(whole_set))))
     return whole_set.select([place[name] for name in images.table["image"]])
 
