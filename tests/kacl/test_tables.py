@@ -477,6 +477,10 @@ def test_a_table_in_the_data_module(cohort):
     [
         ({"format": "nih", "table": "labels.csv"}, r"data.table: not for NIH ChestX-ray14.*data\.format table"),
         ({"format": "nih", "max_value": 4095}, "have 8 bits"),
+        (
+            {"format": "nih", "findings": ["Mass"]},
+            r"data\.findings is for data\.format table; the findings of nih are A",
+        ),
         ({"format": "table"}, r"needs data\.table"),
         ({"format": "table", "table": "none.csv"}, "no table of labels"),
         ({"format": "chexpert"}, r"no table of labels: neither train\.csv nor"),
@@ -582,7 +586,7 @@ def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     write(tmp_path / "mine.yaml", blocks["yaml"])
     (line,) = [line for line in blocks["bash"].splitlines() if line.startswith("kacl-gpu fit")]
     small = "--data.size=48 --data.batch_size=8 --data.workers=0 --model.weights=null --trainer.max_epochs=2"
-    quiet = "--trainer.enable_progress_bar=false --trainer.accelerator=cpu --trainer.logger=false --panels_every=1"
+    quiet = "--trainer.enable_progress_bar=false --trainer.accelerator=cpu --panels_every=1"
     run = fit([*shlex.split(line)[2:], "--model.warmup_epochs=1", *small.split(), *quiet.split()])
     assert run.model.diseases == run.model.findings == ["Cardiomegaly", "Scoliosis"]
     assert run.model.encoder.max_value == run.model.hparams["max_value"] == 65535

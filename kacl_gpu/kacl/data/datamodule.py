@@ -117,7 +117,7 @@ class ChestXrays(LightningDataModule):
         self.root = Path(root)
         self.annotations: Annotations | None = None
         if format == "nih":
-            of_tables = {"table": table, "boxes": boxes, "findings": findings}
+            of_tables = {"table": table, "boxes": boxes}
             if foreign := [f"data.{name}" for name, value in of_tables.items() if value is not None]:
                 raise InputError(
                     f"{', '.join(foreign)}: not for NIH ChestX-ray14, whose files have names of their own; a table of "
@@ -129,9 +129,18 @@ class ChestXrays(LightningDataModule):
         else:
             check_root(self.root)
             self.annotations = read_annotations(
-                self.root, format, table=table, boxes=boxes, findings=findings, missing=missing
+                self.root,
+                format,
+                table=table,
+                boxes=boxes,
+                findings=findings if format == "table" else None,
+                missing=missing,
             )
             self.findings = self.annotations.findings
+        if findings is not None and tuple(findings) != self.findings:
+            raise InputError(
+                f"data.findings is for data.format table; the findings of {format} are {', '.join(self.findings)}"
+            )
         self.diseases = tuple((DISEASES if format == "nih" else self.findings) if diseases is None else diseases)
         check_diseases(self.diseases, self.findings)
         # In a checkpoint; plain types, which load without running code
@@ -141,7 +150,7 @@ class ChestXrays(LightningDataModule):
                 "format": format,
                 "table": None if table is None else str(table),
                 "boxes": None if boxes is None else str(boxes),
-                "findings": list(self.findings) if format == "table" else None,
+                "findings": list(self.findings),
                 "missing": missing,
                 "max_value": float(max_value),
                 "size": size,
