@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,9 +19,10 @@ from kacl_gpu.errors import InputError
 from .attention import Attend, pool_box, pool_heatmap
 from .boxes import Boxes, has_box
 from .byop import BYOP, PositiveBoxes, PositiveFeatures, Positives, control_features, look, untimed
+from .data.datamodule import ChestXrays
 from .data.diseases import ALL_DISEASES, DISEASES, check_diseases
 from .data.diseases import body_parts as part_numbers
-from .distributed import synchronise_batchnorm
+from .distributed import is_distributed, synchronise_batchnorm
 from .encoders import OWN_MODULE, Encoder, ImageEncoder, Projector, RadiomicEncoder, make_encoder
 from .evaluation.validation import EpochPredictions, WeightedMean, epoch_measures, first_boxes, iou
 from .losses import (
@@ -64,6 +66,11 @@ class KACL(lightning.LightningModule):
         loss: classification loss: focal (the paper's) or cross_entropy.
         alpha: weight of positive labels in the focal loss, from 0 to 1; negatives weigh 1 - alpha. 0.25 is the number
             of the authors' later code, where it multiplies both classes and so only scales the loss.
+        bias: initial bias of the classifier. log_odds: the log-odds of each class in the training split, uncertain
+            labels left out, so that training begins at the frequency of each class; it is set when training begins,
+            from the trainer's datamodule. zero: 0, from which rare classes are learned by making all weights negative:
+            16 to 29 % of heatmaps were then negative everywhere, with log-odds none. (The constant that minimises the
+            focal loss is higher, -1.9 and not -3.9 for a class of 2 %; to begin below it only raises the weights.)
         gamma: focusing exponent of the focal loss, at least 0; larger values give less weight to labels that are
             already classified well. 2 is the value of the authors' later code.
         byop: train with the contrastive loss of BYOP (Bootstrap Your Own Positive samples) as well.
@@ -97,11 +104,22 @@ class KACL(lightning.LightningModule):
         hidden: width of the hidden layers of the projectors and of the radiomic encoder.
         learning_rate: learning rate of Adam after the warm-up.
         warmup_epochs: number of epochs in which the learning rate rises linearly and only classification is trained.
-        schedule: epoch from which the decay of the learning rate counts. literal: from the first one, as the paper
-            reads: the rate is down to 1e-5 when the contrastive loss begins. decay_after_warmup: from the end of the
-            warm-up.
+        schedule: epoch from which the decay of the learning rate counts. decay_after_warmup: from the end of the
+            warm-up. literal: from the first one, as the paper reads: the rate is down to 1e-5 when the contrastive loss
+            begins, and 2.8 % of its sum comes after that.
         decay: factor of the learning rate after every ``decay_epochs`` epochs.
         decay_epochs: number of epochs between two decays of the learning rate.
+        weight_decay: decoupled weight decay per step (AdamW), times the learning rate, of weights but not of biases and
+            normalisations; 0: plain Adam, the paper's.
+        ema: decay per step of an exponential moving average of the weights, 0 or more and below 1, such as 0.999. The
+            average is validated and saved as the model; the checkpoint has the current weights too. 0: none, as in the
+            paper.
+        patience: number of epochs without a better val/auc after which training ends; epochs of the warm-up do not
+            count. 0: train all epochs, as in the paper.
+        channels_last: keep the encoder's weights and activations in the memory format in which tensor cores work; the
+            results change by rounding.
+        compile: compile the encoder with torch.compile, which takes about a minute in each run; the results change by
+            rounding.
         seed: seed of the disease that is drawn for each image in each epoch.
 
     Example:
@@ -125,6 +143,7 @@ class KACL(lightning.LightningModule):
         loss: Literal["focal", "cross_entropy"] = "focal",
         alpha: float = 0.25,
         gamma: float = 2.0,
+        bias: Literal["log_odds", "zero"] = "log_odds",
         byop: bool = True,
         hard_negatives: bool = True,
         body_parts: dict[str, str] | None = None,
@@ -140,9 +159,14 @@ class KACL(lightning.LightningModule):
         hidden: int = 512,
         learning_rate: float = 0.001,
         warmup_epochs: int = 10,
-        schedule: Literal["literal", "decay_after_warmup"] = "literal",
+        schedule: Literal["decay_after_warmup", "literal"] = "decay_after_warmup",
         decay: float = 0.1,
         decay_epochs: int = 5,
+        weight_decay: float = 0.0,
+        ema: float = 0.0,
+        patience: int = 0,
+        channels_last: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -162,11 +186,20 @@ class KACL(lightning.LightningModule):
         for name, value, choices in (
             ("contrastive", contrastive, get_args(Form)),
             ("attend", attend, get_args(Attend)),
+            ("positive_boxes", positive_boxes, get_args(PositiveBoxes)),
+            ("positive_features", positive_features, get_args(PositiveFeatures)),
+            ("schedule", schedule, ("decay_after_warmup", "literal")),
+            ("bias", bias, ("log_odds", "zero")),
         ):
             if value not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}")
-        if warmup_epochs < 0:
-            raise InputError(f"warmup_epochs must be at least 0, got {warmup_epochs}")
+        if not 0 <= weight_decay < math.inf or not 0 <= ema < 1:
+            raise InputError(
+                f"weight_decay must be at least 0 and finite, ema at least 0 and below 1; got {weight_decay}, {ema}"
+            )
+        for name, number in (("warmup_epochs", warmup_epochs), ("patience", patience)):
+            if number < 0:
+                raise InputError(f"{name} must be at least 0, got {number}")
         for name, number in (("decay_epochs", decay_epochs), ("projection", projection), ("hidden", hidden)):
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}")
@@ -189,7 +222,11 @@ class KACL(lightning.LightningModule):
         self.encoder = make_encoder(encoder, weights, stride)
         if isinstance(self.encoder, ImageEncoder):
             self.encoder.max_value = max_value
+        if channels_last:
+            self.encoder.to(memory_format=torch.channels_last)
         self.classifier = nn.Linear(self.encoder.channels, len(diseases))
+        nn.init.zeros_(self.classifier.bias)
+        self.is_new = True  # neither trained nor loaded: the bias may be set
         if byop:
             self.byop = BYOP(threshold, shrink_whole_image, positive_boxes=positive_boxes, seed=seed)
             features = len(self.byop.feature_names)
@@ -218,7 +255,7 @@ class KACL(lightning.LightningModule):
             activations, pooled = self.encoder(images)
             logits = self.classifier(pooled)
             loss = classification = self.classification_loss(logits, labels, gather=True)
-        if settings.byop and self.current_epoch >= settings.warmup_epochs:
+        if settings.byop and self.has_all_losses(self.current_epoch):
             is_disease = self.finding_of_class >= 0  # No Finding has no region
             candidates = torch.where(is_disease, labels, 0)
             disease = draw_disease(candidates, batch["index"], self.current_epoch, settings.seed)
@@ -256,7 +293,30 @@ class KACL(lightning.LightningModule):
             self._log({"contrastive": contrast.loss, **counts})
             self._log_means(agreement, contrast)
         self._log({"loss": loss, "classification": classification})
+        if is_distributed() and not self.has_all_losses(self.current_epoch):
+            # DistributedDataParallel waits for a gradient of each parameter
+            loss = loss + 0 * torch.stack([parameter.sum() for parameter in self._contrastive_branch()]).sum()
         return loss
+
+    def has_all_losses(self, epoch: int) -> bool:
+        """Return True if every loss is trained in an epoch, counted from 0: with BYOP those after the warm-up.
+
+        Example:
+            >>> KACL(weights=None, warmup_epochs=3).has_all_losses(2), KACL(weights=None, byop=False).has_all_losses(2)
+            (False, True)
+        """
+        return not self.settings.byop or epoch >= self.settings.warmup_epochs
+
+    def on_after_backward(self) -> None:
+        """Drop the contrastive branch's gradients of the warm-up, zeros that Adam would count as steps."""
+        if not self.has_all_losses(self.current_epoch):
+            for parameter in self._contrastive_branch():
+                parameter.grad = None
+
+    def _contrastive_branch(self) -> list[nn.Parameter]:
+        """Return the parameters that only the contrastive loss trains."""
+        modules = (self.radiomic_encoder, self.image_projector, self.radiomic_projector)
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def image_features(
         self, activations: Tensor, pooled: Tensor, positives: Positives, size: tuple[int, int]
@@ -371,6 +431,7 @@ class KACL(lightning.LightningModule):
             checkpoint["boxes_before"] = [*self.previous_boxes]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.is_new = False
         if "boxes_before" in checkpoint:
             rows, boxes = checkpoint["boxes_before"]
             self.previous_boxes = rows, boxes
@@ -380,6 +441,33 @@ class KACL(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
             synchronise_batchnorm(self.encoder, self.trainer.strategy.root_device)
+        if stage == "fit":
+            if self.settings.bias == "log_odds" and self.is_new:
+                self._set_bias()
+            self.is_new = False
+            if self.settings.compile:
+                self.encoder.compile()
+
+    def _set_bias(self) -> None:
+        """Set the classifier's bias to the log-odds of each class in the training split, the same in all processes."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ChestXrays):
+            rank_zero_warn(
+                "the classifier's bias begins at 0: the log-odds of the classes are known of ChestXrays alone"
+            )
+            return
+        labels = torch.from_numpy(data.train.table[self.diseases].to_numpy(float))
+        with torch.no_grad():
+            self.classifier.bias.copy_(log_odds(labels))
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callbacks that average the weights and that end the training early, if the settings say so."""
+        callbacks: list[Callback] = []
+        if self.settings.ema:
+            callbacks.append(WeightAveraging(avg_fn=moving_average(self.settings.ema)))
+        if self.settings.patience:
+            callbacks.append(Patience(self.settings.patience))
+        return callbacks
 
     def rate(self, epoch: int) -> float:
         """Return the factor of the learning rate in an epoch, counted from 0."""
@@ -388,6 +476,76 @@ class KACL(lightning.LightningModule):
         return min((epoch + 1) / max(warmup, 1), 1.0) * self.settings.decay ** (counted // self.settings.decay_epochs)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return Adam, and a learning rate that changes between epochs."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
+        """Return Adam or AdamW, and a learning rate that changes between epochs."""
+        settings, parameters = self.settings, list(self.parameters())
+        options: dict[str, Any] = {"lr": settings.learning_rate}
+        # One kernel for all parameters; while gradients are scaled it cannot clip them
+        if parameters[0].is_cuda and not self.trainer.gradient_clip_val:
+            options["fused"] = True
+        optimizer: torch.optim.Optimizer
+        if settings.weight_decay:
+            matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+            vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+            groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+            optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options)
+        else:
+            optimizer = torch.optim.Adam(parameters, **options)
         return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)}
+
+
+class Patience(EarlyStopping):
+    """End the training when the validation's AUC has not improved for some epochs in which every loss was trained.
+
+    Args:
+        patience: number of such epochs.
+
+    Example:
+        >>> Patience(3).monitor
+        'val/auc'
+    """
+
+    def __init__(self, patience: int) -> None:
+        # Without positives and negatives of a disease there is no AUC, and no end either
+        super().__init__("val/auc", mode="max", patience=patience, strict=False, check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Train no further if the run had ended before it was resumed."""
+        trainer.should_stop = trainer.should_stop or self.stopped_epoch > 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, KACL)
+        if pl_module.has_all_losses(trainer.current_epoch):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return a function that moves an average towards a tensor, for ``torch.optim.swa_utils.AveragedModel``.
+
+    Other than torch's own it copies integers, such as counts, which rounding would change.
+
+    Example:
+        >>> moving_average(0.75)(torch.tensor(1.0), torch.tensor(3.0), 1)
+        tensor(1.5000)
+    """
+
+    def move(average: Tensor, current: Tensor, number: Tensor | int) -> Tensor:
+        return average.lerp(current, 1 - decay) if average.is_floating_point() else current
+
+    return move
+
+
+def log_odds(labels: Tensor) -> Tensor:
+    """Return the log-odds of each class: the logarithm of its positives over its negatives.
+
+    Args:
+        labels: (N, C), 1, 0, or -1 for an uncertain label, which does not count.
+
+    Returns:
+        (C,) float64. No positives, or no negatives, count as half a one, so that all values are finite.
+
+    Example:
+        >>> log_odds(torch.tensor([[1, 0], [0, 0], [0, -1], [0, 0], [-1, 0]])).exp()
+        tensor([0.3333, 0.1250], dtype=torch.float64)
+    """
+    positives, negatives = ((labels == value).sum(0).double().clamp(min=0.5) for value in (1, 0))
+    return (positives / negatives).log()

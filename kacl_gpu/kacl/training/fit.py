@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import pandas as pd
@@ -41,7 +41,13 @@ FREE = ("root", "workers", "split_file", "batch_size")
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Write checkpoints that take their names only when they are complete and on the disk."""
+    """Write checkpoints that take their names only when they are complete and on the disk.
+
+    Example:
+        >>> WholeFiles().save_checkpoint({"epoch": 3}, "checkpoints/last.ckpt")
+        >>> torch.load("checkpoints/last.ckpt", weights_only=True)
+        {'epoch': 3}
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         # First into memory, for torch.save hides the reason why a file cannot be written
@@ -53,39 +59,67 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class Best(ModelCheckpoint):
-    """Keep the checkpoint with the best AUC; there is none if no disease has positives and negatives in validation."""
+    """Keep the checkpoint with the best AUC of those epochs in which every loss was trained.
+
+    An epoch of the warm-up is never the best: BYOP had no part in it. There is no such checkpoint if training ends in
+    the warm-up, or if no disease has positives and negatives in the validation.
+
+    Example:
+        >>> Best(dirpath="checkpoints").monitor
+        'val/auc'
+    """
+
+    def __init__(self, dirpath: Path | str, **options: Any) -> None:
+        super().__init__(dirpath, filename="best", monitor="val/auc", mode="max", **options)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self.monitor in trainer.callback_metrics:
+        assert isinstance(pl_module, KACL)
+        if self.monitor in trainer.callback_metrics and pl_module.has_all_losses(trainer.current_epoch):
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the state, also if the folder of the run was moved, which Lightning takes for another run."""
-        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+        saved_folder, folder = str(state_dict["dirpath"]), str(self.dirpath)
 
         def moved(path: str) -> str:
-            return str(Path(now) / Path(path).name) if path else path
+            return str(Path(folder) / Path(path).name) if path else path
 
-        if before != now:
+        if saved_folder != folder:
             best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
             paths = {name: moved(state_dict[name]) for name in PATHS}
-            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": now}
+            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": folder}
         super().load_state_dict(state_dict)
 
 
 class FiniteWeights(Callback):
-    """End a run whose weights became NaN or infinite, before its checkpoint is overwritten by them."""
+    """End a run whose weights or statistics became NaN or infinite, before its checkpoint is overwritten by them.
+
+    Example:
+        >>> model = torch.nn.BatchNorm2d(1)
+        >>> _ = model.running_var.fill_(torch.inf)
+        >>> FiniteWeights().on_train_epoch_end(lightning.Trainer(logger=False, accelerator="cpu"), model)
+        Traceback (most recent call last):
+            ...
+        kacl_gpu.errors.InputError: the training diverged in epoch 0: running_var is NaN or infinite; ...
+    """
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if not all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters()):
-            raise InputError(
-                f"the training diverged in epoch {trainer.current_epoch}: weights are NaN or infinite; the checkpoints "
-                "are those of earlier epochs; begin anew in another --out with a lower --model.learning_rate"
-            )
+        for name, value in pl_module.state_dict().items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise InputError(
+                    f"the training diverged in epoch {trainer.current_epoch}: {name} is NaN or infinite; the "
+                    "checkpoints are those of earlier epochs; begin anew in another --out with a lower "
+                    "--model.learning_rate"
+                )
 
 
 class Restored(Callback):
-    """Tell whether a trainer has restored its checkpoint and begun to train."""
+    """Record that a trainer has restored its checkpoint and begun to train.
+
+    Example:
+        >>> Restored().done
+        False
+    """
 
     done = False
 
@@ -94,7 +128,15 @@ class Restored(Callback):
 
 
 class EpochTable(Callback):
-    """Write metrics.csv, one row per complete epoch, also over interruptions."""
+    """Write metrics.csv, one row per complete epoch, also over interruptions.
+
+    Args:
+        path: file to write.
+
+    Example:
+        >>> EpochTable(Path("metrics.csv")).path.exists()
+        False
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,6 +164,11 @@ def read_epochs(path: Path) -> pd.DataFrame:
 
     Raises:
         InputError: it is damaged.
+
+    Example:
+        >>> _ = Path("metrics.csv").write_text("epoch,val/auc\\n0,0.6\\n")
+        >>> read_epochs(Path("metrics.csv"))["val/auc"].tolist()
+        [0.6]
     """
     try:
         table = pd.read_csv(path)
@@ -141,6 +188,10 @@ class Panels(Callback):
         folder: folder of the pictures.
         every: number of epochs from one picture to the next; 0: none.
         images: number of images; half of them annotated ones of training, half of validation, as far as there are.
+
+    Example:
+        >>> Panels(Path("panels"), every=5).images
+        8
     """
 
     def __init__(self, folder: Path, every: int, images: int = 8) -> None:
@@ -173,7 +224,19 @@ class Panels(Callback):
 
 @torch.no_grad()
 def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figure:
-    """Draw heatmaps and boxes of samples, of an annotated disease, else of the first that an image has."""
+    """Draw heatmaps and boxes of samples, of an annotated disease, else of the first that an image has.
+
+    Args:
+        model: its mode, training or evaluation, stays.
+        samples: items of `kacl_gpu.kacl.data.dataset.NIHChestXray14`.
+        title: title of the picture.
+
+    Example:
+        >>> sample = {"image": torch.zeros(1, 64, 64), "labels": torch.tensor([0.0, 1.0]), "boxes": torch.zeros(2, 4)}
+        >>> figure = draw(KACL(weights=None, diseases=["Mass", "Nodule"]), [sample], "at the beginning")
+        >>> figure.get_suptitle()
+        'at the beginning'
+    """
     images = torch.stack([sample["image"] for sample in samples]).to(model.device)
     labels = torch.stack([sample["labels"] for sample in samples])
     true = torch.stack([sample["boxes"] for sample in samples])
@@ -191,7 +254,10 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
 
 
 class Command(LightningCLI):
-    """Lightning's command line with an output folder, resumption, and our checkpoints and tables."""
+    """Lightning's command line with an output folder, resumption, and our checkpoints and tables.
+
+    Made by `command`, whose example shows its parts.
+    """
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Return the parser, in which ``--config`` also takes the name of a shipped configuration."""
@@ -215,85 +281,107 @@ class Command(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer; a model that is resumed has its weights in the checkpoint."""
-        given = self.config.model.weights
-        if given is not None:
+        weights = self.config.model.weights
+        if weights is not None:
             check_root(Path(self.config.data.root))  # before weights are downloaded
         if self.config.resume and _last(self.config).exists():
             self.config.model.weights = None
         super().instantiate_classes()
-        self.config.model.weights = self.model.hparams["initial_weights"] = given
+        self.config.model.weights = self.model.hparams["initial_weights"] = weights
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Return the Trainer that the settings describe, with the callbacks and files of every run."""
         config, out = self.config_init, Path(self.config_init.out)
-        asked = config.trainer
-        whole: dict[str, Any] = {
+        settings = config.trainer
+        checkpoints: dict[str, Any] = {
             "dirpath": _last(config).parent, "enable_version_counter": False, "save_on_train_epoch_end": True,
         }  # fmt: skip
-        ours: dict[str, Any] = {
+        options: dict[str, Any] = {
             "callbacks": [
                 # before the last one, which then holds what is the best by now
-                Best(filename="best", monitor="val/auc", mode="max", **whole),
-                ModelCheckpoint(filename="last", **whole),
+                Best(**checkpoints),
+                ModelCheckpoint(filename="last", **checkpoints),
                 StepTimes(),
                 FiniteWeights(),
                 EpochTable(out / "metrics.csv"),
                 Panels(out / "panels", config.panels_every),
-                *_listed(asked.callbacks),
-                *progress_bar(asked),
+                *_listed(settings.callbacks),
+                *progress_bar(settings),
             ],
-            "plugins": [WholeFiles(), *_listed(asked.plugins)],
-            "default_root_dir": asked.default_root_dir or out,
+            "plugins": [WholeFiles(), *_listed(settings.plugins)],
+            "default_root_dir": settings.default_root_dir or out,
         }
-        if asked.logger is False:
-            ours["logger"] = False
+        if settings.logger is False:
+            options["logger"] = False
         else:
-            given = [] if asked.logger is True else _listed(asked.logger)
-            ours["logger"] = [TensorBoardLogger(out, name="", version=""), *given]  # OUT itself is the log_dir
-            ours["callbacks"].append(LearningRateMonitor("epoch"))
+            loggers = [] if settings.logger is True else _listed(settings.logger)
+            options["logger"] = [TensorBoardLogger(out, name="", version=""), *loggers]  # OUT itself is the log_dir
+            options["callbacks"].append(LearningRateMonitor("epoch"))
+        if settings.precision is None and not settings.plugins:  # which may be a precision
+            # into config.yaml too, so that it says what was done
+            options["precision"] = self.config.trainer.precision = default_precision(settings.accelerator)
         if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun's; it started the processes, and Lightning is to count them so
             on_each = int(os.environ["LOCAL_WORLD_SIZE"])
-            ours |= {"devices": on_each, "num_nodes": int(os.environ["WORLD_SIZE"]) // on_each}
-        devices, nodes = ours.get("devices", asked.devices), ours.get("num_nodes", asked.num_nodes)
-        if asked.strategy == "auto" and processes(asked.accelerator, devices) * nodes > 1:
-            # in the warm-up the radiomic branch has no gradient, which DistributedDataParallel must be told
-            ours["strategy"] = "ddp_find_unused_parameters_true"
-        return super().instantiate_trainer(**ours, **kwargs)
+            options |= {"devices": on_each, "num_nodes": int(os.environ["WORLD_SIZE"]) // on_each}
+        return super().instantiate_trainer(**options, **kwargs)
 
 
 def _last(config: Any) -> Path:
     return Path(config.out) / "checkpoints" / "last.ckpt"
 
 
-def _listed(given: Any) -> list[Any]:
+def _listed(items: Any) -> list[Any]:
     """Return one, several or none, as the Trainer takes them, as a list."""
-    return [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
+    return [] if items is None else list(items) if isinstance(items, (list, tuple)) else [items]
 
 
 def progress_bar(trainer: Any) -> list[Callback]:
-    """Return a progress bar that reads losses only when they are logged, for each reading waits for the device."""
-    given = any(isinstance(callback, ProgressBar) for callback in _listed(trainer.callbacks))
-    if given or trainer.enable_progress_bar is False:
+    """Return a progress bar that reads losses only when they are logged, for each reading waits for the device.
+
+    Args:
+        trainer: settings of the Trainer, by name.
+
+    Returns:
+        One callback; none if the settings have a bar already, or want none.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> settings = SimpleNamespace(callbacks=None, enable_progress_bar=None, log_every_n_steps=10)
+        >>> [type(bar).__name__ for bar in progress_bar(settings)]
+        ['TQDMProgressBar']
+    """
+    has_bar = any(isinstance(callback, ProgressBar) for callback in _listed(trainer.callbacks))
+    if has_bar or trainer.enable_progress_bar is False:
         return []
     return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]
 
 
-def processes(accelerator: str, devices: Any) -> int:
-    """Return the number of processes that the Trainer will start on each node, before there is a Trainer.
+def default_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
+    """Return the precision of a run that names none: bfloat16 on GPUs that compute in it, from capability 8.0 on.
 
     Example:
-        >>> processes("cpu", 2)
-        2
+        >>> default_precision("cpu")
+        '32-true'
     """
-    if devices in ("auto", -1, "-1"):
-        return max(torch.cuda.device_count(), 1) if accelerator in ("auto", "gpu", "cuda") else 1
-    if isinstance(devices, str):
-        devices = [device for device in devices.split(",") if device.strip()] if "," in devices else int(devices)
-    return devices if isinstance(devices, int) else len(devices)
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.get_device_capability() >= (8, 0) else "32-true"
 
 
 def command(argv: Sequence[str]) -> Command:
-    """Read the settings and make the model, the data and the trainer."""
+    """Read the settings and make the model, the data and the trainer.
+
+    Args:
+        argv: as for `fit`.
+
+    Raises:
+        ValueError, MisconfigurationException: of a setting that cannot be.
+        SystemExit: of the argument parser, with its words on stderr.
+
+    Example:
+        >>> run = command(["--config=nih", "--data.root=nih256", "--model.weights=null", "--trainer.accelerator=cpu"])
+        >>> run.model.hparams["warmup_epochs"], run.datamodule.batch_size, run.trainer.max_epochs
+        (10, 64, 30)
+    """
     # Lightning warns of arguments that are not the process's own: these are, less the name of the subcommand
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     return Command(
@@ -321,38 +409,44 @@ def fit(argv: Sequence[str]) -> Command:
         InputError: the settings or the folders cannot be used, or OUT holds a run that would be lost or is another.
         KeyboardInterrupt: interrupted; the last checkpoint is that of the last epoch.
         SystemExit: of the argument parser, with its words on stderr.
+
+    Example:
+        >>> fit(["--data.root=nowhere", "--model.weights=null"])
+        Traceback (most recent call last):
+            ...
+        kacl_gpu.errors.InputError: no such folder: nowhere
     """
     try:
-        made = command(argv)
+        run = command(argv)
     except (ValueError, MisconfigurationException) as error:  # of a setting that cannot be
         raise InputError(str(error)) from error
-    out, last = Path(made.config.out), _last(made.config)
-    if last.exists() and not made.config.resume:
+    out, last = Path(run.config.out), _last(run.config)
+    if last.exists() and not run.config.resume:
         raise InputError(f"{out} holds a run already: go on with --resume, or choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with lock(out) if made.trainer.is_global_zero else nullcontext():
-            _train(made, out, last)
+        with lock(out) if run.trainer.is_global_zero else nullcontext():
+            _train(run, out, last)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
         raise OutputError(f"cannot write {error.filename or out}: {error.strerror}; {_kept(last)}") from error
     except OutputError as error:
         raise OutputError(f"{error}; {_kept(last)}") from error
-    return made
+    return run
 
 
-def _train(made: Command, out: Path, last: Path) -> None:
+def _train(run: Command, out: Path, last: Path) -> None:
     """Train, from the last checkpoint if there is one, and draw the curves."""
     resumed = last.exists()
     if resumed:
-        _check_same_run(last, made)
+        _check_same_run(last, run)
         if (out / "metrics.csv").exists():
             read_epochs(out / "metrics.csv")
     restored = Restored()
-    made.trainer.callbacks.append(restored)  # type: ignore[attr-defined]
+    run.trainer.callbacks.append(restored)  # type: ignore[attr-defined]
     try:
-        made.trainer.fit(made.model, made.datamodule, ckpt_path=last if resumed else None)
+        run.trainer.fit(run.model, run.datamodule, ckpt_path=last if resumed else None)
     except (InputError, OSError):
         raise
     except MisconfigurationException as error:
@@ -369,7 +463,7 @@ def _train(made: Command, out: Path, last: Path) -> None:
             f"cannot go on from {last}: it is damaged or was edited ({kind}{one_line(error)}); "
             "begin anew in another --out"
         ) from error
-    if made.trainer.is_global_zero and (out / "metrics.csv").exists():
+    if run.trainer.is_global_zero and (out / "metrics.csv").exists():
         save_figure(curves(read_epochs(out / "metrics.csv")), out / "curves.png", dpi=100)
 
 
@@ -380,7 +474,7 @@ def _kept(last: Path) -> str:
     return "no checkpoint was written yet: make room, or choose another --out"
 
 
-def _check_same_run(last: Path, made: Command) -> None:
+def _check_same_run(last: Path, run: Command) -> None:
     """Raise if a checkpoint is damaged, or comes from other settings of model or data."""
     checkpoint = read_checkpoint(last)
     # Without one of these Lightning would begin anew with the weights
@@ -391,7 +485,7 @@ def _check_same_run(last: Path, made: Command) -> None:
             "begin anew in another --out, with the file as --model.weights"
         )
     states = checkpoint["callbacks"]
-    for callback in made.trainer.checkpoint_callbacks:
+    for callback in run.trainer.checkpoint_callbacks:
         state = states.get(callback.state_key) if isinstance(states, dict) else None
         if isinstance(callback, Best) and not (isinstance(state, dict) and {*PATHS, "best_k_models"} <= state.keys()):
             raise InputError(
@@ -399,13 +493,13 @@ def _check_same_run(last: Path, made: Command) -> None:
                 "begin anew in another --out"
             )
     differ = []
-    for key, now in ((SETTINGS_OF_MODEL, made.model.hparams), (SETTINGS_OF_DATA, made.datamodule.hparams)):
-        before = checkpoint[key]
-        names = sorted((before.keys() | now.keys()) - {"_instantiator", *(FREE if key.startswith("data") else ())})
+    for key, settings in ((SETTINGS_OF_MODEL, run.model.hparams), (SETTINGS_OF_DATA, run.datamodule.hparams)):
+        saved = checkpoint[key]
+        names = sorted((saved.keys() | settings.keys()) - {"_instantiator", *(FREE if key.startswith("data") else ())})
         differ += [
-            f"{name}: {before.get(name)!r}, now {now.get(name)!r}"
+            f"{name}: {saved.get(name)!r}, now {settings.get(name)!r}"
             for name in names
-            if before.get(name) != now.get(name)
+            if saved.get(name) != settings.get(name)
         ]
     if differ:
         raise InputError(f"{last} was trained with other settings: {'; '.join(differ)}")

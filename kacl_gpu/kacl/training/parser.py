@@ -42,7 +42,7 @@ GROUPS = {
         "data.format", "data.table", "data.boxes", "data.findings", "data.missing", "data.max_value",
     ],
     "network": ["model.encoder", "model.weights", "model.stride", "model.hidden", "model.projection"],
-    "classification loss": ["model.loss", "model.alpha", "model.gamma"],
+    "classification loss": ["model.loss", "model.alpha", "model.gamma", "model.bias"],
     "contrastive loss (BYOP)": [
         "model.byop", "model.contrastive_weight", "model.temperature", "model.hard_negatives", "model.contrastive",
         "model.attend", "model.body_parts",
@@ -51,9 +51,12 @@ GROUPS = {
     "controls of BYOP": ["model.positive_boxes", "model.positive_features"],
     "schedule": [
         "trainer.max_epochs", "model.learning_rate", "model.warmup_epochs", "model.schedule", "model.decay",
-        "model.decay_epochs",
+        "model.decay_epochs", "model.weight_decay", "model.ema", "model.patience",
     ],
-    "hardware": ["trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.precision"],
+    "hardware": [
+        "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.precision", "trainer.benchmark",
+        "model.channels_last", "model.compile",
+    ],
 }  # fmt: skip
 
 
@@ -64,7 +67,7 @@ def shipped_configs() -> dict[str, Path]:
         >>> sorted(shipped_configs())
         ['base', 'byop', 'byop_constant', 'byop_middle', 'byop_random', 'byop_shuffled', 'byop_symmetric',
          'byop_symmetric_constant', 'byop_symmetric_shuffled', 'byop_true', 'byop_whole', 'chexnet', 'focal', 'full',
-         'nih', 'nih_mini', 'phantom']
+         'nih', 'nih_literal', 'nih_mini', 'phantom']
     """
     return {path.stem: path for path in sorted(CONFIGS.rglob("*.yaml"))}
 
