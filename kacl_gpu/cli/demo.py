@@ -125,8 +125,8 @@ def show_features(out: Path, device: Any) -> None:
     table.insert(0, "image", [data.table["image"].iloc[row] for row in rows])
     table.insert(1, "finding", findings)
     write_table(table, out / "features.csv")
-    shown = table[["image", "finding", *SHOWN]].rename(columns=SHOWN)
-    print(shown.head(10).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    columns = table[["image", "finding", *SHOWN]].rename(columns=SHOWN)
+    print(columns.head(10).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     draw_features(images.cpu().numpy()[:, 0], table_of_boxes.cpu().numpy(), table).savefig(
         out / "features.png", dpi=100
     )
@@ -142,8 +142,8 @@ def draw_features(images: Any, boxes: Any, table: Any) -> Any:
 
     figure = Figure(figsize=(15, 7), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5), squeeze=False)[0]
-    drawn = sorted({int(box[0]) for box in boxes})[:6]
-    for axis, row in zip(left.subplots(3, 2).flat, drawn):
+    rows = sorted({int(box[0]) for box in boxes})[:6]
+    for axis, row in zip(left.subplots(3, 2).flat, rows):
         axis.imshow(images[row], cmap="gray")
         for box, finding in zip(boxes, table["finding"]):
             if box[0] == row:
@@ -262,20 +262,18 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
     axes = figure.subplots(3, len(places), squeeze=False, height_ratios=(1, 1, 0.9))
     for n, (axis, heat, bars) in enumerate(axes.T):
         name = model.diseases[int(disease[n])]
-        for shown in (axis, heat):
-            shown.imshow(images[n, 0].cpu().numpy(), cmap="gray")
-            shown.set_axis_off()
+        for pane in (axis, heat):
+            pane.imshow(images[n, 0].cpu().numpy(), cmap="gray")
+            pane.set_axis_off()
         heat.imshow(maps[n].numpy(), cmap="jet", alpha=0.4, vmin=0, vmax=1)
-        for shown, box, colour, words in (
+        for pane, box, colour, words in (
             (axis, true[n], TRUE, name),
             (heat, true[n], TRUE, ""),
             (heat, boxes[n], PREDICTED, f"IoU {overlap[n]:.2f}"),
         ):
             x1, y1, x2, y2 = box.tolist()
-            shown.add_patch(
-                Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2)
-            )
-            shown.text(x1 + 1, max(y1 - 3, 6), words, color=colour, fontsize=9, weight="bold")
+            pane.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2))
+            pane.text(x1 + 1, max(y1 - 3, 6), words, color=colour, fontsize=9, weight="bold")
         axis.set_title(name, fontsize=11)
         heat.set_title(f"probability {probability[n]:.2f}", fontsize=10)
         box = boxes[n].to(model.device)

