@@ -14,6 +14,7 @@ from scipy import stats
 
 from kacl_gpu.errors import InputError, one_line
 
+from .baselines import KNOWING
 from .document import markdown_table
 from .published import NOT_COMPARABLE, SOURCE, published_auc, published_localisation, published_rows
 from .validation import IOU_THRESHOLDS
@@ -101,8 +102,8 @@ def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFra
         measure, checkpoint (best with best, last with last), a, b, seeds (that both have), difference (b less a, the
         mean), low, high (its 95 % confidence interval), p (two-sided; NaN where all differences are equal), and
         p_adjusted: over the pairs of a measure and checkpoint, by Benjamini and Hochberg (1995). Pairs with fewer than
-        two seeds in common are left out. The interval is of repetitions on one data set; other patients would differ by
-        more.
+        two seeds in common are left out, and so is the map that knows the box. The interval is of repetitions on one
+        data set; other patients would differ by more.
 
     Example:
         >>> rows = {"variant": ["base", "base", "full", "full"], "seed": [0, 1, 0, 1], "checkpoint": "best"}
@@ -115,7 +116,9 @@ def pairs(table: pd.DataFrame, measures: Sequence[str] = MEASURES) -> pd.DataFra
         for checkpoint in (BEST, LAST):
             if measure not in table:
                 continue
-            part = table[table["checkpoint"].isin([checkpoint, UNTRAINED])]
+            # The ceiling of the resolution is no competitor
+            competing = ~table["variant"].str.startswith(KNOWING)
+            part = table[competing & table["checkpoint"].isin([checkpoint, UNTRAINED])]
             untrained = {*part.loc[part["checkpoint"] == UNTRAINED, "variant"]}
             wide = part.pivot(index="seed", columns="variant", values=measure)
             compared = []
@@ -241,7 +244,8 @@ def _headline(compared: pd.DataFrame, settings: Settings) -> list[str]:
             # the order in which the variants were named decides which is a
             forward = compared[(compared["a"] == control) & (compared["b"] == name)]
             backward = compared[(compared["a"] == name) & (compared["b"] == control)]
-            backward = backward.assign(difference=-backward["difference"], low=-backward["high"], high=-backward["low"])
+            ends = {"difference": "difference", "low": "high", "high": "low"}
+            backward = backward.assign(**{name: 0 - backward[other] for name, other in ends.items()})
             both = pd.concat([forward, backward])
             for checkpoint, part in both.groupby("checkpoint", sort=False):
                 records = part.to_dict("records")
@@ -294,7 +298,7 @@ def _sentence(name: str, control: str, checkpoint: str, rows: Sequence[Mapping[s
         "helps": "real radiomic features help in {}",
         "hurts": "real radiomic features hurt in {}",
         "no difference shown": "no difference is shown in {}",
-        "cannot be tested": "the seeds do not differ, so nothing can be tested, in {}",
+        "cannot be tested": "the difference is the same for every seed, so nothing can be tested, in {}",
     }
     parts = []
     for kind, template in words.items():

@@ -20,6 +20,7 @@ from ..cam import heatmaps
 from .predictions import component_boxes
 
 WHOLE_IMAGE, MIDDLE_HALF, MEAN_BOX = "whole image", "middle half", "mean training box"
+KNOWING = "map that knows the box"
 MIDDLE = (0.25, 0.75)  # of each side
 KEYS = ["image", "patient", "disease"]
 

@@ -59,22 +59,23 @@ def is_full_set(*parts: pd.DataFrame) -> bool:
 
 
 def published_rows(table: pd.DataFrame, diseases: Sequence[str], full: bool) -> list[list[str]]:
-    """Return published numbers in words: the system, its number of each disease ("-": not printed), and the mean.
+    """Return published numbers in words, with the digits of the paper: the system, each disease, and the mean.
 
     Args:
         table: rows of :func:`published_auc` or :func:`published_localisation`.
-        diseases: columns of the result.
+        diseases: columns of the result; "-" stands for a disease that the paper does not have.
         full: the data beside which they stand are the full set; otherwise each row is marked as not comparable.
 
     Example:
         >>> published_rows(published_auc()[:1], ["Mass", "Hernia"], full=False)
-        [['*Wang et al. 2017, not comparable*', '*0.710*', '-', '*0.718*']]
+        [['*Wang et al. 2017, not comparable*', '*0.71*', '-', '*0.718*']]
     """
     mark = "" if full else f", {NOT_COMPARABLE}"
     return [
         [
             f"*{row['system']}{mark}*",
-            *(f"*{row[name]:.3f}*" if name in row else "-" for name in (*diseases, "Mean")),
+            *(f"*{row[name]:.2f}*" if name in row else "-" for name in diseases),
+            f"*{row['Mean']:.3f}*",
         ]
         for row in table.to_dict("records")
     ]

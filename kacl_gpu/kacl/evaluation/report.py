@@ -368,7 +368,7 @@ def _baselines(model: Evaluated, truth: pd.DataFrame, training: pd.DataFrame) ->
     size, settings, grid = model.images.size, model.checkpoint.model.settings, model.predictions.grid
     assert grid is not None  # there are true boxes, so their images were localised
     boxes = baselines.untrained_boxes(truth, training, size)
-    knowing = f"map that knows the box ({grid[0]} x {grid[1]})"
+    knowing = f"{baselines.KNOWING} ({grid[0]} x {grid[1]})"
     boxes[knowing] = baselines.knowing_boxes(truth, grid, size, settings.threshold, settings.shrink_whole_image)
     words = (
         f"Boxes that nobody trained stand below: the {baselines.WHOLE_IMAGE}; its {baselines.MIDDLE_HALF} (of each "

@@ -28,7 +28,7 @@ from ..evaluation.ablation import (
     pairs,
     summary,
 )
-from ..evaluation.baselines import knowing_boxes, mean_training_boxes, untrained_boxes
+from ..evaluation.baselines import KNOWING, MEAN_BOX, knowing_boxes, mean_training_boxes, untrained_boxes
 from ..evaluation.measures import overlaps
 from ..evaluation.predictions import predict, true_boxes
 from ..evaluation.published import is_full_set
@@ -161,14 +161,14 @@ def baseline_rows(done: Command) -> list[dict[str, Any]]:
     grid = predict(model, one, one.table["image"]).grid
     assert grid is not None
     settings = model.settings
-    knowing = f"map that knows the box ({grid[0]} x {grid[1]})"
+    knowing = f"{KNOWING} ({grid[0]} x {grid[1]})"
     boxes[knowing] = knowing_boxes(truth, grid, images.size, settings.threshold, settings.shrink_whole_image)
     note = mean_training_boxes(training, [*truth["disease"].unique()], images.size)[1]
     rows = []
     for name, table in boxes.items():
         compared = overlaps(truth, table)
         measures = accuracies(compared["top"].to_numpy(), compared["disease"].to_numpy(object))
-        rows.append({"variant": name, "checkpoint": UNTRAINED, **measures, "note": note if "mean" in name else ""})
+        rows.append({"variant": name, "checkpoint": UNTRAINED, **measures, "note": note if name == MEAN_BOX else ""})
     return rows
 
 
