@@ -123,6 +123,16 @@ def test_several_boxes_of_a_disease_are_one_map() -> None:
     assert compared["top"][2] == 1 and table.loc[table["disease"] == "Nodule", "fallback"].all()
 
 
+def test_a_box_inside_another_adds_nothing_to_the_map() -> None:
+    outer = ("a", "Mass", 0, 0, 32, 64)
+    alone, nested = boxes_of(outer), boxes_of(outer, ("a", "Mass", 0, 0, 16, 16))
+    expected = knowing_boxes(alone, (4, 4), SIZE)[[*BOX_COLUMNS]].to_numpy().tolist()
+    assert knowing_boxes(nested, (4, 4), SIZE, 0.6)[[*BOX_COLUMNS]].to_numpy().tolist() == (
+        knowing_boxes(alone, (4, 4), SIZE, 0.6)[[*BOX_COLUMNS]].to_numpy().tolist()
+    )
+    assert knowing_boxes(nested, (4, 4), SIZE)[[*BOX_COLUMNS]].to_numpy().tolist() == expected
+
+
 def test_threshold_and_shrinking_are_those_of_the_model() -> None:
     one = boxes_of(("a", "Mass", 16, 16, 32, 32))
     areas = []
