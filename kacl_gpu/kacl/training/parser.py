@@ -101,6 +101,11 @@ class NamedConfig(ActionConfigFile):
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keep the lines of description and examples."""
 
+    def _get_help_string(self, action: argparse.Action) -> str:
+        """Return the help without the type where the choices stand beside the name."""
+        text = super()._get_help_string(action)
+        return text.replace("type: %(type)s, ", "") if str(action.metavar).startswith("{") else text
+
 
 class FitParser(LightningArgumentParser):
     """Lightning's parser with a short help; ``--help_all`` prints the long one."""
@@ -123,7 +128,8 @@ class FitParser(LightningArgumentParser):
         if self.everything:
             return super().format_help(*args)
         actions = {action.dest: action for action in self._actions if action.help != argparse.SUPPRESS}
-        ours = [name for name in actions if name.startswith(("model.", "data.")) and not name.endswith(".help")]
+        settable = [name for name, action in actions.items() if action.option_strings[0].startswith("--")]  # no links
+        ours = [name for name in settable if name.startswith(("model.", "data.")) and not name.endswith(".help")]
         listed = {name for names in GROUPS.values() for name in names}
         groups = GROUPS | {"other settings of model and data": [name for name in ours if name not in listed]}
         before = self._action_groups
