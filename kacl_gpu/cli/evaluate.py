@@ -14,7 +14,7 @@ pictures and the raw predictions. Split, diseases and image size are those that 
 
 EXAMPLES = """\
   kacl-gpu evaluate --checkpoint runs/nih/checkpoints/best.ckpt --data ChestXray14 --out report
-  kacl-gpu evaluate --checkpoint runs/full.ckpt --compare runs/base.ckpt --data nih256 --out comparison
+  kacl-gpu evaluate --checkpoint runs/full.ckpt --compare runs/base.ckpt --data nih224 --out comparison
 """
 
 

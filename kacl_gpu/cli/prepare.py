@@ -12,7 +12,7 @@ training maps into memory, so that an epoch does not wait for PNG decoding. Pass
 """
 
 EXAMPLES = """\
-  kacl-gpu prepare ChestXray14 --out nih256
+  kacl-gpu prepare ChestXray14 --out nih224 --size 224
   kacl-gpu prepare ChestXray14 --out nih320 --size 320 --resume
 """
 
@@ -22,7 +22,14 @@ def make_parser() -> Parser:
     parser = Parser("prepare", DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("data", metavar="DATA", help="folder with the images and Data_Entry_2017.csv")
     parser.add_argument("--out", metavar="OUT", required=True, help="folder to make")
-    parser.add_argument("--size", metavar="PIXELS", type=int, default=256, help="width and height of the result")
+    parser.add_argument(
+        "--size",
+        metavar="PIXELS",
+        type=int,
+        default=224,
+        help="width and height of the result; 224 is what kacl-gpu fit trains at, and what is prepared at the size of "
+        "training is not resized a second time",
+    )
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes that decode images (default: one per processor)"
     )

@@ -1,5 +1,6 @@
 """Data for KACL: the dataset, the split, the prepared folder and the loaders; with KACL_GPU_DATA on real X-rays."""
 
+import inspect
 import json
 import os
 import pickle
@@ -24,7 +25,9 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 
 import lightning
 
+import kacl_gpu.kacl.data.dataset
 import kacl_gpu.kacl.data.prepare
+from kacl_gpu.cli.prepare import make_parser
 from kacl_gpu.errors import InputError
 from kacl_gpu.io.journal import lock
 from kacl_gpu.kacl.data.datamodule import ChestXrays
@@ -548,6 +551,29 @@ def test_prepared_is_read_as_the_folder_is(tmp_path, capsys):
     prepared[0]
     assert len(pickle.dumps(prepared)) < len(pickle.dumps(plain)) + 500  # the array does not go along to the workers
     assert_same(pickle.loads(pickle.dumps(prepared)), plain)
+
+
+def test_images_prepared_at_the_size_of_training_are_not_resized_again(tmp_path, monkeypatch, caplog):
+    default = inspect.signature(ChestXrays).parameters["size"].default
+    assert inspect.signature(prepare).parameters["size"].default == default
+    assert make_parser().get_default("size") == default
+    root = make(tmp_path / "nih", [row(k) for k in range(1, 13)])
+    prepare(root, tmp_path / "out", size=24, workers=1)
+    calls = []
+    real_resize = kacl_gpu.kacl.data.dataset.resize
+    monkeypatch.setattr(kacl_gpu.kacl.data.dataset, "resize", lambda *args: calls.append(args) or real_resize(*args))
+    caplog.set_level("INFO")
+
+    def read_at(size):
+        module = ChestXrays(tmp_path / "out", size=size, workers=0)
+        module.setup()
+        assert module.train[0]["image"].shape == (1, size, size)
+        return len(calls)
+
+    assert read_at(24) == 0
+    assert "resized" not in caplog.text
+    assert read_at(20) == 1
+    assert "prepared at 24 pixels and are resized to 20 each time they are read" in caplog.text
 
 
 def test_bad_files_are_listed_and_left_out(tmp_path):

@@ -86,7 +86,7 @@ class _Chunk:
 
 
 def prepare(
-    root: str | Path, out: str | Path, *, size: int = 256, workers: int | None = None, resume: bool = False
+    root: str | Path, out: str | Path, *, size: int = 224, workers: int | None = None, resume: bool = False
 ) -> Prepared:
     """Decode and shrink all images of a folder into an array that `NIHChestXray14` reads as it reads the folder.
 
@@ -95,7 +95,7 @@ def prepare(
     Args:
         root: the folder, see `NIHChestXray14`.
         out: the folder to make; must not exist, or be empty.
-        size: side of the images in pixels, see `kacl_gpu.kacl.data.dataset.resize`.
+        size: side of the images in pixels, see `kacl_gpu.kacl.data.dataset.resize`; 224 is the default of training.
         workers: number of processes that decode; 1: this one alone; None: as many as processors.
         resume: go on with an interrupted run of the same call; a complete one is left as it is. Without it, the rest of
             an interrupted run is discarded.

@@ -26,9 +26,9 @@ All settings of Lightning's Trainer are there as --trainer.NAME: kacl-gpu fit --
 
 examples:
   kacl-gpu fit --config nih --data.root ChestXray14 --out runs/nih
-  kacl-gpu fit --config nih --config base --data.root nih256 --out runs/base --model.learning_rate 0.0003
+  kacl-gpu fit --config nih --config base --data.root nih224 --out runs/base --model.learning_rate 0.0003
   kacl-gpu fit --config my.yaml --data.root phantoms --out runs/mine --trainer.max_epochs 5 --resume
-  torchrun --nproc-per-node=4 -m kacl_gpu fit --config nih --data.root nih256 --data.batch_size 16
+  torchrun --nproc-per-node=4 -m kacl_gpu fit --config nih --data.root nih224 --data.batch_size 16
 """
 
 # Settings in the short help; those of model and data that are not named here follow in a group of their own
