@@ -561,7 +561,12 @@ def test_images_prepared_at_the_size_of_training_are_not_resized_again(tmp_path,
     prepare(root, tmp_path / "out", size=24, workers=1)
     calls = []
     real_resize = kacl_gpu.kacl.data.dataset.resize
-    monkeypatch.setattr(kacl_gpu.kacl.data.dataset, "resize", lambda *args: calls.append(args) or real_resize(*args))
+
+    def counted(pixels, size):
+        calls.append(size)
+        return real_resize(pixels, size)
+
+    monkeypatch.setattr(kacl_gpu.kacl.data.dataset, "resize", counted)
     caplog.set_level("INFO")
 
     def read_at(size):

@@ -42,7 +42,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The contents of a folder, and the files, rows and boxes that do not fit; boxes are named ``image: label``."""
+    """List contents of a folder, and the files, rows and boxes that do not fit; boxes are named ``image: label``."""
 
     table: Path
     box_file: Path | None
@@ -114,7 +114,7 @@ def place_boxes(
     rows = {image: row for row, image in enumerate(table["image"])}
     images = match_names({target.image for target in targets}, rows)[0]
     labels = {name: table[name].to_numpy() for name in findings}
-    kept: dict[tuple[Any, ...], None] = {}
+    places: dict[tuple[Any, ...], None] = {}
     for target in targets:
         name = f"{target.image}: {target.label}"
         if target.label not in labels:
@@ -132,16 +132,16 @@ def place_boxes(
             problems["boxes_malformed"].append(name)
             continue
         x, y = size / width, size / height
-        placed = (image, row, target.label, box[0] * x, box[1] * y, box[2] * x, box[3] * y)
-        if placed in kept:
+        place = (image, row, target.label, box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+        if place in places:
             problems["boxes_repeated"].append(name)
             continue
-        kept[placed] = None
+        places[place] = None
         if box != (x1, y1, x2, y2):
             problems["boxes_cut"].append(name)
         if labels[target.label][row] != 1:
             problems["boxes_unlabelled"].append(name)
-    boxes = pd.DataFrame([*kept], columns=["image", "row", "disease", *BOX_COLUMNS])
+    boxes = pd.DataFrame([*places], columns=["image", "row", "disease", *BOX_COLUMNS])
     boxes = boxes.astype({"row": int, **dict.fromkeys(BOX_COLUMNS, float)})  # an empty table has no types
     return boxes, {kind: tuple(names) for kind, names in problems.items()}
 
@@ -212,8 +212,8 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, (bool, np.bool_)):
         return str(int(value))
-    whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)
+    is_integer = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    return str(int(value)) if is_integer else str(value)
 
 
 def need_columns(path: Path, table: pd.DataFrame, names: Iterable[str]) -> None:

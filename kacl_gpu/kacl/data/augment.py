@@ -87,7 +87,7 @@ def augment(sample: dict[str, Tensor], transform: v2.Transform, bits: int) -> di
 
 
 class Augmented(Dataset[dict[str, Tensor]]):
-    """Images that are augmented anew in each epoch, a pure function of (seed, epoch, index).
+    """Augment images anew in each epoch, a pure function of (seed, epoch, index).
 
     Args:
         images: the dataset.

@@ -230,15 +230,15 @@ class ChestXrays(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise InputError if this data would not go on as that of the checkpoint did."""
-        before, now = state_dict, self.state_dict()
-        if before["split"] != now["split"]:
+        saved, current = state_dict, self.state_dict()
+        if saved["split"] != current["split"]:
             raise InputError("the checkpoint was trained on another split, or on other images")
-        if before["data"] != now["data"]:
+        if saved["data"] != current["data"]:
             raise InputError("the checkpoint was trained with other labels, patients or boxes of the same images")
-        if before["images_a_step"] != now["images_a_step"]:
+        if saved["images_a_step"] != current["images_a_step"]:
             raise InputError(
-                f"the checkpoint was trained with {before['images_a_step']} images a step over all processes, "
-                f"now it would be {now['images_a_step']}: change data.batch_size"
+                f"the checkpoint was trained with {saved['images_a_step']} images a step over all processes, "
+                f"now it would be {current['images_a_step']}: change data.batch_size"
             )
 
     def _images_a_step(self) -> int:

@@ -46,7 +46,7 @@ def check_root(root: Path) -> None:
 
 
 class ChestXrayImages(Dataset[dict[str, Tensor]]):
-    """Chest X-rays with labels and boxes, or a part of them.
+    """Give chest X-rays with labels and boxes, or a part of them.
 
     Attributes:
         diseases: the C names of the classes, in the order of the labels.
@@ -107,8 +107,8 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
             files = find_files([root], recursive=True).images if recursive else find_images(root)
         table = annotations.table
         matches = match_names(table["image"], files)[0]
-        matched = table["image"].isin(list(matches))
-        usable = table[matched].reset_index(drop=True)
+        has_file = table["image"].isin(list(matches))
+        usable = table[has_file].reset_index(drop=True)
         if usable.empty:
             raise InputError(
                 f"no image of {annotations.source} is in {root}: {len(table)} rows ({first_names(table['image'])}), "
@@ -135,8 +135,8 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
         usable[NO_FINDING] = usable["normal"].astype(int)
         self.table = usable
         self.boxes = boxes[boxes["disease"].isin(self.diseases)].reset_index(drop=True)
-        broken = match_names(table["image"], unreadable)[0]
-        missing = table["image"][~matched & ~table["image"].isin(list(broken))]
+        errors = match_names(table["image"], unreadable)[0]
+        without_file = table["image"][~has_file & ~table["image"].isin(list(errors))]
         self.inventory = Inventory(
             table=annotations.source,
             box_file=annotations.box_file,
@@ -145,8 +145,8 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
             usable=len(usable),
             annotated=int(annotated.sum()),
             boxes=len(boxes),
-            without_file=tuple(missing),
-            without_row=tuple(sorted({*files, *unreadable} - {*matches.values(), *broken.values()})),
+            without_file=tuple(without_file),
+            without_row=tuple(sorted({*files, *unreadable} - {*matches.values(), *errors.values()})),
             unreadable=unreadable,
             **problems,
         )
@@ -239,7 +239,7 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
 
 
 class NIHChestXray14(ChestXrayImages):
-    """NIH ChestX-ray14, or a part of it: the attributes and items are those of `ChestXrayImages`."""
+    """Give the images of NIH ChestX-ray14, or a part of them, with the attributes and items of `ChestXrayImages`."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class NIHChestXray14(ChestXrayImages):
 
 
 class ChestXrayTable(ChestXrayImages):
-    """Chest X-rays of a table of one's own, of CheXpert, VinDr-CXR or the RSNA pneumonia challenge, or a part of them.
+    """Give the chest X-rays of a table of one's own, of CheXpert, VinDr-CXR or RSNA's challenge, or a part of them.
 
     The attributes and items are those of `ChestXrayImages`.
 
@@ -404,7 +404,7 @@ def open_prepared(root: Path) -> NDArray[np.uint8]:
 
 
 def _read_index(root: Path) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Image -> row of the array of a prepared folder, and the images that could not be read."""
+    """Return the row of each image in the array of a prepared folder, and the images that could not be read."""
     index = read_csv(root / INDEX)
     rows = pd.to_numeric(index["row"], errors="coerce") if {"row", "image"} <= {*index} else pd.Series(dtype=float)
     count = len(open_prepared(root))

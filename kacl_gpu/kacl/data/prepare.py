@@ -45,7 +45,7 @@ DESCRIPTION, JOURNAL = "prepared.json", "done.jsonl"
 
 @dataclass(frozen=True)
 class Prepared:
-    """The outcome of a run: images in the index, files left out, images decoded by this run and its seconds."""
+    """Hold the outcome of a run: images in the index, files left out, images decoded by this run and its seconds."""
 
     out: Path
     images: int
@@ -62,7 +62,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The results of the files from row `first` on: width and height, or the reason why one cannot be read."""
+    """Hold the results of the files from row `first` on: width and height, or the reason why one cannot be read."""
 
     first: int
     results: list[tuple[int, int] | str]
@@ -153,14 +153,14 @@ def _check_complete(out: Path, run: dict[str, Any]) -> None:
     """Raise unless a complete folder is of this run; remove the journal that a killed run may have left in it."""
     path = out / DESCRIPTION
     try:
-        before = json.loads(path.read_text())
-        if not isinstance(before, dict):
+        description = json.loads(path.read_text())
+        if not isinstance(description, dict):
             raise ValueError("it is not a description")
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot resume: {path} is cut off or damaged ({error}); prepare into another folder"
         ) from error
-    if different := differences(before, run):
+    if different := differences(description, run):
         raise InputError(f"cannot resume: {out} is of another run ({'; '.join(different)})")
     (out / JOURNAL).unlink(missing_ok=True)
 
@@ -189,8 +189,8 @@ def _make(
         if not rows:
             _remove(work)
             raise OutputError(f"{words}; nothing is kept: make room, or choose another --out") from error
-        kept = f"{rows} of {len(files)} images are kept in {work}"
-        raise OutputError(f"{words}; {kept}: make room, and the same command with --resume goes on") from error
+        rest = f"{rows} of {len(files)} images are kept in {work}"
+        raise OutputError(f"{words}; {rest}: make room, and the same command with --resume goes on") from error
     return decoded
 
 

@@ -58,18 +58,18 @@ def split_patients(
     chosen = _deal(boxed, annotated, dict.fromkeys(SPLITS, 0), seed)
     rest = images["size"] - images["sum"]
     sets = boxed.index.map(chosen)
-    taken = {name: int(rest[boxed.index[sets == name]].sum()) for name in SPLITS}
-    chosen |= _deal(rest.drop(boxed.index), unannotated, taken, seed)
+    dealt = {name: int(rest[boxed.index[sets == name]].sum()) for name in SPLITS}
+    chosen |= _deal(rest.drop(boxed.index), unannotated, dealt, seed)
     return table["patient"].map(chosen).astype(str).rename("split")
 
 
 def _deal(
-    images: pd.Series[int], shares: Mapping[str, float], taken: Mapping[str, int], seed: int
+    images: pd.Series[int], shares: Mapping[str, float], dealt: Mapping[str, int], seed: int
 ) -> dict[object, str]:
     """Return the set of each patient, for patients with so many images each, where the sets hold some already."""
-    total = int(images.sum()) + sum(taken.values())
+    total = int(images.sum()) + sum(dealt.values())
     goal = {name: share * total for name, share in shares.items() if share > 0}
-    held = dict(taken)
+    held = dict(dealt)
     chosen: dict[object, str] = {}
 
     def lot(patient: object) -> bytes:

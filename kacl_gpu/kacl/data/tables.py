@@ -149,8 +149,8 @@ def _from_lists(
     """Return a column per finding, NaN where nothing is said, and which images are normal, from lists of names."""
     lists = [[name.strip() for name in cell.split("|") if name.strip()] for cell in raw["labels"]]
     no_finding = fold(NO_FINDING)
-    found = dict.fromkeys(name for names in lists for name in names if fold(name) != no_finding)
-    names = sorted(found) if findings is None else [name for name in findings if fold(name) != no_finding]
+    every = dict.fromkeys(name for names in lists for name in names if fold(name) != no_finding)
+    names = sorted(every) if findings is None else [name for name in findings if fold(name) != no_finding]
     known = {fold(name) for name in names} | {no_finding}
     for image, labels in zip(raw["image"], lists):
         folded = {fold(name) for name in labels}
@@ -184,8 +184,8 @@ def _from_columns(
     if column is None:
         return labels, None
     normal = _numbers(path, raw, column) == 1
-    if (both := normal & (labels == 1).any(axis=1)).any():
-        raise InputError(f"{path}: images with a finding and {column}: {first_names(raw['image'][both])}")
+    if (contradictions := normal & (labels == 1).any(axis=1)).any():
+        raise InputError(f"{path}: images with a finding and {column}: {first_names(raw['image'][contradictions])}")
     return labels, normal
 
 
@@ -272,8 +272,8 @@ def read_vindr(path: Path, box_file: Path | None = None) -> Annotations:
     if "class_name" in raw:  # the challenge's
         box_file, boxes = path, raw
         names = sorted({*raw["class_name"]})
-        seen = raw.drop_duplicates(["image_id", "rad_id", "class_name"]).assign(vote=1.0)
-        votes = seen.pivot_table(index="image_id", columns="class_name", values="vote", aggfunc="sum", fill_value=0)
+        opinions = raw.drop_duplicates(["image_id", "rad_id", "class_name"]).assign(vote=1.0)
+        votes = opinions.pivot_table(index="image_id", columns="class_name", values="vote", aggfunc="sum", fill_value=0)
         readers = raw.groupby("image_id")["rad_id"].nunique()
     else:
         names = [name for name in raw if name not in ("image_id", "rad_id") and name]
@@ -320,8 +320,8 @@ def read_rsna(path: Path) -> Annotations:
     need_columns(path, raw, ("patientId", "x", "y", "width", "height", "Target"))
     raw = raw.rename(columns={"patientId": "image"})
     target = _numbers(path, raw, "Target").groupby(raw["image"], sort=False).agg(["min", "max"])
-    if len(both := target.index[target["min"] != target["max"]]):
-        raise InputError(f"{path}: images with and without the target: {first_names(both)}")
+    if len(contradictions := target.index[target["min"] != target["max"]]):
+        raise InputError(f"{path}: images with and without the target: {first_names(contradictions)}")
     images = [*target.index]
     labels = pd.DataFrame({RSNA[0]: target["max"].to_numpy()})
     normal = None
