@@ -239,6 +239,7 @@ class KACL(lightning.LightningModule):
         self.timed: Callable[[str], AbstractContextManager[None]] = untimed
         self.epoch_predictions = EpochPredictions()
         self.predictions: Batch = {}  # tables of the last evaluation, in the order of the data
+        self.validated_epoch = -1  # the last one, for the trainer keeps its AUC in epochs without a validation
         self.previous_boxes: tuple[Tensor, Tensor] | None = None  # rows and boxes of the last validation, for the drift
 
     # --- the training step
@@ -306,6 +307,10 @@ class KACL(lightning.LightningModule):
             (False, True)
         """
         return not self.settings.byop or epoch >= self.settings.warmup_epochs
+
+    def is_validated_with_all_losses(self, epoch: int) -> bool:
+        """Return True if an epoch, counted from 0, can be the best one: every loss was trained, and there is an AUC."""
+        return self.has_all_losses(epoch) and self.validated_epoch == epoch
 
     def on_after_backward(self) -> None:
         """Drop the contrastive branch's gradients of the warm-up, zeros that Adam would count as steps."""
@@ -415,6 +420,7 @@ class KACL(lightning.LightningModule):
         measures = {"loss": self.classification_loss(tables["logits"], tables["labels"])}
         measures |= epoch_measures(tables, self.diseases)
         if stage == "val" and not self.trainer.sanity_checking:
+            self.validated_epoch = self.current_epoch
             rows, boxes = first_boxes(tables)
             if self.previous_boxes is not None and len(rows) and torch.equal(rows, self.previous_boxes[0]):
                 measures["box_drift"] = 1 - iou(boxes, self.previous_boxes[1]).mean()
@@ -514,7 +520,7 @@ class Patience(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, KACL)
-        if pl_module.has_all_losses(trainer.current_epoch):
+        if pl_module.is_validated_with_all_losses(trainer.current_epoch):
             super().on_train_epoch_end(trainer, pl_module)
 
 

@@ -159,6 +159,18 @@ def test_patience_and_the_best_epoch(phantoms: Path, tmp_path: Path, monkeypatch
     assert next(scores) == 0.7
 
 
+def test_an_epoch_without_validation_is_not_the_best(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 2 would take over the AUC of epoch 1, which was of the warm-up."""
+    scores = iter([0.9, 0.5])
+    monkeypatch.setattr(model_module, "epoch_measures", lambda *_: {"auc": torch.tensor(next(scores))})
+    options = {"model__warmup_epochs": 2, "trainer__max_epochs": 4, "trainer__check_val_every_n_epoch": 2}
+    fit(arguments(phantoms, tmp_path / "out", **options, trainer__limit_train_batches=1))
+    best = torch.load(tmp_path / "out" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == 3
+
+
 def test_without_byop_every_epoch_can_be_the_best() -> None:
     with_byop, without = KACL(**SMALL, warmup_epochs=3), KACL(**SMALL, warmup_epochs=3, byop=False)
     assert [with_byop.has_all_losses(epoch) for epoch in (0, 2, 3)] == [False, False, True]

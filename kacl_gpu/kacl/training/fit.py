@@ -74,7 +74,8 @@ class Best(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, KACL)
-        if self.monitor in trainer.callback_metrics and pl_module.has_all_losses(trainer.current_epoch):
+        validated = pl_module.is_validated_with_all_losses(trainer.current_epoch)
+        if validated and self.monitor in trainer.callback_metrics:
             super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
