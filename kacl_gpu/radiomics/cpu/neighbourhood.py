@@ -35,66 +35,73 @@ def neighbourhood(
             table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
             count_pairs(*padded, table)
             glcm[k] = table[:, 1:, 1:]
-        if dependences:
-            count_dependences(padded, gldm_a, np.empty(padded.width, np.int32), gldm[k])
-        if differences:
-            sum_differences(padded, *np.empty((2, padded.width), np.int32), ngtdm[k])
+        if dependences or differences:
+            scratch = np.empty((3, padded.width), np.int32)
+            tables = (table[k] if len(table) else table[:, 0] for table in (gldm, ngtdm))
+            count_neighbours(padded, gldm_a, *scratch, *tables)
 
     for_each(task, regions, len(levels) * COMPILED)
     return glcm, gldm, ngtdm
 
 
 @jit
-def count_dependences(padded: Padded, gldm_a: int, dependent: Array, gldm: Array) -> None:
-    """Count pixels by level and by number of neighbours whose levels differ by at most ``gldm_a``.
+def count_neighbours(
+    padded: Padded, gldm_a: int, count: Array, total: Array, dependent: Array, gldm: Array, ngtdm: Array
+) -> None:
+    """Count the pixels of one region for GLDM and NGTDM; a table without rows is not asked for.
 
-    ``dependent`` is scratch for a row.
+    A pixel of level i has c neighbours inside, whose levels sum to S, and of which some are dependent: they differ from
+    it by at most ``gldm_a``. |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``,
+    ``total`` and ``dependent`` are scratch for a row.
     """
     levels, rows, width, steps = padded
+    dependences, differences = len(gldm) > 0, len(ngtdm) > 0
     for first in rows:
         centre = levels[first : first + width]
         for x in range(width):
-            dependent[x] = 0
+            count[x], total[x], dependent[x] = 0, 0, 0
         for step in steps:
             for shifted in (first + step, first - step):
-                add_dependent(centre, levels[shifted : shifted + width], gldm_a, dependent)
+                neighbours = levels[shifted : shifted + width]
+                if dependences and differences:
+                    add_neighbour(centre, neighbours, gldm_a, count, total, dependent)
+                elif dependences:
+                    add_dependent(centre, neighbours, gldm_a, dependent)
+                else:
+                    add_levels(neighbours, count, total)
         for x in range(width):
-            if centre[x] > 0:
-                gldm[at(np.int64(centre[x]) - 1), at(dependent[x])] += 1
+            i = np.int64(centre[x])
+            if i > 0 and dependences:
+                gldm[at(i - 1), at(dependent[x])] += 1
+            if i > 0 and differences:
+                ngtdm[at(i - 1), at(count[x])] += abs(count[x] * i - total[x])
+
+
+# One neighbour of each pixel of a row, each on its own, so that the compiler turns the loop into vector instructions
+
+
+@jit
+def add_neighbour(centre: Array, neighbours: Array, gldm_a: int, count: Array, total: Array, dependent: Array) -> None:
+    """Add one neighbour of each pixel to both matrices, which read it once."""
+    for x in range(centre.size):
+        i, j = np.int32(centre[x]), np.int32(neighbours[x])
+        inside = np.int32(j > 0)
+        count[x] += inside
+        total[x] += j
+        dependent[x] += inside & np.int32(abs(j - i) <= gldm_a)
 
 
 @jit
 def add_dependent(centre: Array, neighbours: Array, gldm_a: int, dependent: Array) -> None:
-    """Add one neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
+    """Add one neighbour of each pixel to the dependences alone."""
     for x in range(centre.size):
         i, j = np.int32(centre[x]), np.int32(neighbours[x])
         dependent[x] += np.int32(j > 0) & np.int32(abs(j - i) <= gldm_a)
 
 
 @jit
-def sum_differences(padded: Padded, count: Array, total: Array, ngtdm: Array) -> None:
-    """Sum |c * i - S| by level i and number c of neighbours inside, whose levels sum to S.
-
-    |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count`` and ``total`` are scratch for a
-    row.
-    """
-    levels, rows, width, steps = padded
-    for first in rows:
-        centre = levels[first : first + width]
-        for x in range(width):
-            count[x], total[x] = 0, 0
-        for step in steps:
-            for shifted in (first + step, first - step):
-                add_levels(levels[shifted : shifted + width], count, total)
-        for x in range(width):
-            i = np.int64(centre[x])
-            if i > 0:
-                ngtdm[at(i - 1), at(count[x])] += abs(count[x] * i - total[x])
-
-
-@jit
 def add_levels(neighbours: Array, count: Array, total: Array) -> None:
-    """Add one neighbour of each pixel of a row: on its own, so that the compiler turns it into vector instructions."""
+    """Add one neighbour of each pixel to the differences alone."""
     for x in range(neighbours.size):
         j = np.int32(neighbours[x])
         count[x] += np.int32(j > 0)
