@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pd = pytest.importorskip("pandas", reason="the extra io is not installed")
 pytest.importorskip("tqdm")
@@ -18,6 +19,8 @@ from kacl_gpu.io.folders import find_images
 from kacl_gpu.io.pictures import read_image
 from kacl_gpu.kacl.data.diseases import DISEASES
 from kacl_gpu.kacl.data.phantom import Anatomy, make_phantoms, radiograph
+from kacl_gpu.radiomics.api import gpu_radiomics
+from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 SIZE = 64
 # Share of a lesion's difference that lies in its boxes. Measured on 800 other seeds: 0.36 or more (Atelectasis, whose
@@ -149,6 +152,27 @@ def test_the_box_holds_the_lesion(disease):
         contrasts.append(np.quantile(difference[inside], 0.9))
     assert min(shares) > LEAST_SHARE and np.median(shares) > MEDIAN_SHARE
     assert np.median(contrasts) > 10  # grey levels; noise has 1.5 to 5
+
+
+def test_textures_tell_findings_apart():
+    """Texture inside the true boxes tells four opacities apart, whatever their place, size and contrast.
+
+    Measured on seeds 30, 31 and 32: 0.82, 0.85 and 0.80; drawn smooth, 0.65, 0.71 and 0.64. Chance is 0.25.
+    """
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    names = ("Atelectasis", "Infiltration", "Mass", "Pneumonia")
+    drawn = [radiograph(np.random.default_rng((30, k)), [names[k % 4]], 128) for k in range(160)]
+    images = torch.tensor(np.stack([pixels for pixels, _ in drawn]))
+    boxes = torch.tensor([lesions[0][1] for _, lesions in drawn])
+    settings = RadiomicsSettings(bin_count=16, feature_class=dict.fromkeys(("glcm", "glrlm", "ngtdm")))
+    features = gpu_radiomics(images, boxes, settings=settings).numpy()
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    assert cross_val_score(model, features, np.arange(160) % 4, cv=5).mean() > 0.75
 
 
 def test_findings_come_together_and_in_any_order():

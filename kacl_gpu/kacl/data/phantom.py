@@ -1,8 +1,8 @@
 """Synthetic frontal chest radiographs in the layout of NIH ChestX-ray14: what ``kacl-gpu phantom`` writes.
 
-They are drawings, not data: lungs, vessels, heart, ribs and the eight findings of `diseases.DISEASES` as
-lesions of known place, to try training and localisation on where no real images may go. Nothing but the lesions depends
-on the label: anatomy, position, exposure, noise, age, sex and view are drawn without regard to it.
+They are drawings, not data: lungs, vessels, heart, ribs and the eight findings of `diseases.DISEASES` as lesions of
+known place and texture, to try training and localisation on where no real images may go. Nothing but the lesions
+depends on the label: anatomy, position, exposure, noise, age, sex and view are drawn without regard to it.
 
 Lengths are in halves of the image's side: across from -1 (left; the patient's right) to 1, down from -1 (top) to 1.
 Needs the extra ``io``.
@@ -44,6 +44,8 @@ BOX_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 FOLDERS = 12
 FIELD = 400.0  # millimetres that the side of an image stands for
 SMALLEST = 32  # pixels: below, a nodule is less than one
+# Textures of lesions: the number of plane waves that a texture is made of, and their length
+PATTERNS = {"striped": (1, 0.095), "granular": (24, 0.11), "reticular": (24, 0.20), "speckled": (24, 0.10)}
 FEW = 64  # images that are drawn in the time that another process takes to start
 
 
@@ -484,7 +486,8 @@ def _plate(random: Generator, chest: _Chest, plate: _Plate) -> Lesion:
     inside = 1 - np.square(np.square(along / long)) - ((chest.y - level - tilt * along) / thick) ** 2
     airless = _soft(inside, 0.12) * chest.lung * (along > -plate.place)
     lost = (chest.y > chest.diaphragm) & (chest.y < chest.diaphragm + chest.bulge) & (chest.bulge > 0.3 * plate.height)
-    return (airless > 0.4 * airless.max()) | lost, random.uniform(0.18, 0.32) * airless, 0.7 * airless
+    stripes = _pattern("striped", random, chest)
+    return (airless > 0.4 * airless.max()) | lost, random.uniform(0.18, 0.32) * airless * stripes, 0.7 * airless
 
 
 def _wedge(random: Generator, chest: _Chest, which: int) -> Lesion:
@@ -493,7 +496,8 @@ def _wedge(random: Generator, chest: _Chest, which: int) -> Lesion:
     across = chest.x * which
     off = np.abs(np.arctan2(chest.y - 0.02, np.maximum(across - 0.12, 1e-3)) - angle)
     airless = _soft(np.where(across > 0.14, (half - off) / 0.15, -9), 0.12) * chest.lung
-    return airless > 0.4 * airless.max(), random.uniform(0.18, 0.32) * airless, 0.7 * airless
+    stripes = _pattern("striped", random, chest)
+    return airless > 0.4 * airless.max(), random.uniform(0.18, 0.32) * airless * stripes, 0.7 * airless
 
 
 def _effusion(random: Generator, chest: _Chest, which: int) -> Lesion:
@@ -517,7 +521,7 @@ def _pneumothorax(random: Generator, chest: _Chest, which: int) -> Lesion:
 
 def _opacity(name: str, random: Generator, chest: _Chest, which: int) -> Lesion:
     """Nodule, Mass, Infiltration or Pneumonia: rounded, in one lung."""
-    radius = random.uniform(*{"Nodule": (0.035, 0.07), "Mass": (0.10, 0.17)}.get(name, (0.17, 0.28)))
+    radius = random.uniform(*{"Nodule": (0.055, 0.10), "Mass": (0.13, 0.20)}.get(name, (0.17, 0.28)))
     room = (chest.lung > 0.9) & (chest.x * which > 0) & (chest.edge < 0.6) & (chest.y < chest.diaphragm - 0.8 * radius)
     row, column = random.choice(np.argwhere(room))
     centre = np.array([chest.x[row, column], chest.y[row, column]])
@@ -529,19 +533,39 @@ def _opacity(name: str, random: Generator, chest: _Chest, which: int) -> Lesion:
     if name in ("Nodule", "Mass"):
         strength = random.uniform(0.12, 0.22) if name == "Nodule" else random.uniform(0.18, 0.32)
         solid = np.clip(1 - distance**2, 0, 1) ** 0.45 * np.sqrt(chest.lung)
-        return (distance < 1.02) & (chest.lung > 0.1), strength * solid, 0.5 * solid
+        spots = _pattern("speckled", random, chest) if name == "Mass" else 1.0
+        return (distance < 1.02) & (chest.lung > 0.1), strength * solid * spots, 0.5 * solid
     where = (distance < 1) & (chest.lung > 0.4)
     if name == "Infiltration":
-        cloud = _soft(1 - distance, 0.14) * chest.lung
-        patches = _texture(random, chest.size, 1.5)
-        cloud *= 0.5 + 0.5 * np.tanh(1.5 * (patches - patches[where].mean()) / patches[where].std())
-        return where, random.uniform(0.12, 0.20) * cloud, 0.2 * cloud
+        net = _soft(1 - distance, 0.14) * chest.lung * _pattern("reticular", random, chest)
+        return where, random.uniform(0.14, 0.24) * net, 0.2 * net
     # airways stay open in the consolidated lung, and show as dark branches from the side of the hilum
     inwards = np.arctan2(0.02 - centre[1], which * 0.12 - centre[0])
     root = centre + 0.8 * radius * np.array([np.cos(inwards), np.sin(inwards)])
     airways = _branches(random, np.tile(root, (3, 1)), inwards + np.pi + np.array([-0.45, 0, 0.45]), 0.12, 0.013, 3)
-    patch = _soft(1 - distance, 0.10) * chest.lung * (0.85 + 0.15 * np.tanh(_texture(random, chest.size, 1.7)))
-    return where, random.uniform(0.22, 0.34) * patch * (1 - 0.8 * _draw_lines(airways, chest)), 0.7 * patch
+    patch = _soft(1 - distance, 0.10) * chest.lung
+    grains = _pattern("granular", random, chest)
+    return where, random.uniform(0.20, 0.32) * patch * grains * (1 - 0.8 * _draw_lines(airways, chest)), 0.7 * patch
+
+
+def _pattern(kind: str, random: Generator, chest: _Chest) -> Plane:
+    """Return the texture of a lesion, a factor of its attenuation, of one scale in the patient at any image size.
+
+    It is made of plane waves of one length: one of them gives stripes; many give a random field (Berry, J. Phys. A
+    1977) whose blobs are grains, whose zeros are a net of lines, and whose peaks are speckles.
+
+    Args:
+        kind: a key of `PATTERNS`.
+    """
+    number, length = PATTERNS[kind]
+    angle, phase = random.uniform(0, 2 * np.pi, (2, number, 1, 1))
+    along = np.cos(angle) * chest.x + np.sin(angle) * chest.y
+    field = np.cos(2 * np.pi / length * along + phase).sum(0) * math.sqrt(2 / number)  # of variance 1
+    if kind == "speckled":
+        return 0.6 + _soft(field - 1, 0.15)
+    if kind == "reticular":
+        return np.asarray(0.2 + 1.1 * np.exp(-np.square(field / 0.35)))
+    return np.asarray(0.75 + 0.55 * np.tanh(1.5 * field))
 
 
 def _soft(inside: Plane, width: float) -> Plane:
