@@ -93,6 +93,8 @@ class ImageEncoder(nn.Module):
         stride: pixels of the image for each pixel of the activations, 32 or 16. 16: the last halving is replaced by
             dilation, which leaves the weights as they are. Without squeeze-and-excitation every second activation
             is that of stride 32.
+        last_layer: name of the layer whose output is pooled, as ``layer3`` of resnet18; what comes after it is dropped.
+            None: the last one before the pooling.
 
     Attributes:
         features: the network; its output is pooled, so it is the layer for Grad-CAM.
@@ -111,7 +113,12 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str = "resnet18", weights: str | Path | None = None, *, stride: Literal[32, 16] = 32
+        self,
+        name: str = "resnet18",
+        weights: str | Path | None = None,
+        *,
+        stride: Literal[32, 16] = 32,
+        last_layer: str | None = None,
     ) -> None:
         super().__init__()
         if stride not in (32, 16):
@@ -128,13 +135,6 @@ class ImageEncoder(nn.Module):
         else:
             network = torchvision.models.get_model(short, weights=None)
         self.features = self._up_to_pooling(network, name)
-        if library == "torchvision" and stride == 16:
-            _dilate(self.features, name)
-        with torch.no_grad():
-            side = self.features.eval()(torch.zeros(1, 1, SIDE, SIDE)).shape[-1]
-        self.features.train()
-        if side * stride != SIDE:
-            raise InputError(f"{name} has stride {SIDE // side}, not {stride}: take the other stride or encoder")
         if weights is not None and not fetched:
             first = f"{_first_convolution(self.features)[0]}.weight"
             source, state = str(weights), {}
@@ -145,6 +145,16 @@ class ImageEncoder(nn.Module):
             else:
                 source, state = imagenet_weights(short)
             self._load(state, f"features.{first}", source, name)
+        if last_layer is not None:
+            self.channels = _end_at(self.features, last_layer, name)
+        if library == "torchvision" and _stride(self.features) == 2 * stride == 32:
+            _dilate(self.features, name)
+        if _stride(self.features) != stride:
+            layer = f" at {last_layer}" if last_layer else ""
+            raise InputError(
+                f"{name} has stride {_stride(self.features)}{layer}, not {stride}: take the other stride, another "
+                "encoder or another last_layer"
+            )
 
     def standardise(self, images: Tensor) -> Tensor:
         """Return raw images as the network takes them, see :func:`standardise`."""
@@ -269,7 +279,10 @@ class OwnEncoder(nn.Module):
 
 
 def make_encoder(
-    encoder: str | nn.Module, weights: str | Path | None = None, stride: Literal[32, 16] = 32
+    encoder: str | nn.Module,
+    weights: str | Path | None = None,
+    stride: Literal[32, 16] = 32,
+    last_layer: str | None = None,
 ) -> ImageEncoder | OwnEncoder:
     """Return the encoder that a setting names, or that is made of a module.
 
@@ -288,7 +301,7 @@ def make_encoder(
             f"the encoder was {encoder}, which a checkpoint does not hold: give it again, as in "
             "KACL.load_from_checkpoint(path, encoder=module)"
         )
-    return ImageEncoder(encoder, weights, stride=stride)
+    return ImageEncoder(encoder, weights, stride=stride, last_layer=last_layer)
 
 
 def _library(name: str) -> tuple[str, str]:
@@ -349,6 +362,38 @@ def _cut(network: nn.Module, linear: nn.Module) -> nn.Module:
         # torchvision applies the last ReLU as a function, outside `features`
         parts["relu5"] = nn.ReLU(inplace=True)
     return nn.Sequential(parts)
+
+
+def _stride(features: nn.Module) -> int:
+    """Return the pixels of the image for each pixel of the activations."""
+    with torch.no_grad():
+        side = features.eval()(torch.zeros(1, 1, SIDE, SIDE)).shape[-1]
+    features.train()
+    return SIDE // int(side)
+
+
+def _end_at(features: nn.Module, layer: str, name: str) -> int:
+    """Replace what comes after a layer of a network by nothing; return the channels of the layer's output."""
+    if layer not in dict(features.named_modules()) or not layer:
+        layers = [part for part, _ in features.named_modules() if part and part.count(".") < 2]
+        raise InputError(f"{name} has no layer {layer!r}; it has {', '.join(layers)}")
+    outputs: list[Tensor] = []
+    keep = lambda _, inputs, output: outputs.append(output.clone())  # noqa: E731 - a later layer may write into it
+    handle = features.get_submodule(layer).register_forward_hook(keep)
+    path = layer.split(".")
+    for depth, step in enumerate(path):
+        parent = features.get_submodule(".".join(path[:depth]))
+        children = [child for child, _ in parent.named_children()]
+        for later in children[children.index(step) + 1 :]:
+            setattr(parent, later, nn.Identity())
+    noise = torch.randn((1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = features.eval()(noise)
+    features.train()
+    handle.remove()
+    if len(outputs) != 1 or not torch.equal(output, outputs[0]):
+        raise InputError(f"{name} cannot end at {layer}: its output does not go through the later layers alone")
+    return int(output.shape[1])
 
 
 def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:

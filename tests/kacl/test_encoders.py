@@ -135,6 +135,40 @@ def test_strides_that_cannot_be() -> None:
         ImageEncoder("timm/densenet121", stride=16)
 
 
+@pytest.mark.parametrize(("name", "layer", "stride"), [("resnet18", "layer3", 16), ("resnet18", "layer4.0", 32),
+    ("resnet18", "layer4.0", 16), ("densenet121", "denseblock3", 16), ("timm/resnet18", "layer3.0", 16),
+    ("tf_efficientnet_lite0", "blocks.4", 16), ("tf_efficientnet_lite0", "blocks.5.1", 32)])  # fmt: skip
+def test_an_encoder_that_ends_earlier(name: str, layer: str, stride: int) -> None:
+    """Its output is that of the layer in the whole network."""
+    if name.startswith("t"):
+        pytest.importorskip("timm")
+    torch.manual_seed(6)
+    encoder = ImageEncoder(name, stride=stride, last_layer=layer).eval()
+    torch.manual_seed(6)
+    whole = ImageEncoder(name, stride=32 if stride == 32 or not layer.startswith("layer4") else 16).eval()
+    outputs: list[Tensor] = []
+    whole.features.get_submodule(layer).register_forward_hook(lambda _, inputs, output: outputs.append(output.clone()))
+    images = torch.randint(256, (2, 1, 64, 96))
+    with torch.no_grad():
+        activations, pooled = encoder(images)
+        whole(images)
+    assert torch.equal(activations, outputs[0]) and outputs[0].std() > 0
+    assert torch.equal(pooled, activations.mean((2, 3)))
+    assert activations.shape == (2, encoder.channels, 64 // stride, 96 // stride)
+    assert sum(map(torch.numel, encoder.parameters())) < sum(map(torch.numel, whole.parameters()))
+
+
+def test_layers_that_cannot_be_the_last() -> None:
+    with pytest.raises(InputError, match=r"resnet18 has no layer 'layer5'; it has conv1, bn1, .*layer4.1"):
+        ImageEncoder("resnet18", last_layer="layer5")
+    with pytest.raises(InputError, match="resnet18 has stride 16 at layer3, not 32: take the other stride"):
+        ImageEncoder("resnet18", last_layer="layer3")
+    with pytest.raises(InputError, match=r"resnet18 cannot end at layer4\.1\.conv1"):
+        ImageEncoder("resnet18", last_layer="layer4.1.conv1")
+    with pytest.raises(InputError, match="weights, stride and last_layer are of encoders by name"):
+        KACL(encoder=nn.Conv2d(1, 4, 3), last_layer="layer3")
+
+
 # timm and the weights on PyPI
 
 

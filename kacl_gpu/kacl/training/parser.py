@@ -41,7 +41,9 @@ GROUPS = {
     "data of your own": [
         "data.format", "data.table", "data.boxes", "data.findings", "data.missing", "data.max_value",
     ],
-    "network": ["model.encoder", "model.weights", "model.stride", "model.hidden", "model.projection"],
+    "network": [
+        "model.encoder", "model.weights", "model.stride", "model.last_layer", "model.hidden", "model.projection",
+    ],
     "classification loss": ["model.loss", "model.alpha", "model.gamma", "model.bias"],
     "contrastive loss (BYOP)": [
         "model.byop", "model.contrastive_weight", "model.temperature", "model.hard_negatives", "model.contrastive",
