@@ -95,6 +95,8 @@ class ImageEncoder(nn.Module):
             is that of stride 32.
         last_layer: name of the layer whose output is pooled, as ``layer3`` of resnet18; what comes after it is dropped.
             None: the last one before the pooling.
+        last_frozen: name of the last layer that keeps its initial weights and is not trained, nor are those before it.
+            None: all are trained.
 
     Attributes:
         features: the network; its output is pooled, so it is the layer for Grad-CAM.
@@ -119,8 +121,10 @@ class ImageEncoder(nn.Module):
         *,
         stride: Literal[32, 16] = 32,
         last_layer: str | None = None,
+        last_frozen: str | None = None,
     ) -> None:
         super().__init__()
+        self.frozen: list[str] = []
         if stride not in (32, 16):
             raise InputError(f"stride must be 32 or 16, got {stride}")
         library, short = _library(name)
@@ -155,6 +159,18 @@ class ImageEncoder(nn.Module):
                 f"{name} has stride {_stride(self.features)}{layer}, not {stride}: take the other stride, another "
                 "encoder or another last_layer"
             )
+        if last_frozen is not None:
+            self.frozen = [*_siblings(self.features, last_frozen, name)[0], last_frozen]
+            for part in self.frozen:
+                self.features.get_submodule(part).requires_grad_(False)
+            self.train()
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        """Set the mode; frozen layers stay in evaluation mode, so that their statistics do not change either."""
+        super().train(mode)
+        for part in self.frozen:
+            self.features.get_submodule(part).eval()
+        return self
 
     def standardise(self, images: Tensor) -> Tensor:
         """Return raw images as the network takes them, see :func:`standardise`."""
@@ -283,6 +299,7 @@ def make_encoder(
     weights: str | Path | None = None,
     stride: Literal[32, 16] = 32,
     last_layer: str | None = None,
+    last_frozen: str | None = None,
 ) -> ImageEncoder | OwnEncoder:
     """Return the encoder that a setting names, or that is made of a module.
 
@@ -301,7 +318,7 @@ def make_encoder(
             f"the encoder was {encoder}, which a checkpoint does not hold: give it again, as in "
             "KACL.load_from_checkpoint(path, encoder=module)"
         )
-    return ImageEncoder(encoder, weights, stride=stride, last_layer=last_layer)
+    return ImageEncoder(encoder, weights, stride=stride, last_layer=last_layer, last_frozen=last_frozen)
 
 
 def _library(name: str) -> tuple[str, str]:
@@ -374,18 +391,13 @@ def _stride(features: nn.Module) -> int:
 
 def _end_at(features: nn.Module, layer: str, name: str) -> int:
     """Replace what comes after a layer of a network by nothing; return the channels of the layer's output."""
-    if layer not in dict(features.named_modules()) or not layer:
-        layers = [part for part, _ in features.named_modules() if part and part.count(".") < 2]
-        raise InputError(f"{name} has no layer {layer!r}; it has {', '.join(layers)}")
+    later = _siblings(features, layer, name)[1]
     outputs: list[Tensor] = []
     keep = lambda _, inputs, output: outputs.append(output.clone())  # noqa: E731 - a later layer may write into it
     handle = features.get_submodule(layer).register_forward_hook(keep)
-    path = layer.split(".")
-    for depth, step in enumerate(path):
-        parent = features.get_submodule(".".join(path[:depth]))
-        children = [child for child, _ in parent.named_children()]
-        for later in children[children.index(step) + 1 :]:
-            setattr(parent, later, nn.Identity())
+    for part in later:
+        parent, _, last = part.rpartition(".")
+        setattr(features.get_submodule(parent), last, nn.Identity())
     noise = torch.randn((1, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         output = features.eval()(noise)
@@ -394,6 +406,22 @@ def _end_at(features: nn.Module, layer: str, name: str) -> int:
     if len(outputs) != 1 or not torch.equal(output, outputs[0]):
         raise InputError(f"{name} cannot end at {layer}: its output does not go through the later layers alone")
     return int(output.shape[1])
+
+
+def _siblings(features: nn.Module, layer: str, name: str) -> tuple[list[str], list[str]]:
+    """Return the names of the modules before and after a layer of a network, in and beside all that it is part of."""
+    if not layer or layer not in dict(features.named_modules()):
+        layers = [part for part, _ in features.named_modules() if part and part.count(".") < 2]
+        raise InputError(f"{name} has no layer {layer!r}; it has {', '.join(layers)}")
+    before, after = [], []
+    path = layer.split(".")
+    for depth, step in enumerate(path):
+        parent = ".".join(path[:depth])
+        children = [child for child, _ in features.get_submodule(parent).named_children()]
+        full = [f"{parent}.{child}" if parent else child for child in children]
+        before += full[: children.index(step)]
+        after += full[children.index(step) + 1 :]
+    return before, after
 
 
 def _first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:

@@ -67,6 +67,9 @@ class KACL(lightning.LightningModule):
             of tf_efficientnet_lite0; the layers after it are dropped. The last layers of a network made for images of
             224 pixels look at all of a small image from each place, and its heatmaps show no region. None: all layers,
             as in the paper.
+        last_frozen: name of the encoder's last layer that keeps its initial weights, as do all before it. A step takes
+            less than half the time, and few images cannot spoil pretrained weights. None: all are trained, as in the
+            paper.
         loss: classification loss: focal (the paper's) or cross_entropy.
         alpha: weight of positive labels in the focal loss, from 0 to 1; negatives weigh 1 - alpha. 0.25 is the number
             of the authors' later code, where it multiplies both classes and so only scales the loss.
@@ -145,6 +148,7 @@ class KACL(lightning.LightningModule):
         weights: str | None = "imagenet",
         stride: Literal[32, 16] = 32,
         last_layer: str | None = None,
+        last_frozen: str | None = None,
         loss: Literal["focal", "cross_entropy"] = "focal",
         alpha: float = 0.25,
         gamma: float = 2.0,
@@ -209,8 +213,10 @@ class KACL(lightning.LightningModule):
             if number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}")
         own = isinstance(encoder, nn.Module)
-        if own and (weights not in (None, "imagenet") or stride != 32 or last_layer is not None):
-            raise InputError("weights, stride and last_layer are of encoders by name: a module has its own")
+        if own and (weights not in (None, "imagenet") or stride != 32 or last_layer or last_frozen):
+            raise InputError(
+                "weights, stride, last_layer and last_frozen are of encoders by name: a module has its own"
+            )
         self.save_hyperparameters(ignore=["weights", "encoder"])
         # A checkpoint brings the weights of its training, so loading it must not ask for others
         self.save_hyperparameters({"weights": None, "initial_weights": None if own else weights})
@@ -224,7 +230,7 @@ class KACL(lightning.LightningModule):
         self.register_buffer("body_parts", parts, persistent=False)
         columns = [self.findings.index(name) if name in self.findings else -1 for name in self.diseases]
         self.register_buffer("finding_of_class", torch.tensor(columns), persistent=False)  # -1: No Finding
-        self.encoder = make_encoder(encoder, weights, stride, last_layer)
+        self.encoder = make_encoder(encoder, weights, stride, last_layer, last_frozen)
         if isinstance(self.encoder, ImageEncoder):
             self.encoder.max_value = max_value
         if channels_last:

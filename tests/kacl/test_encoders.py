@@ -158,6 +158,21 @@ def test_an_encoder_that_ends_earlier(name: str, layer: str, stride: int) -> Non
     assert sum(map(torch.numel, encoder.parameters())) < sum(map(torch.numel, whole.parameters()))
 
 
+def test_frozen_layers_do_not_change() -> None:
+    encoder = ImageEncoder("resnet18", stride=16, last_layer="layer3", last_frozen="layer2.0")
+    start = {name: value.clone() for name, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([part for part in encoder.parameters() if part.requires_grad], lr=0.1)
+    for _ in range(2):
+        encoder.train()
+        encoder(torch.randint(256, (4, 1, 64, 64)))[1].square().sum().backward()
+        optimizer.step()
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, start[name])}
+    trained = {name for name in start if name.startswith(("features.layer2.1.", "features.layer3."))}
+    assert changed == trained and len(trained) > 20
+    with pytest.raises(InputError, match="resnet18 has no layer 'layer9'"):
+        ImageEncoder("resnet18", last_frozen="layer9")
+
+
 def test_layers_that_cannot_be_the_last() -> None:
     with pytest.raises(InputError, match=r"resnet18 has no layer 'layer5'; it has conv1, bn1, .*layer4.1"):
         ImageEncoder("resnet18", last_layer="layer5")
@@ -165,7 +180,7 @@ def test_layers_that_cannot_be_the_last() -> None:
         ImageEncoder("resnet18", last_layer="layer3")
     with pytest.raises(InputError, match=r"resnet18 cannot end at layer4\.1\.conv1"):
         ImageEncoder("resnet18", last_layer="layer4.1.conv1")
-    with pytest.raises(InputError, match="weights, stride and last_layer are of encoders by name"):
+    with pytest.raises(InputError, match="weights, stride, last_layer and last_frozen are of encoders by name"):
         KACL(encoder=nn.Conv2d(1, 4, 3), last_layer="layer3")
 
 

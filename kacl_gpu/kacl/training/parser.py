@@ -42,7 +42,8 @@ GROUPS = {
         "data.format", "data.table", "data.boxes", "data.findings", "data.missing", "data.max_value",
     ],
     "network": [
-        "model.encoder", "model.weights", "model.stride", "model.last_layer", "model.hidden", "model.projection",
+        "model.encoder", "model.weights", "model.stride", "model.last_layer", "model.last_frozen", "model.hidden",
+        "model.projection",
     ],
     "classification loss": ["model.loss", "model.alpha", "model.gamma", "model.bias"],
     "contrastive loss (BYOP)": [
