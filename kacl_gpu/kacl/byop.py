@@ -20,7 +20,7 @@ from .cam import heatmaps as scale
 from .distributed import AllGather, is_distributed
 from .losses import random_bits
 
-PositiveBoxes = Literal["gradcam", "whole", "random", "middle", "true"]
+PositiveBoxes = Literal["gradcam", "whole", "random", "middle", "annotated"]
 PositiveFeatures = Literal["real", "shuffled", "constant"]
 
 # Streams of `random_bits`; that of number 0 draws the disease
@@ -193,7 +193,7 @@ class BYOP(nn.Module):
             does.
         settings: settings of the features. They are computed on the intensities as they are stored, not on the
             network's standardised input, of which bins of a fixed width would leave one or two levels.
-        positive_boxes: source of the boxes. gradcam: true boxes if there are any, else Grad-CAM; true: true boxes
+        positive_boxes: source of the boxes. gradcam: true boxes if there are any, else Grad-CAM; annotated: true boxes
             alone, so that other images have no features; whole, middle, random: those of `control_boxes`, for images
             with a true box too.
         seed: seed of the random boxes.
@@ -284,12 +284,12 @@ class BYOP(nn.Module):
                 boxes = control_boxes(self.positive_boxes, size, numbers, epoch, self.seed)
                 fallback, whole = torch.zeros_like(ill), torch.full_like(ill, self.positive_boxes == "whole")
             annotated = torch.zeros_like(ill)
-            if true_boxes is not None and self.positive_boxes in ("gradcam", "true"):
+            if true_boxes is not None and self.positive_boxes in ("gradcam", "annotated"):
                 true = true_boxes.gather(1, row[:, None, None].expand(-1, 1, 4))[:, 0].to(boxes.dtype)
                 annotated = ill & has_box(true)
                 boxes = torch.where(annotated[:, None], true, boxes)
             boxed = ill
-            if self.positive_boxes == "true":
+            if self.positive_boxes == "annotated":
                 boxed, boxes = annotated, boxes.masked_fill(~annotated[:, None], torch.nan)
             fallback, whole = fallback & ill & ~annotated, whole & ill & ~annotated
         with timed("radiomics"):

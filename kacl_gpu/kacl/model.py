@@ -104,7 +104,7 @@ class KACL(lightning.LightningModule):
         positive_boxes: source of the boxes in which the positives' radiomic features are computed. gradcam: true boxes
             of annotated images, else Grad-CAM, as the paper has it. The others are controls: whole: the whole image;
             middle: the middle half of both sides; random: drawn anew for each image in each epoch, each side from a
-            quarter to three quarters of the image's; true: true boxes alone, other images have no positive.
+            quarter to three quarters of the image's; annotated: true boxes alone, other images have no positive.
         positive_features: radiomic features that an image gets as its positive. real: its own, as the paper has it. The
             others are controls: shuffled: those of another ill image of the same step; constant: zeros, the mean.
         projection: width of the space in which images and radiomic features are compared.

@@ -81,7 +81,7 @@ def batch() -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("kind", ["whole", "middle", "random", "true"])
+@pytest.mark.parametrize("kind", ["whole", "middle", "random", "annotated"])
 def test_features_are_those_of_the_boxes(kind: PositiveBoxes) -> None:
     """Images with a true box included, whose boxes only ``true`` may use."""
     given = batch()
@@ -90,7 +90,7 @@ def test_features_are_those_of_the_boxes(kind: PositiveBoxes) -> None:
         "whole": [[0.0, 0, 60, 60]] * 3,
         "middle": [[15.0, 15, 45, 45]] * 3,
         "random": [[float(x) for x in random_box(2, 5, index, 60, 60)] for index in (9, 3, 4)],
-        "true": [None, [5.0, 7.5, 30.25, 41.0], None],
+        "annotated": [None, [5.0, 7.5, 30.25, 41.0], None],
     }
     for k, box in enumerate(boxes[kind]):
         assert positives.valid[k] == (box is not None)
@@ -101,13 +101,15 @@ def test_features_are_those_of_the_boxes(kind: PositiveBoxes) -> None:
             alone = gpu_radiomics(given["images"][k : k + 1], torch.tensor([box]), settings=SETTINGS)
             assert torch.equal(positives.features[k : k + 1], alone)
     assert not positives.valid[3] and positives.features[3].isnan().all()
-    assert positives.annotated.tolist() == [False, kind == "true", False, False]
+    assert positives.annotated.tolist() == [False, kind == "annotated", False, False]
     assert positives.whole.tolist() == [kind == "whole"] * 3 + [False]
     assert not positives.fallback.any()
 
 
 def test_boxes_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="positive_boxes must be one of gradcam, whole, random, middle, true: all"):
+    with pytest.raises(
+        ValueError, match="positive_boxes must be one of gradcam, whole, random, middle, annotated: all"
+    ):
         BYOP(positive_boxes="all")
     with pytest.raises(ValueError, match="index"):
         BYOP(positive_boxes="random")(**batch() | {"index": None})
@@ -186,7 +188,7 @@ def steps() -> dict[tuple[str, str], dict[str, Any]]:
         "index": torch.arange(12) * 3,
     }
     controls: list[tuple[Any, Any]] = [("gradcam", features) for features in ("real", "shuffled", "constant")]
-    controls += [(kind, "real") for kind in ("whole", "random", "middle", "true")]
+    controls += [(kind, "real") for kind in ("whole", "random", "middle", "annotated")]
     steps = {}
     for kind, features in controls:
         torch.manual_seed(0)
@@ -217,7 +219,7 @@ def test_controls_change_nothing_else(steps: dict[tuple[str, str], dict[str, Any
             for name, value in step["statistics"].items():
                 assert torch.equal(value, paper["statistics"][name]), name
     assert steps["gradcam", "real"]["logged"]["train/annotated"] > 0
-    assert steps["true", "real"]["logged"]["train/anchors"] < steps["middle", "real"]["logged"]["train/anchors"]
+    assert steps["annotated", "real"]["logged"]["train/anchors"] < steps["middle", "real"]["logged"]["train/anchors"]
 
 
 def test_what_the_radiomic_encoder_sees(steps: dict[tuple[str, str], dict[str, Any]]) -> None:

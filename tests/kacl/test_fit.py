@@ -300,7 +300,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "byop_whole": {**BYOP_ALONE, "positive_boxes": "whole"},
     "byop_random": {**BYOP_ALONE, "positive_boxes": "random"},
     "byop_middle": {**BYOP_ALONE, "positive_boxes": "middle"},
-    "byop_true": {**BYOP_ALONE, "positive_boxes": "true"},
+    "byop_annotated": {**BYOP_ALONE, "positive_boxes": "annotated"},
     "byop_symmetric": SYMMETRIC,
     "byop_symmetric_shuffled": {**SYMMETRIC, "positive_features": "shuffled"},
     "byop_symmetric_constant": {**SYMMETRIC, "positive_features": "constant"},
@@ -310,15 +310,19 @@ VARIANTS: dict[str, dict[str, object]] = {
 def test_variants() -> None:
     """The configurations that are shipped can be read, one after the other, and say what they are named for."""
     assert {path.stem for path in (CONFIGS / "variants").iterdir()} == set(VARIANTS)
-    for config in CONFIGS.glob("*.yaml"):
-        for name, expected in VARIANTS.items():
-            variant = CONFIGS / "variants" / f"{name}.yaml"
-            words = ["--config", config, "--config", variant, "--data.root=x", "--model.weights=null", *QUIET]
-            made = command([str(word) for word in words])
-            assert {setting: made.config.model[setting] for setting in expected} == expected, name
-            assert hasattr(made.model, "byop") == expected["byop"]
-    true = command(["--data.root=x", "--model.weights=null", "--model.positive_boxes=true", *QUIET])
-    assert true.model.hparams["positive_boxes"] == "true"  # which YAML takes for a truth value
+    for name, expected in VARIANTS.items():
+        made = command(["--config=nih", f"--config={name}", "--data.root=x", "--model.weights=null", *QUIET])
+        assert {setting: made.config.model[setting] for setting in expected} == expected, name
+        assert hasattr(made.model, "byop") == expected["byop"]
+
+
+@pytest.mark.parametrize("config", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+@pytest.mark.parametrize("variant", ["full", "chexnet"])
+def test_a_variant_fits_each_configuration(config: str, variant: str) -> None:
+    made = command([f"--config={config}", f"--config={variant}", "--data.root=x", "--model.weights=null", *QUIET])
+    own = {setting: VARIANTS[variant][setting] for setting in ("loss", "byop")}
+    assert {setting: made.config.model[setting] for setting in own} == own
+    assert made.config.model.encoder == "densenet121" or variant == "full"
 
 
 @pytest.mark.parametrize(
