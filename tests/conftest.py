@@ -17,6 +17,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+# Threads that spin while they wait take the processors from the other processes of the suite, for ten times the time
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
