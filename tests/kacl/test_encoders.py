@@ -286,7 +286,7 @@ def test_a_module_without_the_closed_form() -> None:
         make_encoder(nn.Conv2d(3, 4, 3))
     with pytest.raises(InputError, match=r"the module Sequential is no encoder"):
         make_encoder(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-    with pytest.raises(InputError, match="weights and stride are of encoders by name"):
+    with pytest.raises(InputError, match="weights, stride, last_layer and last_frozen are of encoders by name"):
         KACL(encoder=Pair(nn.Identity()), stride=16)
 
 
