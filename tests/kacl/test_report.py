@@ -352,7 +352,7 @@ def test_one_class_and_empty_boxes(phantoms: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text()
     assert "*no negatives*" in text and "*without Mass*" in text
     assert "None of these images has a true box" in text and "No disease has 5 boxes" in text
-    assert "79 boxes malformed, left out" in text
+    assert "79 boxes malformed or outside the image, left out" in text
     assert not list((tmp_path / "out" / "figures").iterdir())
 
 

@@ -235,11 +235,11 @@ def test_no_finding_as_a_class(batch: dict[str, Tensor], monkeypatch: pytest.Mon
 
 def test_body_parts_of_ones_own() -> None:
     model = KACL(
-        weights=None, diseases=["Fracture"], findings=["Fracture", "Mass", "Nodule"], body_parts={"Fracture": "lung"}
+        weights=None, diseases=["Scoliosis"], findings=["Scoliosis", "Mass", "Nodule"], body_parts={"Scoliosis": "lung"}
     )
     assert len({*model.body_parts.tolist()}) == 1
-    with pytest.raises(InputError, match="no body part is known of Fracture"):
-        KACL(weights=None, diseases=["Mass"], findings=["Fracture", "Mass"])
+    with pytest.raises(InputError, match="no body part is known of Scoliosis"):
+        KACL(weights=None, diseases=["Mass"], findings=["Scoliosis", "Mass"])
 
 
 def test_settings_of_the_contrastive_loss_that_cannot_be() -> None:
