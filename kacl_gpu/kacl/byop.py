@@ -61,20 +61,8 @@ def look(
         >>> maps.shape, boxes.boxes.shape
         (torch.Size([2, 224, 224]), torch.Size([2, 4]))
     """
-    return look_at(head_cam(activations, weight, disease), size, threshold, shrink_whole_image)
-
-
-@torch.no_grad()
-def look_at(maps: Tensor, size: tuple[int, int], threshold: float, shrink_whole_image: bool) -> tuple[Tensor, Boxes]:
-    """Return heatmaps (B, H, W), in [0, 1], and boxes of the regions that maps (B, h, w) show, whoever made them.
-
-    Example:
-        >>> scaled, boxes = look_at(torch.tensor([[[0.0, 8.0], [0.0, 0.0]]]), (8, 8), 0.5, False)
-        >>> scaled.max(), boxes.boxes
-        (tensor(1.), tensor([[4., 0., 8., 4.]]))
-    """
-    scaled = scale(maps, size)
-    return scaled, heatmap_boxes(scaled, threshold, shrink_whole_image)
+    maps = scale(head_cam(activations, weight, disease), size)
+    return maps, heatmap_boxes(maps, threshold, shrink_whole_image)
 
 
 def control_boxes(kind: PositiveBoxes, size: tuple[int, int], index: Tensor, epoch: int | Tensor, seed: int) -> Tensor:
@@ -277,9 +265,10 @@ class BYOP(nn.Module):
             if activations is not None and weight is not None:
                 heatmaps = head_cam(activations, weight, row)
             assert heatmaps is not None
-            maps, predicted = look_at(heatmaps, size, self.threshold, self.shrink_whole_image)
-            boxes, fallback, whole = predicted
-            if self.positive_boxes != "gradcam":
+            maps = scale(heatmaps, size)
+            if self.positive_boxes == "gradcam":
+                boxes, fallback, whole = heatmap_boxes(maps, self.threshold, self.shrink_whole_image)
+            else:
                 numbers = row if index is None else index
                 boxes = control_boxes(self.positive_boxes, size, numbers, epoch, self.seed)
                 fallback, whole = torch.zeros_like(ill), torch.full_like(ill, self.positive_boxes == "whole")

@@ -151,12 +151,12 @@ class ImageEncoder(nn.Module):
             self._load(state, f"features.{first}", source, name)
         if last_layer is not None:
             self.channels = _end_at(self.features, last_layer, name)
-        if library == "torchvision" and _stride(self.features) == 2 * stride == 32:
+        if stride == 16 and library == "torchvision" and _stride(self.features) == 32:
             _dilate(self.features, name)
-        if _stride(self.features) != stride:
+        if (own_stride := _stride(self.features)) != stride:
             layer = f" at {last_layer}" if last_layer else ""
             raise InputError(
-                f"{name} has stride {_stride(self.features)}{layer}, not {stride}: take the other stride, another "
+                f"{name} has stride {own_stride}{layer}, not {stride}: take the other stride, another "
                 "encoder or another last_layer"
             )
         if last_frozen is not None:

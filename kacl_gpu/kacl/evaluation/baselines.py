@@ -25,6 +25,44 @@ MIDDLE = (0.25, 0.75)  # of each side
 KEYS = ["image", "patient", "disease"]
 
 
+def baseline_boxes(
+    truth: pd.DataFrame,
+    training: pd.DataFrame,
+    grid: tuple[int, int],
+    size: int,
+    threshold: float = 0.5,
+    shrink_whole_image: bool = False,
+) -> tuple[dict[str, pd.DataFrame], str]:
+    """Return the boxes of :func:`untrained_boxes`, and after them those of :func:`knowing_boxes`, by name.
+
+    Args:
+        truth, training, size: see :func:`untrained_boxes`.
+        grid, threshold, shrink_whole_image: see :func:`knowing_boxes`.
+
+    Returns:
+        The tables, and the sentence of :func:`mean_training_boxes`.
+
+    Example:
+        >>> truth = pd.DataFrame({"image": ["a"], "patient": [1], "disease": ["Mass"]})
+        >>> truth = truth.assign(x1=0, y1=0, x2=16, y2=32)
+        >>> [*baseline_boxes(truth, truth, (2, 2), 32)[0]]
+        ['whole image', 'middle half', 'mean training box', 'map that knows the box (2 x 2)']
+    """
+    boxes = untrained_boxes(truth, training, size)
+    boxes[knowing_name(grid)] = knowing_boxes(truth, grid, size, threshold, shrink_whole_image)
+    return boxes, mean_training_boxes(training, [*truth["disease"].unique()], size)[1]
+
+
+def knowing_name(grid: tuple[int, int]) -> str:
+    """Return the name of the map that knows the box, with its resolution.
+
+    Example:
+        >>> knowing_name((8, 8))
+        'map that knows the box (8 x 8)'
+    """
+    return f"{KNOWING} ({grid[0]} x {grid[1]})"
+
+
 def untrained_boxes(truth: pd.DataFrame, training: pd.DataFrame, size: int) -> dict[str, pd.DataFrame]:
     """Return a box that no network was trained for in place of each prediction, of three kinds.
 

@@ -367,16 +367,14 @@ def _baselines(model: Evaluated, truth: pd.DataFrame, training: pd.DataFrame) ->
     """
     size, settings, grid = model.images.size, model.checkpoint.model.settings, model.predictions.grid
     assert grid is not None  # there are true boxes, so their images were localised
-    boxes = baselines.untrained_boxes(truth, training, size)
-    knowing = f"{baselines.KNOWING} ({grid[0]} x {grid[1]})"
-    boxes[knowing] = baselines.knowing_boxes(truth, grid, size, settings.threshold, settings.shrink_whole_image)
+    boxes, note = baselines.baseline_boxes(truth, training, grid, size, settings.threshold, settings.shrink_whole_image)
     words = (
         f"Boxes that nobody trained stand below: the {baselines.WHOLE_IMAGE}; its {baselines.MIDDLE_HALF} (of each "
         f"side); and each disease's {baselines.MEAN_BOX}, over {len(training)} boxes. A network localises if it is "
-        f"better than these. The {knowing} is the ceiling of the map's resolution: the true boxes drawn on the grid of "
-        "the network's last layer by area, then resized and thresholded like its heatmaps. "
+        f"better than these. The {baselines.knowing_name(grid)} is the ceiling of the map's resolution: the true boxes "
+        "drawn on the grid of the network's last layer by area, then resized and thresholded like its heatmaps. "
     )
-    return Baselines(boxes, words + baselines.mean_training_boxes(training, [*truth["disease"].unique()], size)[1])
+    return Baselines(boxes, words + note)
 
 
 def _baseline_rows(tables: Mapping[str, pd.DataFrame], protocol: str) -> list[list[str]]:

@@ -28,7 +28,7 @@ from ..evaluation.ablation import (
     pairs,
     summary,
 )
-from ..evaluation.baselines import KNOWING, MEAN_BOX, knowing_boxes, mean_training_boxes, untrained_boxes
+from ..evaluation.baselines import MEAN_BOX, baseline_boxes
 from ..evaluation.measures import overlaps
 from ..evaluation.predictions import predict, true_boxes
 from ..evaluation.published import is_full_set
@@ -156,14 +156,11 @@ def baseline_rows(done: Command) -> list[dict[str, Any]]:
     truth = pd.DataFrame(tables["true_boxes"][boxed].double().numpy(), columns=[*BOX_COLUMNS])
     truth = truth.assign(image=index, patient=0, disease=np.array(model.diseases, object)[column.numpy()])
     training = true_boxes(data.train)
-    boxes = untrained_boxes(truth, training, images.size)
     one = images.select(index[:1])
     grid = predict(model, one, one.table["image"]).grid
     assert grid is not None
     settings = model.settings
-    knowing = f"{KNOWING} ({grid[0]} x {grid[1]})"
-    boxes[knowing] = knowing_boxes(truth, grid, images.size, settings.threshold, settings.shrink_whole_image)
-    note = mean_training_boxes(training, [*truth["disease"].unique()], images.size)[1]
+    boxes, note = baseline_boxes(truth, training, grid, images.size, settings.threshold, settings.shrink_whole_image)
     rows = []
     for name, table in boxes.items():
         compared = overlaps(truth, table)
