@@ -1,5 +1,6 @@
 """Regions from label maps: one label, several or all of them; each cut to its own box first."""
 
+import statistics
 import time
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_the_module_takes_labels_too(images: Tensor, masks: Tensor) -> None:
 
 
 def test_200_labels_cost_what_200_boxes_cost() -> None:
-    """Within 20 %: the best of several runs of each, in turn."""
+    """Within 20 %: the median of ratios of calls in turn, as a single run may meet a busy or an idle processor."""
     image = torch.randint(0, 255, (1, 1024, 1024), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros((1, 1024, 1024), dtype=torch.int32)
     for k in range(200):
@@ -203,16 +204,19 @@ def test_200_labels_cost_what_200_boxes_cost() -> None:
         masks[0, y : y + 40, x : x + 40] = k + 1
     settings = RadiomicsSettings(bin_count=32)
     boxes = find_labels(masks).boxes
+
+    def seconds(**arguments: Any) -> float:
+        start = time.process_time()
+        table = gpu_radiomics(image, settings=settings, **arguments)
+        took = time.process_time() - start
+        assert len(table) == 200
+        return took
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    took: dict[str, list[float]] = {"boxes": [], "labels": []}
     try:
-        for _ in range(8):
-            for name, arguments in (("boxes", {"boxes": boxes}), ("labels", {"masks": masks, "labels": "all"})):
-                start = time.process_time()
-                table = gpu_radiomics(image, **arguments, settings=settings)
-                took[name].append(time.process_time() - start)
-                assert len(table) == 200
+        seconds(boxes=boxes)  # compiles
+        pairs = [(seconds(boxes=boxes), seconds(masks=masks, labels="all")) for _ in range(15)]
     finally:
         torch.set_num_threads(threads)
-    assert min(took["labels"]) < 1.2 * min(took["boxes"]), took
+    assert statistics.median(cost / price for price, cost in pairs) < 1.2, pairs
