@@ -88,7 +88,7 @@ def expect(region: Region) -> Expected:
         # Of a flat image rounding errors decide whether PyRadiomics finds a standard deviation to normalise by, and
         # shape alone it computes without looking at the values
         flat = region.settings.normalize and np.ptp(region.image) == 0
-        only_shape = {class_name for class_name, _ in region.settings.selected} == {"shape2D"}
+        only_shape = {class_name for class_name, _ in region.settings.selected()} == {"shape2D"}
         if refused is None and not flat and not only_shape:
             raise AssertionError(f"PyRadiomics computes what the definition refuses: {error}") from error
         return Expected(str(error), np.full(len(names), np.nan), np.zeros(len(names)), {}, {})
@@ -158,7 +158,7 @@ def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
     """
     settings = region.settings
     regions = make_regions(*_tensors(region, device), region.spacing, labels=settings.label)
-    moments = ops.image_moments(regions.images) if settings.normalize else None
+    moments = ops.image_moments(regions.images, regions.image_size) if settings.normalize else None
     volumes = discretise(regions, moments, settings, max_levels(regions, settings))
     where = volumes.levels, volumes.start, volumes.size
     near, far = half_offsets((1,)), half_offsets(settings.distances)

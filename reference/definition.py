@@ -106,7 +106,7 @@ def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: Radio
     values, mask, whole = values[box], mask[box], whole[box]
     if not np.isfinite(values[mask]).all():
         raise RegionInvalid("not finite")
-    looks_afar = {class_name for class_name, _ in settings.selected} & {"glcm", "ngtdm", "gldm"}
+    looks_afar = {class_name for class_name, _ in settings.selected()} & {"glcm", "ngtdm", "gldm"}
     if looks_afar and min(settings.distances) >= max(mask.shape):
         raise RegionInvalid("no distance fits into the region")
     levels = np.zeros(mask.shape, np.int64)

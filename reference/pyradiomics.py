@@ -77,7 +77,7 @@ def to_pyradiomics(settings: RadiomicsSettings) -> tuple[dict[str, Any], dict[st
             continue
         parameters[theirs] = list(value) if isinstance(value, tuple) else value
     features: dict[str, list[str]] = {}
-    for class_name, feature in settings.selected:
+    for class_name, feature in settings.selected():
         features.setdefault(class_name, []).append(feature)
     return parameters, features
 
@@ -124,8 +124,8 @@ def pyradiomics_features(
         except RegionRefused as error:
             if invalid == "raise":
                 raise RegionRefused(f"region {row}: {error}") from error
-            rows.append(np.full(len(settings.selected), np.nan))
-    return np.array(rows, np.float64).reshape(-1, len(settings.selected))
+            rows.append(np.full(len(settings.selected()), np.nan))
+    return np.array(rows, np.float64).reshape(-1, len(settings.selected()))
 
 
 def pyradiomics_matrices(
@@ -174,7 +174,7 @@ def pyradiomics_region(
     masks = None if mask is None else _array(mask)[None]
     (arguments,) = _regions(_array(image)[None], boxes, masks, settings.label, spacing)
     values, extractor = _execute(*arguments, settings)
-    only_shape = {class_name for class_name, _ in settings.selected} == {"shape2D"}
+    only_shape = {class_name for class_name, _ in settings.selected()} == {"shape2D"}
     return _features(values, settings), None if only_shape else _matrices(*extractor.cropped)
 
 
@@ -243,7 +243,7 @@ def _execute(
 
 
 def _features(values: Any, settings: RadiomicsSettings) -> NDArray[np.float64]:
-    return np.array([values[f"original_{name}_{feature}"] for name, feature in settings.selected], np.float64)
+    return np.array([values[f"original_{name}_{feature}"] for name, feature in settings.selected()], np.float64)
 
 
 def _matrices(image: Any, mask: Any, parameters: dict[str, Any]) -> Matrices | None:

@@ -330,7 +330,7 @@ def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_],
     if draw.choice((True, False, False, False)):
         chosen.update(_resegmentation(draw, x, low, high))
     if draw.integer(0, 19) == 0:
-        chosen["feature_class"] = tuple({draw.choice(CLASSES), draw.choice(CLASSES)})
+        chosen["feature_class"] = tuple({draw.choice(CLASSES[2]), draw.choice(CLASSES[2])})
     return chosen
 
 

@@ -12,10 +12,11 @@ from . import ops
 from .checks import Boxes, Spacing
 from .features.glcm import log_weights
 from .features.spec import lengths
+from .groups import make_groups
 from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bound
-from .regions import Labels, Regions, describe, make_regions
+from .regions import Images, Labels, Regions
 from .settings import RadiomicsSettings
-from .volumes import LevelVolumes, discretise, half_offsets
+from .volumes import LevelVolumes, discretise, flat_axis, half_offsets
 
 ONE_LEVEL = (
     "bin_width = {:g} leaves one grey level in every region, of intensities that differ: texture features say nothing "
@@ -24,22 +25,31 @@ ONE_LEVEL = (
 )
 
 
-def feature_names(settings: RadiomicsSettings = RadiomicsSettings()) -> tuple[str, ...]:
+def feature_names(settings: RadiomicsSettings = RadiomicsSettings(), dimensions: int = 2) -> tuple[str, ...]:
     """Return the names of the F columns of :func:`gpu_radiomics` under these settings, as PyRadiomics spells them.
+
+    Args:
+        settings: those of the call.
+        dimensions: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: a class that describes regions of the other dimensions is selected.
 
     Example:
         >>> feature_names(RadiomicsSettings(feature_class={"glcm": ["Contrast"], "firstorder": ["Mean"]}))
         ('original_firstorder_Mean', 'original_glcm_Contrast')
+        >>> len(feature_names()), len(feature_names(dimensions=3))
+        (102, 107)
     """
-    return tuple(f"original_{name}_{feature}" for name, feature in settings.selected)
+    return tuple(f"original_{name}_{feature}" for name, feature in settings.selected(dimensions))
 
 
 @overload
 def gpu_radiomics(
-    images: Tensor,
+    images: Images,
     boxes: Boxes | None = None,
     *,
-    masks: Tensor | None = None,
+    masks: Images | None = None,
     labels: Labels | None = None,
     settings: RadiomicsSettings = RadiomicsSettings(),
     spacing: Spacing | None = None,
@@ -51,10 +61,10 @@ def gpu_radiomics(
 
 @overload
 def gpu_radiomics(
-    images: Tensor,
+    images: Images,
     boxes: Boxes | None = None,
     *,
-    masks: Tensor | None = None,
+    masks: Images | None = None,
     labels: Labels | None = None,
     settings: RadiomicsSettings = RadiomicsSettings(),
     spacing: Spacing | None = None,
@@ -65,10 +75,10 @@ def gpu_radiomics(
 
 
 def gpu_radiomics(
-    images: Tensor,
+    images: Images,
     boxes: Boxes | None = None,
     *,
-    masks: Tensor | None = None,
+    masks: Images | None = None,
     labels: Labels | None = None,
     settings: RadiomicsSettings = RadiomicsSettings(),
     spacing: Spacing | None = None,
@@ -76,30 +86,33 @@ def gpu_radiomics(
     return_status: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Compute PyRadiomics' 2D features of many regions of a batch of grey images, on the images' device.
+    """Compute PyRadiomics' features of many regions of a batch of grey images or volumes, on the images' device.
 
     Args:
-        images: (B, H, W) or (B, 1, H, W), any real dtype.
-        boxes: x1, y1, x2, y2 in pixels, the far edge exclusive; fractions grow outward to whole pixels, what lies
-            beyond the image is cut off. (B, 4): one box per image; (K, 5): the image's index first; or a list of B
-            tensors (L_i, 4).
-        masks: (B, H, W) or (B, 1, H, W) label maps; a region is then the pixels of its label in its box, or in its
-            whole image if there are no boxes.
+        images: images (B, H, W) or (B, 1, H, W), volumes (B, 1, D, H, W), any real dtype; or a list of images (H, W) or
+            volumes (D, H, W) of any sizes.
+        boxes: x1, y1, x2, y2 in pixels, of volumes x1, y1, z1, x2, y2, z2 in voxels, the far edge exclusive; fractions
+            grow outward to whole pixels, what lies beyond the image is cut off. (B, 4) or (B, 6): one box per image;
+            (K, 5) or (K, 7): the image's index first; or a list of B tensors (L_i, 4) or (L_i, 6).
+        masks: label maps of the shape of the images, or a list of them; a region is then the pixels of its label in its
+            box, or in its whole image if there are no boxes.
         labels: which labels of the masks are regions. One number: that label in every box or image; a tensor (K,) of
             integers: one per region; without boxes also several numbers or "all": a row for each of them that an image
             has, by image, then by label (see :func:`kacl_gpu.radiomics.regions.find_labels`). Default:
             ``settings.label``.
         settings: what to compute and how: PyRadiomics' settings under snake_case names.
-        spacing: size of a pixel as (y, x), finite and above 0, one pair or one row per image (B, 2); 1 if left out.
-            Where the call must not wait for a device (see docs/architecture.md): two numbers, or a tensor on that
-            device, whose values are then not errors of the call but make their regions invalid.
+        spacing: size of a pixel as (y, x), of a voxel as (z, y, x), finite and above 0, for all images or one row per
+            image (B, 2) or (B, 3); 1 if left out. Where the call must not wait for a device (see docs/architecture.md):
+            numbers, or a tensor on that device, whose values are then not errors of the call but make their regions
+            invalid.
         invalid: what becomes of a region that cannot be computed (no pixel, one pixel, not finite, ...): "raise" names
             all of them in one ValueError; "nan" fills their rows with NaN and leaves the others as they are.
         return_status: return the status of each region, too.
         dtype: of the result, torch.float32 or torch.float64; all is computed in float64.
 
     Returns:
-        (K, F) features, one row per region, columns as :func:`feature_names` lists them. No gradient flows through it.
+        (K, F) features, one row per region, columns as :func:`feature_names` lists them for 2 or 3 dimensions. No
+        gradient flows through it.
         With ``return_status`` also (K,) int32, the code of each region's :class:`Status`, 0 where it was computed.
 
     Raises:
@@ -110,16 +123,24 @@ def gpu_radiomics(
         >>> settings = RadiomicsSettings(feature_class={"firstorder": ["Maximum", "Mean"]})
         >>> gpu_radiomics(image, torch.tensor([[1, 1, 5, 4]]), settings=settings)
         tensor([[28.0000, 18.5000]])
+        >>> volume = torch.arange(512).reshape(1, 1, 8, 8, 8)
+        >>> gpu_radiomics(volume, torch.tensor([[1, 1, 0, 5, 4, 2]]), settings=settings)
+        tensor([[92.0000, 50.5000]])
     """
     _check_arguments(settings, invalid, dtype)
     static = _is_static(images, settings, invalid)
     if labels is not None and masks is None:
         raise ValueError("labels given without masks: pass the label maps that hold them")
     labels = settings.label if labels is None else labels
-    regions = make_regions(images, boxes, masks, spacing, labels=labels, check_values=not static)
-    table, status = compute(regions, settings, dtype=dtype, static=static)
+    located = make_groups(*(images, boxes, masks, spacing), labels=labels, settings=settings, check_values=not static)
+    tables: list[tuple[Tensor, Tensor]] = []
+    volumes: list[LevelVolumes] = []
+    for group in located.groups:
+        tables.append(_compute_parts(group.regions, settings, dtype, static, volumes))
+    _warn_of_one_level(volumes, settings)
+    table, status = located.join(tables)
     if invalid == "raise" and bool(status.any()):
-        raise ValueError(describe(regions, boxes, status, settings))
+        raise ValueError(located.describe(status, settings))
     return (table, status) if return_status else table
 
 
@@ -140,16 +161,30 @@ def compute(
         >>> compute(regions, RadiomicsSettings(feature_class={"firstorder": ["Mean"]}), dtype=torch.float32)
         (tensor([[18.5000]]), tensor([0], dtype=torch.int32))
     """
-    image_moments = ops.image_moments(regions.images) if settings.normalize else None
+    volumes: list[LevelVolumes] = []
+    table, status = _compute_parts(regions, settings, dtype, static, volumes)
+    _warn_of_one_level(volumes, settings)
+    return table, status
+
+
+def _compute_parts(
+    regions: Regions,
+    settings: RadiomicsSettings,
+    dtype: torch.dtype,
+    static: bool,
+    summaries: list[LevelVolumes],
+) -> tuple[Tensor, Tensor]:
+    """Do what :func:`compute` does, and append what each part's volumes were like, without their voxels."""
+    image_moments = ops.image_moments(regions.images, regions.image_size) if settings.normalize else None
     limit = max_levels(regions, settings)
     tables, parts = [], []
     for part in chunks(regions, settings, static):
         volumes = discretise(part, image_moments, settings, limit, static)
-        bounds = Bounds.of_shape(part, limit) if static else Bounds.of_values(volumes.size, volumes.n_levels)
+        bounds = Bounds.of_shape(part, limit, settings) if static else Bounds.of_values(volumes.size, volumes.n_levels)
         for k in matrix_chunks(part, bounds, settings):
             tables.append(compute_features(part[k], volumes.part(k), image_moments, settings, bounds, dtype))
-        parts.append(volumes)
-    _warn_of_one_level(parts, settings)
+        parts.append(volumes._replace(levels=volumes.levels[:0], shape_mask=None))
+    summaries += parts
     if len(parts) == 1 and len(tables) == 1:
         return tables[0], parts[0].status
     return torch.cat(tables), torch.cat([volumes.status for volumes in parts])
@@ -164,8 +199,9 @@ def compute_features(
     dtype: torch.dtype,
 ) -> Tensor:
     """Compute the features (K, F) of K regions from their intensities, grey levels and outlines, class by class."""
-    selected = settings.by_class
-    near, far = half_offsets((1,)), half_offsets(fitting(settings.distances, bounds.longest))
+    selected, plane = settings.by_class(regions.dimensions), flat_axis(regions.dimensions, settings)
+    near = half_offsets((1,), regions.dimensions, plane)
+    far = half_offsets(fitting(settings.distances, bounds.longest), regions.dimensions, plane)
     ng, longest, zones = bounds.ng, bounds.longest, zone_bound(bounds.pixels, bounds.ng)
     spacing, n_levels, norm = regions.spacing, volumes.n_levels, settings.weighting_norm
     packed = volumes.levels, volumes.start, volumes.size
@@ -188,6 +224,8 @@ def compute_features(
             remove_outliers=settings.remove_outliers or 0.0,
             shift=settings.voxel_array_shift,
         )
+    if "shape" in selected:
+        sums["shape"] = ops.shape(volumes.shape_mask, *packed[1:], spacing)
     if "shape2D" in selected:
         sums["shape2D"] = ops.shape2d(volumes.shape_mask, *packed[1:], spacing)
     if "glcm" in selected:
@@ -230,14 +268,14 @@ class GpuRadiomics(nn.Module):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """The names of the columns of images; those of volumes: ``feature_names(settings, dimensions=3)``."""
         return feature_names(self.settings)
 
     def forward(
         self,
-        images: Tensor,
+        images: Images,
         boxes: Boxes | None = None,
-        masks: Tensor | None = None,
+        masks: Images | None = None,
         spacing: Spacing | None = None,
         labels: Labels | None = None,
         *,
@@ -261,10 +299,19 @@ class GpuRadiomics(nn.Module):
         return f"{self.settings}, invalid={self.invalid!r}, dtype={self.dtype}"
 
 
-def _is_static(images: Tensor, settings: RadiomicsSettings, invalid: str) -> bool:
-    """Return True if the call must not synchronise: levels are bounded, errors become NaN, tensors are on a device."""
+def _is_static(images: Images, settings: RadiomicsSettings, invalid: str) -> bool:
+    """Return True if the call must not synchronise.
+
+    Levels are bounded, and in volumes the size of regions; errors become NaN; tensors are on a device.
+    """
     bounded = settings.bin_count is not None or settings.max_levels is not None or not settings.needs_levels
-    return bounded and invalid == "nan" and isinstance(images, Tensor) and images.device.type != "cpu"
+    first = (
+        images if isinstance(images, Tensor) else images[0] if isinstance(images, (list, tuple)) and images else None
+    )
+    if not bounded or invalid != "nan" or not isinstance(first, Tensor) or first.device.type == "cpu":
+        return False
+    is_volume = first.ndim == (5 if first is images else 3)
+    return not is_volume or settings.max_region is not None
 
 
 def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dtype) -> None:

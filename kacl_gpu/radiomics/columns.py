@@ -16,10 +16,12 @@ Column: TypeAlias = Any  # the number of a column, or in a formula the column, a
 
 
 class Box(NamedTuple):
-    """Bounding box of a region in pixels of its image, the far edge exclusive: (K, 4) int64."""
+    """Bounding box of a region in voxels of its image, the far edge exclusive: (K, 6) int64."""
 
+    z0: Column
     y0: Column
     x0: Column
+    z1: Column
     y1: Column
     x1: Column
 
@@ -50,8 +52,9 @@ class Offset(NamedTuple):
 
 
 class Spacing(NamedTuple):
-    """Size of a pixel: (K, 2) or (B, 2) float64."""
+    """Size of a voxel, z = 1 in 2D: (K, 3) or (B, 3) float64."""
 
+    z: Column
     y: Column
     x: Column
 
@@ -94,6 +97,7 @@ class FirstOrderSums(NamedTuple):
     p90: Column
     entropy: Column  # of the grey levels
     level_squares: Column  # sum over levels of n_i^2
+    spacing_z: Column = None
     spacing_y: Column = None
     spacing_x: Column = None
 
@@ -113,6 +117,7 @@ class Shape2DSums(NamedTuple):
     yy: Column  # n^2 times the covariances of the pixels' indices
     xx: Column
     yx: Column
+    spacing_z: Column = None
     spacing_y: Column = None
     spacing_x: Column = None
 
@@ -201,11 +206,11 @@ def number_of_columns(table: Any) -> int:
 
 
 COUNT = 0  # in every table of sums: pixels, pairs, runs or zones of a direction; 0 if it has none
-BOX = Box(*range(4))
+BOX = Box(*range(6))
 CORNERS = Corners(*range(4))
 SIZE = Size(*range(3))
 OFFSET = Offset(*range(3))
-SPACING = Spacing(*range(2))
+SPACING = Spacing(*range(3))
 MOMENTS = Moments(*range(2))
 ZONE = Zone(*range(3))
 FIRST_ORDER = FirstOrderSums(*range(17))

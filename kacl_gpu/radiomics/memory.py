@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .constants import MAX_LEVELS
 from .settings import RadiomicsSettings
-from .volumes import aligned
+from .volumes import aligned, flat_axis, half_offsets, largest_region
 
 if TYPE_CHECKING:
     from .regions import Regions
@@ -34,13 +34,13 @@ class Bounds(NamedTuple):
         """Return the bounds of boxes of ``size`` (K, 3) and highest levels (K,)."""
         if not len(size):
             return cls(1, 1, 1)
-        return cls(max(int(n_levels.max()), 1), int(size.max()), int(size.prod(1).max()))
+        return cls(*(max(int(bound), 1) for bound in (n_levels.max(), size.max(), size.prod(1).max())))
 
     @classmethod
-    def of_shape(cls, regions: Regions, levels: int) -> Bounds:
+    def of_shape(cls, regions: Regions, levels: int, settings: RadiomicsSettings) -> Bounds:
         """Return the bounds of any region in images of this shape, which need no value of a device."""
-        height, width = regions.images.shape[1:]
-        return cls(levels, max(height, width, 1), max(height * width, 1))
+        sides = largest_region(regions, settings)
+        return cls(levels, max(*sides, 1), max(math.prod(sides), 1))
 
 
 def fitting(distances: tuple[int, ...], longest_side: int) -> tuple[int, ...]:
@@ -56,17 +56,20 @@ def zone_bound(pixels: int, ng: int) -> int:
     return max(min(pixels, math.isqrt(2 * pixels * ng)), 1)
 
 
-def matrix_bytes(ng: int, max_run: int, pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
+def matrix_bytes(bounds: Bounds, settings: RadiomicsSettings, dimensions: int, on_cpu: bool) -> int:
     """Return an upper bound in bytes on the matrices of one region and what is computed from them."""
-    directions = 4 * sum(fitting(settings.distances, max_run))
-    selected = settings.by_class
+    ng, max_run, pixels = bounds
+    plane = flat_axis(dimensions, settings)
+    near = len(half_offsets((1,), dimensions, plane)) // 3
+    directions = len(half_offsets(fitting(settings.distances, max_run), dimensions, plane)) // 3
+    selected = settings.by_class(dimensions)
     cells = 0
     if "glcm" in selected:
         present = min(ng, pixels)  # levels, of which the CPU takes one direction at a time to float64
         cells += 4 * directions * ng * ng + 8 * directions * 16 * ng
         cells += 8 * 6 * present * present if on_cpu else 8 * 2 * directions * ng * ng
     if "glrlm" in selected:
-        cells += 4 * 4 * ng * max_run + 8 * 4 * 4 * (ng + max_run)
+        cells += 4 * near * ng * max_run + 8 * 4 * near * (ng + max_run)
     if "glszm" in selected:
         cells += (12 + 8 * 6) * zone_bound(pixels, ng)
         cells += 0 if on_cpu else 4 * 64 * ng
@@ -92,12 +95,12 @@ def max_levels(regions: Regions, settings: RadiomicsSettings) -> int:
     """
     if not settings.needs_levels:
         return 1
-    height, width = regions.images.shape[1:]
-    on_cpu = regions.images.device.type == "cpu"
+    sides, on_cpu = largest_region(regions, settings), regions.images.device.type == "cpu"
     low, high = 1, min(settings.max_levels or MAX_LEVELS, most_of_bins(regions, settings), MAX_LEVELS)
     while low < high:  # the largest that fits, by bisection
         middle = (low + high + 1) // 2
-        if matrix_bytes(middle, max(height, width), height * width, settings, on_cpu) <= settings.memory_limit // 2:
+        bounds = Bounds(middle, max(sides), math.prod(sides))
+        if matrix_bytes(bounds, settings, regions.dimensions, on_cpu) <= settings.memory_limit // 2:
             low = middle
         else:
             high = middle - 1
@@ -117,28 +120,28 @@ def split(costs: list[int], limit: int) -> Iterator[slice]:
 
 def chunks(regions: Regions, settings: RadiomicsSettings, static: bool) -> Iterator[Regions]:
     """Yield the regions in parts whose level volumes (int16), masks and scratch take a quarter of the limit at most."""
-    if static:  # each as large as an image
-        height, width = regions.images.shape[1:]
-        costs = [3 * aligned(height * width) + 256] * len(regions)
+    if static:  # each as large as a region may be
+        costs = [3 * aligned(math.prod(largest_region(regions, settings))) + 256] * len(regions)
     else:
         costs = (3 * aligned(regions.size.prod(1)) + 256).tolist()
     for rows in split(costs, settings.memory_limit // 4):
         yield regions[rows]
 
 
-def pixel_bytes(pixels: int, settings: RadiomicsSettings, on_cpu: bool) -> int:
+def pixel_bytes(pixels: int, settings: RadiomicsSettings, dimensions: int, on_cpu: bool) -> int:
     """Return an upper bound in bytes on the scratch of one region's operators, beside that of the CPU's threads.
 
     Union-find takes two numbers a pixel and the lists of zones; the selection of percentiles, histograms of digits; the
     diameter of a mask, the outermost vertices of its half lines.
     """
-    selected, block = settings.by_class, aligned(pixels)
-    of_class = {"glszm": 9 * block, "firstorder": 2**14 + block // 16, "shape2D": block // 2 + 256}
+    selected, block = settings.by_class(dimensions), aligned(pixels)
+    of_class = {"glszm": 9 * block, "firstorder": 2**14 + block // 16, "shape2D": block // 2 + 256, "shape": 8 * block}
     return 0 if on_cpu else sum(bytes_ for name, bytes_ in of_class.items() if name in selected)
 
 
 def matrix_chunks(regions: Regions, bounds: Bounds, settings: RadiomicsSettings) -> Iterator[slice]:
     """Yield the rows of these regions in parts whose matrices take at most half the memory limit."""
     on_cpu = regions.images.device.type == "cpu"
-    cost = matrix_bytes(*bounds, settings, on_cpu) + pixel_bytes(bounds.pixels, settings, on_cpu)
+    cost = matrix_bytes(bounds, settings, regions.dimensions, on_cpu)
+    cost += pixel_bytes(bounds.pixels, settings, regions.dimensions, on_cpu)
     return split([cost] * len(regions), settings.memory_limit // 2)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-# The order of the output, frozen: classes in this order, and inside a class PyRadiomics' own order. That one is ASCII
-# order of its method names (getMeanAbsoluteDeviationFeatureValue before getMeanFeatureValue), hence
-# MeanAbsoluteDeviation before Mean and MCC before MaximumProbability.
-CLASSES = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+# The order of the output for images and for volumes, frozen: classes in this order, and inside a class PyRadiomics' own
+# order. That one is ASCII order of its method names (getMeanAbsoluteDeviationFeatureValue before getMeanFeatureValue),
+# hence MeanAbsoluteDeviation before Mean and MCC before MaximumProbability.
+CLASSES: Mapping[int, tuple[str, ...]] = {
+    2: ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm"),
+    3: ("firstorder", "shape", "glcm", "glrlm", "glszm", "ngtdm", "gldm"),
+}
 
 FEATURES: Mapping[str, tuple[str, ...]] = {
     "firstorder": (
@@ -30,6 +33,22 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
         "TotalEnergy",
         "Uniformity",
         "Variance",
+    ),
+    "shape": (
+        "Elongation",
+        "Flatness",
+        "LeastAxisLength",
+        "MajorAxisLength",
+        "Maximum2DDiameterColumn",
+        "Maximum2DDiameterRow",
+        "Maximum2DDiameterSlice",
+        "Maximum3DDiameter",
+        "MeshVolume",
+        "MinorAxisLength",
+        "Sphericity",
+        "SurfaceArea",
+        "SurfaceVolumeRatio",
+        "VoxelVolume",
     ),
     "shape2D": (
         "Elongation",
@@ -132,6 +151,9 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
 # The first-order features of grey levels; the others are of intensities
 FIRST_ORDER_OF_LEVELS = ("Entropy", "Uniformity")
 
+# Deprecated in PyRadiomics 3.0.1 and computed where they are named, as there
+NAMED_ONLY: Mapping[str, tuple[str, ...]] = {"shape": ("Compactness1", "Compactness2", "SphericalDisproportion")}
+
 # Deprecated in PyRadiomics 3.0.1 and not computed here: what to use instead.
 DEPRECATED: Mapping[str, Mapping[str, str]] = {
     "firstorder": {"StandardDeviation": "take the square root of firstorder Variance"},
@@ -158,6 +180,8 @@ SPELLING: Mapping[str, str] = {
     "gldm_a": "gldm_a",
     "voxelArrayShift": "voxel_array_shift",
     "label": "label",
+    "force2D": "force2d",
+    "force2Ddimension": "force2d_dimension",
     "resegmentRange": "resegment_range",
     "resegmentMode": "resegment_mode",
     "resegmentShape": "resegment_shape",

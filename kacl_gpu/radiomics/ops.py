@@ -89,34 +89,41 @@ def _triples(offsets: Sequence[int]) -> np.ndarray[Any, Any]:
 
 
 @_operator
-def image_moments(images: Tensor) -> Tensor:
-    """Return mean and sample standard deviation of whole images (B, H, W) -> (B, 2) float64."""
-    return _on_host("image_moments", images)
+def image_moments(images: Tensor, image_size: Tensor | None) -> Tensor:
+    """Return mean and sample standard deviation of whole images (B, D, H, W) -> (B, 2) float64.
+
+    ``image_size`` (B, 3) int64: the depth, height and width of each image of a padded batch; None: all of the batch.
+    """
+    return _on_host("image_moments", images, image_size)
 
 
 @_fake(image_moments)
-def _(images: Tensor) -> Tensor:
+def _(images: Tensor, image_size: Any) -> Tensor:
     return images.new_empty((images.shape[0], len(MOMENTS)), dtype=F64)
 
 
 @_operator
 def locate(
-    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
+    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, image_size: Tensor | None, *, voxel: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Locate each region: boxes (K, 5) of image index, x1, y1, x2, y2, (B, 4) of one box an image, or none: whole
-    images; and the size of its pixels: ``spacing`` (B, 2) float64 y, x of each image, or one ``pair`` for all.
+    """Locate each region in images (B, D, H, W).
 
-    Fractions grow outward; what lies beyond the image is cut off.
+    Args: boxes in 2D (K, 5) of image index, x1, y1, x2, y2, or (B, 4) of one box per image; in 3D (K, 7) of image
+    index, x1, y1, z1, x2, y2, z2, or (B, 6); or none: whole images. Fractions grow outward; what lies beyond the image
+    is cut off. spacing (B, 3) float64 z, y, x: the size of the voxels of each image, or one ``voxel`` for all.
+    image_size (B, 3) int64: the depth, height and width of each image of a padded batch; None: all of the batch.
 
-    Returns: image index (K,) int64; box (K, 4) int64 y0, x0, y1, x1; size (K, 3) int64 1, height, width; spacing (K, 2)
-    float64, 1 where it is not finite and above 0; status (K,) int32. Where the region is invalid, index, box and size
-    are as of nothing in image 0, and where its image does not exist, the spacing is that of image 0.
+    Returns: image index (K,) int64; box (K, 6) int64 z0, y0, x0, z1, y1, x1; size (K, 3) int64 depth, height, width;
+    spacing (K, 3) float64, 1 where it is not finite and above 0; status (K,) int32. Where the region is invalid, index,
+    box and size are as of nothing in image 0, and where its image does not exist, the spacing is that of image 0.
     """
-    return _on_host("locate", images, boxes, spacing, pair=pair)
+    return _on_host("locate", images, boxes, spacing, image_size, voxel=voxel)
 
 
 @_fake(locate)
-def _(images: Tensor, boxes: Any, spacing: Any, *, pair: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _(
+    images: Tensor, boxes: Any, spacing: Any, image_size: Any, *, voxel: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     k = images.shape[0] if boxes is None else boxes.shape[0]
     index, status = images.new_empty(k, dtype=I64), images.new_empty(k, dtype=torch.int32)
     box, size = index.new_empty((k, len(BOX))), index.new_empty((k, len(SIZE)))
@@ -125,19 +132,19 @@ def _(images: Tensor, boxes: Any, spacing: Any, *, pair: Any) -> tuple[Tensor, T
 
 @_operator
 def label_boxes(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor) -> Tensor:
-    """Find the smallest box around each of L labels within K boxes of label maps (B, H, W), reading each box once.
+    """Find the smallest box around each of L labels within K boxes of label maps (B, D, H, W), reading each box once.
 
-    Args: image_index (K,); box (K, 4) y0, x0, y1, x1 inside the image; labels (1, L), the same for all boxes, or
-    (K, L); int64, ascending along a row.
+    Args: image_index (K,); box (K, 6) z0, y0, x0, z1, y1, x1 inside the image; labels (1, L), the same for all boxes,
+    or (K, L); int64, ascending along a row.
 
-    Returns: (K, L, 4) int64 y0, x0, y1, x1; four zeros for a label that its box does not hold.
+    Returns: (K, L, 6) int64 z0, y0, x0, z1, y1, x1; zeros for a label that its box does not hold.
     """
     return _on_host("label_boxes", masks, image_index, box, labels)
 
 
 @_fake(label_boxes)
 def _(masks: Tensor, image_index: Tensor, box: Tensor, labels: Tensor) -> Tensor:
-    return labels.new_empty((box.shape[0], labels.shape[1], 4))
+    return labels.new_empty((box.shape[0], labels.shape[1], len(BOX)))
 
 
 @_operator
@@ -165,15 +172,16 @@ def discretise(
     minimum_roi_dimensions: int,
     minimum_roi_size: int,
     distances: Sequence[int],
+    force2d_dimension: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Check each region and write its grey levels.
 
-    Args: images (B, H, W); masks (B, H, W) label maps or None; moments (B, 2) to normalise by, or None; image_index
-    (K,); box (K, 4) y0, x0, y1, x1; status (K,) int32, regions with another than 0 are passed over; start (K,), size
-    (K, 3) and total: the packed buffer; labels (K,) int64: which label of its map each region is; narrow: uint8 levels
-    instead of int16; bin_count 0: by bin_width, and both 0: one level, whatever the intensities; remove_outliers,
-    minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of ``distances`` must fit into the
-    region's extent.
+    Args: images (B, D, H, W); masks (B, D, H, W) label maps or None; moments (B, 2) to normalise by, or None;
+    image_index (K,); box (K, 6) z0, y0, x0, z1, y1, x1; status (K,) int32, regions with another than 0 are passed over;
+    start (K,), size (K, 3) and total: the packed buffer; labels (K,) int64: which label of its map each region is;
+    narrow: uint8 levels instead of int16; bin_count 0: by bin_width, and both 0: one level, whatever the intensities;
+    remove_outliers, minimum_roi_size 0 and resegment_range, distances empty: not asked for. One of ``distances`` must
+    fit into the region's extent, that along ``force2d_dimension`` (-1: none) left out.
 
     Returns: levels (total,); the mask for shape features (total,) uint8 where a range resegments, else empty; highest
     level present (K,) int64, 0 for a region that cannot be computed; largest less smallest intensity (K,) float64;
@@ -196,6 +204,7 @@ def discretise(
         minimum_roi_dimensions=minimum_roi_dimensions,
         minimum_roi_size=minimum_roi_size,
         distances=distances,
+        force2d_dimension=force2d_dimension,
     )
 
 
@@ -259,9 +268,9 @@ def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -
 
     Without a mask, of full boxes.
 
-    ``spacing`` (K, 2) y, x. Columns: pixels; vertical, horizontal, diagonal pieces of outline (of length 1, 1 and half
-    a pixel's diagonal); eight times the area in pixels; maximum diameter (in units of spacing); pixels squared times
-    the covariances yy, xx, yx of the pixels' indices.
+    The blocks have depth 1. ``spacing`` (K, 3) z, y, x. Columns: pixels; vertical, horizontal, diagonal pieces of
+    outline (of length 1, 1 and half a pixel's diagonal); eight times the area in pixels; maximum diameter (in units of
+    spacing); pixels squared times the covariances yy, xx, yx of the pixels' indices.
     """
     return _on_host("shape2d", mask, start, size, spacing)
 
@@ -438,7 +447,7 @@ def features(
     """Evaluate the formulas of the features: (K, F) of ``dtype``, NaN in the rows whose ``status`` (K,) is not 0.
 
     ``names``: "<class>/<feature>", those of one class side by side; ``sums``: for each class in turn the columns
-    (K, A, C) or (K, C) of its ``Sums`` but for the spacing, which is (K, 2) y, x. A feature is the mean over the
+    (K, A, C) or (K, C) of its ``Sums`` but for the spacing, which is (K, 3) z, y, x. A feature is the mean over the
     directions whose first column is above 0; NaN if there is none, unless its formula says else.
     """
     return _on_host("features", sums, spacing, status, names=names, dtype=dtype)

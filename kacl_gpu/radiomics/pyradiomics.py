@@ -27,9 +27,6 @@ _WITHOUT_EFFECT = (
     "preCrop",
     "padDistance",
     "interpolator",
-    # Restricts textures to one plane of a volume: an image here is that plane, whichever axis it was cut along.
-    "force2D",
-    "force2Ddimension",
     "sigma",
     "wavelet",
     "level",
@@ -59,7 +56,7 @@ _IMAGE_TYPES = (
     "Wavelet",
 )
 # What PyRadiomics makes of a null: its truth tests read False, its tests for None leave the default alone.
-_NULL_IS_FALSE = ("symmetricalGLCM", "resegmentShape", "normalize")
+_NULL_IS_FALSE = ("symmetricalGLCM", "resegmentShape", "normalize", "force2D")
 _NULL_IS_DEFAULT = (
     "binWidth",
     "binCount",

@@ -15,8 +15,8 @@ from .checks import (
     Spacing,
     check_boxes,
     check_images,
-    check_label_maps,
-    check_masks,
+    check_label_values,
+    check_same_shape,
     check_spacing,
     check_tensor,
 )
@@ -25,6 +25,7 @@ from .memory import max_levels
 from .settings import RadiomicsSettings
 from .status import Status
 
+Images: TypeAlias = Tensor | Sequence[Tensor]
 Labels: TypeAlias = int | Sequence[int] | Tensor | Literal["all"]
 NAMED_LABELS = 10  # that a message lists
 WIDEST_TABLE = 1 << 16  # labels up to this are found by a table, larger ones by sorting
@@ -34,28 +35,30 @@ WIDEST_TABLE = 1 << 16  # labels up to this are found by a table, larger ones by
 class Regions:
     """K regions of B images, on the images' device."""
 
-    images: Tensor  # (B, H, W)
-    masks: Tensor | None  # (B, H, W) label maps
+    images: Tensor  # (B, D, H, W), D = 1 in 2D
+    masks: Tensor | None  # (B, D, H, W) label maps
     labels: Tensor | None  # (K,) int64: which label of its map is the region
     image_index: Tensor  # (K,) int64
-    box: Tensor  # (K, 4) int64: y0, x0, y1, x1, whole pixels, far edge exclusive, inside the image; 0 where invalid
-    size: Tensor  # (K, 3) int64: 1, height, width
-    spacing: Tensor  # (K, 2) float64: y, x
+    box: Tensor  # (K, 6) int64: z0, y0, x0, z1, y1, x1, far edge exclusive, inside the image; 0 where invalid
+    size: Tensor  # (K, 3) int64: depth, height, width
+    spacing: Tensor  # (K, 3) float64: z, y, x
     status: Tensor  # (K,) int32, see Status
+    dimensions: int  # 2 or 3
+    image_size: Tensor | None = None  # (B, 3) int64: depth, height, width of each image of a padded batch
 
     def __len__(self) -> int:
         return len(self.box)
 
     def __getitem__(self, part: slice | Tensor) -> Regions:
         labels = None if self.labels is None else self.labels[part]
-        rows = self.image_index, self.box, self.size, self.spacing, self.status
-        return Regions(self.images, self.masks, labels, *(row[part] for row in rows))
+        names = "image_index", "box", "size", "spacing", "status"
+        return replace(self, labels=labels, **{name: getattr(self, name)[part] for name in names})
 
 
 class LabelRegions(NamedTuple):
     """The labels that label maps hold, one row per image and label: arguments of :func:`kacl_gpu.gpu_radiomics`."""
 
-    boxes: Tensor  # (K, 5) int64: image index, x1, y1, x2, y2, the smallest box around the label
+    boxes: Tensor  # (K, 5) int64: image index, x1, y1, x2, y2, or (K, 7) with z1, z2: the smallest box around the label
     labels: Tensor  # (K,) int64
 
 
@@ -66,7 +69,7 @@ def find_labels(masks: Tensor, labels: Sequence[int] | Literal["all"] = "all") -
     label that an image does not have makes no row.
 
     Args:
-        masks: (B, H, W) or (B, 1, H, W) label maps of any real dtype.
+        masks: (B, H, W) or (B, 1, H, W) label maps, or (B, 1, D, H, W) of volumes, of any real dtype.
         labels: which ones, at least 1; "all": every number above 0.
 
     Raises:
@@ -78,11 +81,15 @@ def find_labels(masks: Tensor, labels: Sequence[int] | Literal["all"] = "all") -
         >>> labels.tolist(), boxes.tolist()
         ([2, 7], [[0, 1, 0, 3, 2], [0, 0, 2, 1, 3]])
     """
-    masks = check_label_maps(masks)
-    regions = _split_labels(locate(masks, None, masks, None), labels)
-    top, left, bottom, right = regions.box.unbind(1)
+    masks, dimensions = check_images(masks, "masks")
+    check_label_values(masks, dimensions)
+    whole_maps = locate(masks, None, masks, None, None, dimensions=dimensions, voxel=(1.0, 1.0, 1.0))
+    regions = _split_labels(whole_maps, labels)
     assert regions.labels is not None
-    return LabelRegions(torch.stack([regions.image_index, left, top, right, bottom], 1), regions.labels)
+    z = [regions.box[:, BOX.z0], regions.box[:, BOX.z1]] if dimensions == 3 else [None, None]
+    sides = regions.box[:, BOX.x0], regions.box[:, BOX.y0], z[0], regions.box[:, BOX.x1], regions.box[:, BOX.y1], z[1]
+    corners = [regions.image_index, *(side for side in sides if side is not None)]
+    return LabelRegions(torch.stack(corners, 1), regions.labels)
 
 
 def make_regions(
@@ -94,12 +101,12 @@ def make_regions(
     labels: Labels | None = None,
     check_values: bool = True,
 ) -> Regions:
-    """Locate the regions of a call; mark each that has no pixel.
+    """Locate the regions of a call on a batch of images; mark each that has no pixel.
 
     A region of a label map is cut to the smallest box around its label.
 
     Args:
-        images, boxes, masks, spacing: as those of :func:`kacl_gpu.gpu_radiomics`.
+        images, boxes, masks, spacing: as those of :func:`kacl_gpu.gpu_radiomics`, which also takes lists of images.
         labels: one label for all regions, a tensor with one per region (K,), or, without boxes, several labels or
             "all": a region for each that an image has.
         check_values: wait for a device to look at values there. Without it, labels and a spacing on the device of the
@@ -111,20 +118,45 @@ def make_regions(
 
     Example:
         >>> regions = make_regions(torch.zeros(2, 9, 9), torch.tensor([[1.0, 2.0, 5.5, 6.0]] * 2), None, (0.5, 2.0))
-        >>> regions.image_index.tolist(), regions.box.tolist(), regions.spacing.tolist()
-        ([0, 1], [[2, 1, 6, 6], [2, 1, 6, 6]], [[0.5, 2.0], [0.5, 2.0]])
+        >>> regions.image_index.tolist(), regions.box[0].tolist(), regions.spacing[0].tolist()
+        ([0, 1], [0, 2, 1, 1, 6, 6], [1.0, 0.5, 2.0])
     """
-    images = check_images(images, "images")
-    masks = None if masks is None else check_masks(masks, images)
+    images, dimensions = check_images(images, "images")
+    if masks is not None:
+        masks, rank = check_images(masks, "masks")
+        check_same_shape(masks, images, rank, dimensions)
+        check_label_values(masks, dimensions)
     if boxes is None and masks is None:
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
-    regions = locate(images, boxes, masks, spacing, check_values=check_values)
-    if masks is None:
+    rows = None if boxes is None else check_boxes(boxes, len(images), images.device, dimensions)
+    of_images, voxel = check_spacing(spacing, len(images), images.device, dimensions, check_values)
+    regions = locate(images, rows, masks, of_images, None, dimensions=dimensions, voxel=voxel)
+    return cut_to_labels(regions, rows, labels, check_values)
+
+
+def locate(
+    images: Tensor,
+    rows: Tensor | None,
+    masks: Tensor | None,
+    spacing: Tensor | None,
+    image_size: Tensor | None,
+    *,
+    dimensions: int,
+    voxel: Sequence[float],
+) -> Regions:
+    """Return the regions of checked arguments before any label is looked for: of boxes, or of whole images."""
+    located = ops.locate(images, rows, spacing, image_size, voxel=voxel)
+    return Regions(images, masks, None, *located, dimensions=dimensions, image_size=image_size)
+
+
+def cut_to_labels(regions: Regions, rows: Tensor | None, labels: Labels | None, check_values: bool) -> Regions:
+    """Return the regions of ``labels``, each cut to the box around its label: see :func:`make_regions`."""
+    if regions.masks is None:
         return regions
     if labels is None:
         raise ValueError("masks given without labels: say which of their labels are regions")
     if isinstance(labels, str) or (isinstance(labels, Sequence) and not isinstance(labels, Tensor)):
-        if boxes is not None:
+        if rows is not None:
             raise ValueError(f"labels={labels!r} with boxes: give one label, or a tensor with one per box, or no boxes")
         if not check_values:
             raise ValueError(
@@ -138,13 +170,20 @@ def make_regions(
     return _cut(regions, labels)
 
 
-def locate(
-    images: Tensor, boxes: Boxes | None, masks: Tensor | None, spacing: Spacing | None, *, check_values: bool = True
-) -> Regions:
-    """Return the regions of checked images before any label is looked for: the boxes, or the whole images."""
-    rows = None if boxes is None else check_boxes(boxes, images)
-    of_images, pair = check_spacing(spacing, images, check_values)
-    return Regions(images, masks, None, *ops.locate(images, rows, of_images, pair=pair))
+def limit_size(regions: Regions, max_region: tuple[int, ...] | None) -> Regions:
+    """Give regions whose box is larger than ``max_region`` in any dimension the status TOO_LARGE, and no box."""
+    if max_region is None:
+        return regions
+    too_large = torch.zeros_like(regions.status, dtype=torch.bool)
+    for axis, side in enumerate((1, *max_region)[-3:]):
+        too_large |= regions.size[:, axis] > side
+    too_large &= regions.status == Status.OK
+    return replace(
+        regions,
+        box=regions.box.masked_fill(too_large[:, None], 0),
+        size=regions.size.masked_fill(too_large[:, None], 0),
+        status=regions.status.masked_fill(too_large, int(Status.TOO_LARGE)),
+    )
 
 
 def _cut(regions: Regions, labels: Tensor) -> Regions:
@@ -170,9 +209,8 @@ def _split_labels(regions: Regions, labels: Sequence[int] | str) -> Regions:
 
 
 def _size_of(box: Tensor) -> Tensor:
-    """Return depth, height and width (K, 3) of boxes (K, 4)."""
-    height, width = box[:, BOX.y1] - box[:, BOX.y0], box[:, BOX.x1] - box[:, BOX.x0]
-    return torch.stack([torch.ones_like(height), height, width], 1)
+    """Return depth, height and width (K, 3) of boxes (K, 6)."""
+    return box[:, BOX.z1 :] - box[:, : BOX.z1]
 
 
 def _present_labels(masks: Tensor) -> list[int]:
@@ -231,28 +269,39 @@ def _check_label_rows(labels: Tensor, regions: Regions, check_values: bool) -> T
     return labels
 
 
-def reasons(regions: Regions, status: Tensor, settings: RadiomicsSettings) -> dict[int, str]:
+def reasons(
+    regions: Regions, status: Tensor, settings: RadiomicsSettings, *, last_image: int | None = None
+) -> dict[int, str]:
     """Return why each region that cannot be computed cannot: row -> words, with the facts of the call.
 
     Args:
         regions: the K regions.
         status: (K,) codes of :class:`Status`.
         settings: those of the call.
+        last_image: the highest index of an image; None: that of the regions' images.
     """
-    last_image, height, width = (n for n in (len(regions.images) - 1, *regions.images.shape[1:]))
-    facts = {"last_image": last_image, "height": height, "width": width, "s": settings}
+    facts: dict[str, object] = {"last_image": len(regions.images) - 1 if last_image is None else last_image}
+    facts |= {"s": settings, "and_z": " and z2 > z1" * (regions.dimensions == 3)}
     facts["max_levels"] = max_levels(regions, settings)
     words = {}
     present: dict[int, list[float]] = {}  # per image, for many regions may lack their label
     for row in status.nonzero().flatten().tolist():
-        code = Status(int(status[row]))
+        code, image = Status(int(status[row])), int(regions.image_index[row])
+        facts["extent"] = _extent(regions, image)
         if code == Status.EMPTY and regions.masks is not None and regions.labels is not None:
-            image, label = int(regions.image_index[row]), int(regions.labels[row])
+            label = int(regions.labels[row])
             if image not in present:
                 present[image] = torch.unique(regions.masks[image].to(torch.float64)).tolist()
             facts["label"], facts["others"] = label, _other_labels(present[image], label)
         words[row] = code.detailed(**facts)
     return words
+
+
+def _extent(regions: Regions, image: int) -> str:
+    """Return the size of an image in words."""
+    size = [*regions.images.shape[1:]] if regions.image_size is None else regions.image_size[image].tolist()
+    names = ("depth", "height", "width")[-regions.dimensions :]
+    return f"{' x '.join(str(side) for side in size[-regions.dimensions :])} ({' x '.join(names)})"
 
 
 def _other_labels(present: Sequence[float], label: int) -> str:
@@ -267,18 +316,3 @@ def list_labels(present: Sequence[float]) -> str:
     labels = [value for value in present if value != 0]
     listed = ", ".join(f"{value:.17g}" for value in labels[:NAMED_LABELS])
     return f"{listed} and {len(labels) - NAMED_LABELS} more" if len(labels) > NAMED_LABELS else listed
-
-
-def describe(regions: Regions, boxes: Boxes | None, status: Tensor, settings: RadiomicsSettings) -> str:
-    """Return one message that names each region that cannot be computed, with its box as it was passed, and why."""
-    images, words = regions.images, reasons(regions, status, settings)
-    passed = None if boxes is None else check_boxes(boxes, images).to(torch.float64)
-    lines = []
-    for row, why in words.items():
-        if passed is None:
-            index, *box = int(regions.image_index[row]), 0, 0, images.shape[2], images.shape[1]
-        else:
-            index, *box = [row] * (passed.shape[1] == 4) + passed[row].tolist()
-        label = "" if passed is not None or regions.labels is None else f", label {int(regions.labels[row])}"
-        lines.append(f"row {row} (image {index:g}, box [{', '.join(f'{v:g}' for v in box)}]{label}): {why}")
-    return f"{len(words)} of {len(regions)} regions cannot be computed: " + "; ".join(lines)

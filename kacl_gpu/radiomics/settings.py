@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from .names import CLASSES, DEPRECATED, FEATURES, FIRST_ORDER_OF_LEVELS, SPELLING, nearest, unknown
+from .names import CLASSES, DEPRECATED, FEATURES, FIRST_ORDER_OF_LEVELS, NAMED_ONLY, SPELLING, nearest, unknown
 from .pyradiomics import read, translate
 
 _LARGEST_LEVEL = 2**15 - 1  # grey levels are stored in 16 bits, signed
@@ -38,6 +38,9 @@ class RadiomicsSettings:
             None (``binWidth``).
         bin_count: number of grey-level bins from the smallest to the largest value of a region, 1 to 32767; None by
             default: bins of fixed width (``binCount``).
+        force2d: restrict the neighbours, runs and zones of textures to one plane of a volume, whose matrices add up the
+            planes; without effect on 2D images; False by default (``force2D``).
+        force2d_dimension: the axis across these planes: 0, z; 1, y; 2, x; 0 by default (``force2Ddimension``).
         distances: in pixels (infinity norm), at which GLCM, NGTDM and GLDM look for neighbours; each at least 1, no two
             alike; (1,) by default (``distances``).
         symmetrical_glcm: count each pair of the GLCM in both directions; True by default (``symmetricalGLCM``).
@@ -54,20 +57,25 @@ class RadiomicsSettings:
             the region; None by default: all stay (``resegmentRange``).
         resegment_mode: the unit of the thresholds: "absolute", that of the image; "relative", the region's maximum;
             "sigma", standard deviations from the region's mean; "absolute" by default (``resegmentMode``).
-        resegment_shape: shape2D sees the resegmented region too; False by default (``resegmentShape``).
+        resegment_shape: shape features see the resegmented region too; False by default (``resegmentShape``).
         normalize: bring each whole image to mean 0 and standard deviation 1 first; False by default (``normalize``).
         normalize_scale: factor on the normalised image, above 0; 1 by default (``normalizeScale``).
         remove_outliers: clip the normalised image, before it is scaled, to this many standard deviations, above 0;
             without effect unless ``normalize``; None by default: no clipping (``removeOutliers``).
         minimum_roi_dimensions: in how many dimensions a region must extend over more than one pixel, 1 to 3, which no
-            2D region does; 2 by default (``minimumROIDimensions``).
+            region of an image does; 2 by default (``minimumROIDimensions``).
         minimum_roi_size: a region must have more pixels than this, at least 1; None by default: any number
             (``minimumROISize``).
         feature_class: the classes to compute, each with the names of its features (None or empty: all of the class), or
-            just the classes; None or empty, the default: all seven. Stored as a tuple of pairs, or None. The order of
-            the output is the frozen one, whatever the order here (``featureClass``).
+            just the classes; None or empty, the default: all seven, with shape2D of images and shape of volumes. Stored
+            as a tuple of pairs, or None. The order of the output is the frozen one, whatever the order here
+            (``featureClass``). Compactness1, Compactness2 and SphericalDisproportion of shape, which PyRadiomics
+            deprecates, are computed only where they are named.
         max_levels: upper bound on the grey levels of a region, 1 to 32767; a region that needs more is invalid. None by
             default: as many as fit. (Not in PyRadiomics.)
+        max_region: upper bound on the box of a region in voxels, (depth, height, width), or (height, width) of images;
+            a larger region is invalid. Volumes on a GPU need it where a call must not wait for the device, for blocks
+            of that size are then laid out for each region. None by default: any size. (Not in PyRadiomics.)
         memory_limit: bytes of working memory that one call may take, at least 1, whatever the number of regions; 2 GiB
             by default. Beside it, on the CPU each thread takes some 60 bytes per pixel of its region, and bfloat16
             images are copied whole, as float32. (Not in PyRadiomics.)
@@ -79,7 +87,7 @@ class RadiomicsSettings:
 
     Example:
         >>> settings = RadiomicsSettings(bin_count=32, feature_class={"glcm": ["Contrast"]})
-        >>> settings.selected, settings.bin_width
+        >>> settings.selected(dimensions=2), settings.bin_width
         ((('glcm', 'Contrast'),), None)
         >>> RadiomicsSettings.from_pyradiomics({"binCount": 32, "distances": [1, 2]}).distances
         (1, 2)
@@ -87,6 +95,8 @@ class RadiomicsSettings:
 
     bin_width: float | None = None
     bin_count: int | None = None
+    force2d: bool = False
+    force2d_dimension: int = 0
     distances: tuple[int, ...] = (1,)
     symmetrical_glcm: bool = True
     weighting_norm: Literal["manhattan", "euclidean", "infinity", "no_weighting"] | None = None
@@ -103,6 +113,7 @@ class RadiomicsSettings:
     minimum_roi_size: int | None = None
     feature_class: FeatureSelection = None
     max_levels: int | None = None
+    max_region: tuple[int, ...] | None = None
     memory_limit: int = 2 * 2**30
 
     def __post_init__(self) -> None:
@@ -119,6 +130,8 @@ class RadiomicsSettings:
             object.__setattr__(self, "bin_width", 25.0)
         check("bin_width", _optional(_positive))
         check("bin_count", _optional(_integer), 1, _LARGEST_LEVEL)
+        check("force2d", _flag)
+        check("force2d_dimension", _integer, 0, 2)
         check("distances", _distances)
         check("symmetrical_glcm", _flag)
         check("weighting_norm", _optional(_choice), "manhattan", "euclidean", "infinity", "no_weighting")
@@ -135,32 +148,59 @@ class RadiomicsSettings:
         check("minimum_roi_size", _optional(_integer), 1)
         check("feature_class", _feature_class)
         check("max_levels", _optional(_integer), 1, _LARGEST_LEVEL)
+        check("max_region", _optional(_extent))
         check("memory_limit", _integer, 1)
 
-    @cached_property
-    def by_class(self) -> Mapping[str, tuple[str, ...]]:
-        """The features to compute of each class that has any, in the frozen order of the output."""
-        stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
-        chosen = FEATURES.items() if stored is None else stored
-        return {name: tuple(features or FEATURES[name]) for name, features in chosen}
-
-    @cached_property
-    def selected(self) -> tuple[tuple[str, str], ...]:
-        """The (class, feature) pairs to compute, in the frozen order of the output; 102 by default."""
-        return tuple((name, feature) for name, features in self.by_class.items() for feature in features)
-
     @property
+    def _chosen(self) -> Mapping[str, tuple[str, ...] | None] | None:
+        """Return the stored selection as a mapping; None: everything."""
+        stored = cast("tuple[tuple[str, tuple[str, ...] | None], ...] | None", self.feature_class)
+        return None if stored is None else dict(stored)
+
+    def by_class(self, dimensions: int = 2) -> Mapping[str, tuple[str, ...]]:
+        """Return the features to compute of each class that has any, in the frozen order of the output.
+
+        Args:
+            dimensions: 2 of images, 3 of volumes.
+
+        Raises:
+            ValueError: a class that describes regions of the other dimensions is selected.
+        """
+        if dimensions not in CLASSES:
+            raise ValueError(f"dimensions must be 2 (images) or 3 (volumes), got {dimensions!r}")
+        chosen = self._chosen
+        if chosen is None:
+            return {name: FEATURES[name] for name in CLASSES[dimensions]}
+        for name in chosen:
+            if name not in CLASSES[dimensions]:
+                here, there = ("2D images", "volumes") if dimensions == 2 else ("volumes", "2D images")
+                right = "shape2D" if dimensions == 2 else "shape"
+                raise ValueError(f"feature class {name!r} describes regions of {there}: use {right!r} for {here}")
+        return {name: tuple(features or FEATURES[name]) for name, features in chosen.items()}
+
+    def selected(self, dimensions: int = 2) -> tuple[tuple[str, str], ...]:
+        """Return the (class, feature) pairs to compute, in the frozen order of the output; 102 or 107 by default.
+
+        Args, Raises: see :meth:`by_class`.
+        """
+        return tuple((name, feature) for name, features in self.by_class(dimensions).items() for feature in features)
+
+    @cached_property
     def needs_levels(self) -> bool:
         """True if a feature needs grey levels: without, the range of the intensities does not matter."""
-        first_order = set(self.by_class.get("firstorder", ())) & set(FIRST_ORDER_OF_LEVELS)
-        return bool(first_order or self.by_class.keys() - {"firstorder", "shape2D"})
+        chosen = self._chosen
+        if chosen is None:
+            return True
+        first_order = chosen.get("firstorder", ()) if "firstorder" in chosen else ()
+        names = FEATURES["firstorder"] if first_order is None else first_order
+        return bool(set(names) & set(FIRST_ORDER_OF_LEVELS) or chosen.keys() - {"firstorder", "shape", "shape2D"})
 
     @classmethod
     def from_pyradiomics(cls, params: Mapping[str, Any] | str | os.PathLike[str]) -> RadiomicsSettings:
         """Read PyRadiomics' own settings: what its ``RadiomicsFeatureExtractor`` takes.
 
-        Settings without effect on the 2D features of an unfiltered image (``interpolator``, ``padDistance``,
-        ``preCrop``, ``force2D``, those of filters, ...) are accepted and ignored. Settings of ``imageType: Original``
+        Settings without effect on the features of an unfiltered image (``interpolator``, ``padDistance``, ``preCrop``,
+        those of filters, ...) are accepted and ignored. Settings of ``imageType: Original``
         that feature classes read (``binWidth``, ``binCount``, ``distances``, ``symmetricalGLCM``, ``weightingNorm``,
         ``gldm_a``, ``voxelArrayShift``) override those of ``setting``, as they do there. One difference: without a
         ``featureClass``, the flat form leaves out shape2D there; here every form computes all seven classes.
@@ -265,6 +305,14 @@ def _distances(name: str, value: object) -> tuple[int, ...]:
     return distances
 
 
+def _extent(name: str, value: object) -> tuple[int, ...]:
+    expected = "two or three integers of at least 1, (height, width) or (depth, height, width)"
+    sides = tuple(_integer(name, item, 1) for item in _sequence(name, value, expected))
+    if len(sides) not in (2, 3):
+        raise _wrong(ValueError, name, expected, value)
+    return sides
+
+
 def _thresholds(name: str, value: object) -> tuple[float, ...]:
     expected = "one or two finite thresholds"
     # PyRadiomics sorts them too; sorted here, equal settings compare equal
@@ -295,9 +343,10 @@ def _feature_class(name: str, value: object) -> tuple[tuple[str, tuple[str, ...]
         if class_name in chosen:
             raise ValueError(f"{name}: the class {class_name!r} stands twice in {value!r}, expected once")
         chosen[class_name] = _features_of(name, class_name, features)
-    stored = tuple((class_name, chosen[class_name]) for class_name in CLASSES if class_name in chosen)
-    everything = all(features is None for _, features in stored) and len(stored) in (0, len(CLASSES))
-    return None if everything else stored
+    chosen = {class_name: chosen[class_name] for class_name in FEATURES if class_name in chosen}
+    stored = tuple(chosen.items())
+    all_of_each = all(features is None for _, features in stored)
+    return None if all_of_each and tuple(chosen) in ((), CLASSES[2]) else stored
 
 
 def _features_of(name: str, class_name: str, features: object) -> tuple[str, ...] | None:
@@ -305,23 +354,28 @@ def _features_of(name: str, class_name: str, features: object) -> tuple[str, ...
         return None
     if isinstance(features, (str, bytes, Mapping)) or not isinstance(features, Collection):
         raise _wrong(TypeError, f"{name}[{class_name!r}]", "a sequence of feature names, or None for all", features)
+    known = _known_features(class_name)
     for feature in features:
         if not isinstance(feature, str):
             raise _wrong(TypeError, f"{name}[{class_name!r}]", "names of features", features)
-        if feature in FEATURES[class_name]:
+        if feature in known:
             continue
         remedy = DEPRECATED.get(class_name, {}).get(feature)
         if remedy is not None:
             raise ValueError(f"feature {feature!r} of {class_name} is known to PyRadiomics, but deprecated: {remedy}")
-        raise unknown(f"{class_name} feature", feature, FEATURES[class_name])
-    selected = tuple(feature for feature in FEATURES[class_name] if feature in features)
-    return None if len(selected) in (0, len(FEATURES[class_name])) else selected
+        raise unknown(f"{class_name} feature", feature, known)
+    selected = tuple(feature for feature in known if feature in features)
+    return None if selected in ((), FEATURES[class_name]) else selected
+
+
+def _known_features(class_name: str) -> tuple[str, ...]:
+    """Return the features of a class, those computed only where they are named among them, in PyRadiomics' order."""
+    if class_name not in NAMED_ONLY:
+        return FEATURES[class_name]
+    # that of the names of PyRadiomics' methods
+    return tuple(sorted((*FEATURES[class_name], *NAMED_ONLY[class_name]), key="get{}FeatureValue".format))
 
 
 def _known_class(class_name: str) -> None:
-    if class_name == "shape":
-        raise ValueError(
-            "feature class 'shape' is known to PyRadiomics, but it describes 3D regions: use 'shape2D' for images"
-        )
-    if class_name not in CLASSES:
-        raise unknown("feature class", class_name, CLASSES)
+    if class_name not in FEATURES:
+        raise unknown("feature class", class_name, tuple(FEATURES))

@@ -33,6 +33,7 @@ class Status(IntEnum):
     TOO_MANY_LEVELS = 12
     TOO_NARROW = 13
     SPACING = 14
+    TOO_LARGE = 15
 
     @property
     def words(self) -> str:
@@ -49,8 +50,8 @@ _TEMPLATES = {
     Status.OK: "",
     Status.IMAGE_INDEX: "the image index is not one of 0 ...[ {last_image}]",
     Status.BOX_NOT_FINITE: "the box is not finite",
-    Status.BOX_INVERTED: "the box is empty or inverted, expected x2 > x1 and y2 > y1",
-    Status.BOX_OUTSIDE: "the box lies outside its image[ of {height} x {width} (height x width)]",
+    Status.BOX_INVERTED: "the box is empty or inverted, expected x2 > x1 and y2 > y1[{and_z}]",
+    Status.BOX_OUTSIDE: "the box lies outside its image[ of {extent}]",
     Status.EMPTY: "no pixel of label[ {label}] in it[{others}]",
     Status.SINGLE_PIXEL: "it is a single pixel",
     Status.TOO_FEW_DIMENSIONS: "it extends over fewer than minimum_roi_dimensions[ = {s.minimum_roi_dimensions}]",
@@ -62,4 +63,5 @@ _TEMPLATES = {
     "or raise max_levels or memory_limit",
     Status.TOO_NARROW: "float64 cannot tell its bins apart[: bin_count = {s.bin_count}, bin_width = {s.bin_width}]",
     Status.SPACING: "the spacing of its image is not finite and above 0",
+    Status.TOO_LARGE: "its box is larger than max_region[ = {s.max_region}]",
 }

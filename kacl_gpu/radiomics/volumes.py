@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -19,12 +20,12 @@ P = TypeVar("P", int, Tensor)
 
 
 class LevelVolumes(NamedTuple):
-    """Hold one block of 1 x H x W levels per region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
+    """Hold one block of D x H x W levels per region in a packed buffer: see :mod:`kacl_gpu.radiomics.ops`."""
 
     levels: Tensor  # (total,) uint8 or int16
     shape_mask: Tensor | None  # (total,), above 0 where the shape features see the region; None: in all of the box
     start: Tensor  # (K,) int64
-    size: Tensor  # (K, 3) int64: 1, height, width
+    size: Tensor  # (K, 3) int64: depth, height, width
     n_levels: Tensor  # (K,) int64: the highest level present, 0 for a region that cannot be computed
     span: Tensor  # (K,) float64: largest less smallest intensity
     status: Tensor  # (K,) int32
@@ -50,17 +51,22 @@ def discretise(
         regions: K regions.
         image_moments: (B, 2) float64, mean and deviation by which the images are normalised first; None: they are not.
         settings, max_levels: how intensities become levels, and how many of them a region may have.
-        static: make each block as large as an image; else blocks are as large as the boxes, which the host must know.
+        static: make each block as large as a region may be; else blocks are as large as the boxes, which the host must
+            know.
     """
     if static:
-        block = aligned(max(regions.images[0:1].numel(), 1))
+        block = aligned(max(math.prod(largest_region(regions, settings)), 1))
         start = torch.arange(0, len(regions) * block, block, device=regions.size.device)
         begin = [n * block for n in range(len(regions) + 1)]
     else:
         end = torch.cumsum(aligned(regions.size.prod(1)), 0)
         begin = [0, *end.tolist()]
         start = torch.cat([end.new_zeros(1), end])[:-1]
-    neighbours = any(name in settings.by_class for name in ("glcm", "ngtdm", "gldm"))
+    classes = settings.by_class(regions.dimensions)
+    plane = flat_axis(regions.dimensions, settings)
+    distances: tuple[int, ...] = settings.distances if classes.keys() & {"glcm", "ngtdm", "gldm"} else ()
+    if plane >= 0 and not distances and classes.keys() & {"glrlm", "glszm"}:
+        distances = (1,)  # in a plane a region may be a single voxel wide
     levels, shape_mask, n_levels, span, status = ops.discretise(
         regions.images,
         regions.masks,
@@ -83,7 +89,8 @@ def discretise(
         resegment_shape=settings.resegment_shape,
         minimum_roi_dimensions=settings.minimum_roi_dimensions,
         minimum_roi_size=settings.minimum_roi_size or 0,
-        distances=settings.distances if neighbours else (),
+        distances=distances,
+        force2d_dimension=plane,
     )
     mask = shape_mask if settings.resegment_range else None if regions.masks is None else levels
     return LevelVolumes(levels, mask, start, regions.size, n_levels, span, status, begin)
@@ -94,15 +101,30 @@ def aligned(pixels: P) -> P:
     return (pixels + TILE - 1) // TILE * TILE
 
 
-def half_offsets(distances: tuple[int, ...], dimensions: int = 2) -> list[int]:
+def largest_region(regions: Regions, settings: RadiomicsSettings) -> tuple[int, ...]:
+    """Return depth, height and width that no region exceeds: those of the images, or of ``settings.max_region``."""
+    sides = regions.images.shape[1:]
+    if settings.max_region is None:
+        return tuple(sides)
+    return tuple(min(side, bound) for side, bound in zip(sides, (1, *settings.max_region)[-3:]))
+
+
+def flat_axis(dimensions: int, settings: RadiomicsSettings) -> int:
+    """Return the axis across which textures have no neighbours, -1 if there is none."""
+    return settings.force2d_dimension if settings.force2d and dimensions == 3 else -1
+
+
+def half_offsets(distances: tuple[int, ...], dimensions: int = 2, flat: int = -1) -> list[int]:
     """Return one of each pair of opposite offsets at these distances (infinity norm), as flat z, y, x triples.
 
-    In the order of ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
+    Without those that have a step along the axis ``flat``, if that is not -1. In the order of
+    ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
     """
     offsets = []
     for d in distances:
         steps = range(-d, d + 1)
         for z, y in itertools.product(steps if dimensions == 3 else (0,), steps):
             offsets += [(z, y, x) for x in (steps if d in (abs(z), abs(y)) else (-d, d))]
+    offsets = [offset for offset in offsets if flat < 0 or offset[flat] == 0]
     half = sorted(offsets, reverse=True)[: len(offsets) // 2]  # the second half holds the opposites
     return [step for offset in half for step in offset]

@@ -121,7 +121,7 @@ def test_tables_have_no_other_columns() -> None:
     for table in tables:
         names = columns.names_of(table)
         assert table[: len(names)] == tuple(range(len(names)))
-        assert table._fields[len(names) :] in ((), ("spacing_y", "spacing_x"))
+        assert table._fields[len(names) :] in ((), ("spacing_z", "spacing_y", "spacing_x"))
         assert set(table[len(names) :]) <= {None}
     assert {kind for _, kind in CLASSES.values()} <= {type(table) for table in tables}
 

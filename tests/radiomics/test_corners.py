@@ -177,7 +177,7 @@ def test_matrices_take_half_of_the_limit(many: Tensor) -> None:
     settings = RadiomicsSettings(bin_count=32, memory_limit=2**22)
     regions = make_regions(torch.zeros((1, 64, 64), dtype=torch.uint8), many, None, None)
     bounds = memory.Bounds(32, 44, 44 * 44)
-    each = memory.matrix_bytes(32, 44, 44 * 44, settings, True)
+    each = memory.matrix_bytes(memory.Bounds(32, 44, 44 * 44), settings, 2, True)
     directions, ng = 4, 32
     assert each >= 4 * (directions * ng * ng + 4 * ng * 44) + 8 * 6 * ng * ng  # of GLCM and GLRLM alone
     assert parts(memory.matrix_chunks(regions, bounds, settings), [each] * 200, 2**22 // 2) > 5
@@ -187,7 +187,9 @@ def test_levels_are_limited_by_half_of_the_memory(many: Tensor) -> None:
     regions = make_regions(torch.zeros((1, 64, 64)), many, None, None)
     settings = RadiomicsSettings(memory_limit=2**24)
     most = memory.max_levels(regions, settings)
-    fits, not_any_more = (memory.matrix_bytes(ng, 64, 64 * 64, settings, True) for ng in (most, most + 1))
+    fits, not_any_more = (
+        memory.matrix_bytes(memory.Bounds(ng, 64, 64 * 64), settings, 2, True) for ng in (most, most + 1)
+    )
     assert fits <= 2**24 // 2 < not_any_more
 
 

@@ -81,7 +81,7 @@ def test_a_region_is_cut_to_the_box_of_its_label(images: Tensor, masks: Tensor) 
     regions = make_regions(
         images, torch.tensor([[0, 0, 40, 50], [0, 0, 50, 40], [0, 0, 50, 40]]), masks, None, labels=3
     )
-    assert regions.box[:2].tolist() == [[1, 30, 31, 40], [5, 7, 30, 44]]
+    assert regions.box[:2].tolist() == [[0, 1, 30, 1, 31, 40], [0, 5, 7, 1, 30, 44]]
     assert regions.size[:2].tolist() == [[1, 30, 10], [1, 25, 37]]
     assert regions.status.tolist() == [0, 0, int(Status.EMPTY)]
 

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kacl_gpu.radiomics.names import CLASSES, DEPRECATED, FEATURES, SPELLING
+from kacl_gpu.radiomics.names import CLASSES, DEPRECATED, FEATURES, NAMED_ONLY, SPELLING
 from kacl_gpu.radiomics.settings import RadiomicsSettings
 
 from_pyradiomics = RadiomicsSettings.from_pyradiomics
-PAIRS = [(name, feature) for name in CLASSES for feature in FEATURES[name]]
+PAIRS = [(name, feature) for name in CLASSES[2] for feature in FEATURES[name]]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,10 @@ def extractor(*args: Any, **kwargs: Any) -> Any:
 
 
 def test_names_are_frozen() -> None:
-    assert CLASSES == ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
-    assert tuple(FEATURES) == CLASSES
-    assert [len(FEATURES[name]) for name in CLASSES] == [18, 9, 24, 16, 16, 5, 14]
+    assert CLASSES[2] == ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+    assert CLASSES[3] == ("firstorder", "shape", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+    assert tuple(FEATURES) == ("firstorder", "shape", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+    assert [len(features) for features in FEATURES.values()] == [18, 14, 9, 24, 16, 16, 5, 14]
     digest = hashlib.sha256(" ".join(f"{name}_{feature}" for name, feature in PAIRS).encode()).hexdigest()
     assert digest == "d28768d9cae53c7d6075185e75375082bf725eb02bc5fc208c2698d32f2577ad"
 
@@ -54,23 +55,44 @@ def test_names_are_frozen() -> None:
 def test_names_and_order_are_those_that_pyradiomics_emits(radiomics: Any) -> None:
     import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.arange(64.0).reshape(8, 8))
-    mask = np.zeros((8, 8), np.uint8)
-    mask[2:6, 2:6] = 1
-    every_class = extractor(additionalInfo=False)
-    every_class.enableFeatureClassByName("shape2D")
-    emitted = every_class.execute(image, sitk.GetImageFromArray(mask))
-    for name in CLASSES:
-        prefix = f"original_{name}_"
-        assert tuple(key[len(prefix) :] for key in emitted if key.startswith(prefix)) == FEATURES[name]
-    assert len(emitted) == len(PAIRS) == 102
+    for dimensions, number in ((2, 102), (3, 107)):
+        image = np.arange(8.0**dimensions).reshape((8,) * dimensions)
+        mask = np.zeros(image.shape, np.uint8)
+        mask[(slice(2, 6),) * dimensions] = 1
+        every_class = extractor(additionalInfo=False)
+        if dimensions == 2:
+            every_class.enableFeatureClassByName("shape2D")
+        emitted = every_class.execute(sitk.GetImageFromArray(image), sitk.GetImageFromArray(mask))
+        for name in CLASSES[dimensions]:
+            prefix = f"original_{name}_"
+            assert tuple(key[len(prefix) :] for key in emitted if key.startswith(prefix)) == FEATURES[name]
+        assert len(emitted) == len(RadiomicsSettings().selected(dimensions)) == number
 
 
 def test_deprecated_features_are_those_of_pyradiomics(radiomics: Any) -> None:
     classes = radiomics.getFeatureClasses()
-    for name in CLASSES:
+    for name in FEATURES:
         deprecated = {feature for feature, is_deprecated in classes[name].getFeatureNames().items() if is_deprecated}
-        assert deprecated == set(DEPRECATED.get(name, ()))
+        assert deprecated == {*DEPRECATED.get(name, ()), *NAMED_ONLY.get(name, ())}
+
+
+def test_deprecated_shape_features_are_computed_where_they_are_named() -> None:
+    named = RadiomicsSettings(feature_class={"shape": ["Sphericity", "SphericalDisproportion", "Compactness1"]})
+    expected = ["Compactness1", "SphericalDisproportion", "Sphericity"]  # the order of PyRadiomics' methods
+    assert named.selected(3) == tuple(("shape", feature) for feature in expected)
+    assert len(RadiomicsSettings(feature_class=["shape"]).selected(3)) == 14
+    everything = [*FEATURES["shape"], *NAMED_ONLY["shape"]]
+    assert len(RadiomicsSettings(feature_class={"shape": everything}).selected(3)) == 17
+
+
+@pytest.mark.parametrize(("dimensions", "wrong", "right"), [(2, "shape", "shape2D"), (3, "shape2D", "shape")])
+def test_a_class_of_the_other_dimensions_is_refused(dimensions: int, wrong: str, right: str) -> None:
+    selection = RadiomicsSettings(feature_class=["glcm", wrong])
+    with pytest.raises(ValueError, match=f"feature class '{wrong}' describes regions of .*: use '{right}' for"):
+        selection.selected(dimensions)
+    assert len(selection.selected(5 - dimensions)) > 24
+    with pytest.raises(ValueError, match=r"dimensions must be 2 .* or 3 .*, got 4"):
+        selection.selected(4)
 
 
 # Construction
@@ -86,8 +108,9 @@ def test_defaults() -> None:
     assert (defaults.resegment_range, defaults.resegment_mode, defaults.resegment_shape) == (None, "absolute", False)
     assert (defaults.normalize, defaults.normalize_scale, defaults.remove_outliers) == (False, 1, None)
     assert (defaults.minimum_roi_dimensions, defaults.minimum_roi_size) == (2, None)
+    assert (defaults.force2d, defaults.force2d_dimension, defaults.max_region) == (False, 0, None)
     assert (defaults.feature_class, defaults.max_levels, defaults.memory_limit) == (None, None, 2**31)
-    assert defaults.selected == tuple(PAIRS)
+    assert defaults.selected() == tuple(PAIRS)
 
 
 def test_a_bin_count_takes_the_place_of_the_bin_width() -> None:
@@ -203,7 +226,7 @@ junk = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=3) | st.sampled_from(CLASSES), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(CLASSES[2]), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -224,7 +247,7 @@ def test_any_value_is_taken_or_refused_by_type_or_value_error(name: str, value: 
 
 
 @settings(deadline=None)
-@given(data=st.data(), classes=st.lists(st.sampled_from(CLASSES), unique=True, min_size=1))
+@given(data=st.data(), classes=st.lists(st.sampled_from(CLASSES[2]), unique=True, min_size=1))
 def test_any_selection_comes_out_in_the_frozen_order(data: st.DataObject, classes: list[str]) -> None:
     chosen = {
         name: data.draw(st.none() | st.lists(st.sampled_from(FEATURES[name]), max_size=6), label=name)
@@ -236,7 +259,7 @@ def test_any_selection_comes_out_in_the_frozen_order(data: st.DataObject, classe
         for name, feature in PAIRS
         if name in chosen and (not chosen[name] or feature in (chosen[name] or ()))
     )
-    assert selection.selected == expected
+    assert selection.selected() == expected
     assert dataclasses.replace(selection) == selection
     in_another_order = {name: (chosen[name] or [])[::-1] for name in reversed(classes)}
     assert RadiomicsSettings(feature_class=in_another_order) == selection
@@ -245,7 +268,11 @@ def test_any_selection_comes_out_in_the_frozen_order(data: st.DataObject, classe
 
 @pytest.mark.parametrize(
     "everything",
-    [None, {}, [], (), CLASSES, CLASSES[::-1], dict.fromkeys(CLASSES), FEATURES, {name: [] for name in CLASSES}],
+    [
+        *(None, {}, [], (), CLASSES[2], CLASSES[2][::-1], dict.fromkeys(CLASSES[2])),
+        {name: FEATURES[name] for name in CLASSES[2]},
+        {name: [] for name in CLASSES[2]},
+    ],
     ids=repr,
 )
 def test_everything_selected_is_the_default(everything: Any) -> None:
@@ -262,7 +289,6 @@ def test_everything_selected_is_the_default(everything: Any) -> None:
         ({"glcm": ["contrast"]}, ValueError, r"unknown glcm feature 'contrast'; the nearest known one is 'Contrast'"),
         ({"firstorder": ["Kurtosi"]}, ValueError, r"nearest known one is 'Kurtosis'"),
         ({"glrlm": ["SRE", "RunEntropie"]}, ValueError, r"unknown glrlm feature 'SRE'"),
-        (["shape"], ValueError, r"'shape' is known to PyRadiomics, but .*'shape2D'"),
         (
             {"glcm": ["SumVariance"]},
             ValueError,
@@ -295,6 +321,8 @@ PARAMETERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gldm_a": (1, {"gldm_a": 1}),
     "voxelArrayShift": (300, {"voxel_array_shift": 300.0}),
     "label": (2, {"label": 2}),
+    "force2D": (True, {"force2d": True}),
+    "force2Ddimension": (2, {"force2d_dimension": 2}),
     "resegmentRange": ([3, -3], {"resegment_range": (-3.0, 3.0)}),
     "resegmentMode": ("sigma", {"resegment_mode": "sigma"}),
     "resegmentShape": (True, {"resegment_shape": True}),
@@ -311,8 +339,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "preCrop": True,
     "padDistance": 10,
     "interpolator": "sitkLinear",
-    "force2D": True,
-    "force2Ddimension": 2,
     "sigma": [1.0, 3.0],
     "wavelet": "haar",
     "level": 2,
@@ -375,7 +401,7 @@ def test_settings_without_effect_are_accepted() -> None:
         {"imageType": {"Original": {}}},
         {"imageType": {"Original": None}},
         {"voxelSetting": {}},
-        {"featureClass": dict.fromkeys(CLASSES)},
+        {"featureClass": dict.fromkeys(CLASSES[2])},
         {"setting": dict.fromkeys(["binWidth", "binCount", "weightingNorm", "resegmentRange", "removeOutliers"])},
         {"minimumROISize": None, "normalize": None, "resegmentShape": None, "resampledPixelSpacing": None},
     ],
@@ -453,7 +479,6 @@ CANNOT_HONOUR: list[tuple[dict[str, Any], str]] = [
     ({"voxelSetting": {"maskedKernel": False}}, "voxel-based"),
     ({"voxelSetting": {"initValue": 0.0}}, "voxel-based"),
     ({"voxelSetting": {"voxelBatch": 100}}, "voxel-based"),
-    ({"featureClass": {"shape": None}}, "shape2D"),
     *[
         ({"imageType": {"Original": {}, image_type: {}}}, "filter the images first")
         for image_type in (
@@ -525,7 +550,7 @@ others = st.fixed_dictionaries(
     },
 )
 feature_classes = st.fixed_dictionaries(
-    {}, optional={name: st.none() | st.lists(st.sampled_from(FEATURES[name]), max_size=4) for name in CLASSES}
+    {}, optional={name: st.none() | st.lists(st.sampled_from(FEATURES[name]), max_size=4) for name in CLASSES[2]}
 )
 
 
@@ -571,7 +596,7 @@ def test_parameters_that_pyradiomics_accepts_mean_the_same_here(
             expected = tuple(sorted(expected))
         assert getattr(ours, name) == expected, theirs
     enabled = {name: features for name, features in reference.enabledFeatures.items() if name != "shape"}
-    assert ours.selected == tuple(
+    assert ours.selected() == tuple(
         (name, feature)
         for name, feature in PAIRS
         if name in enabled and (not enabled[name] or feature in enabled[name])

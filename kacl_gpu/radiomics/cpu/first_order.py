@@ -10,7 +10,7 @@ from ._compile import jit
 from ._regions import Array, volume
 from ._sums import entropy, squares
 from ._threads import for_each
-from .levels import count, intensities, small_integers
+from .levels import count, cut, intensities, small_integers
 
 PERCENTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 SLICES = 1024
@@ -40,15 +40,14 @@ def first_order(
     integers = small_integers(images, moments)
 
     def task(k: int) -> None:
-        inside = volume(levels, start, size, k)[0] > 0
+        inside = volume(levels, start, size, k) > 0
         if not inside.any():
             out[k] = np.nan
             return
         if integers is None:
             values = intensities(images, moments, image_index[k], box[k], normalize_scale, remove_outliers)
         else:
-            y0, x0, y1, x1 = box[k]
-            values = integers[image_index[k], y0:y1, x0:x1]
+            values = cut(integers, image_index[k], box[k])
         pixels = values.ravel() if inside.all() else values[inside]
         values, counts = integer_histogram(pixels)
         if counts is None:

@@ -13,12 +13,13 @@ from ._regions import Array, at, volume
 from ._threads import for_each
 
 
-def image_moments(images: Array) -> Array:
-    """Return mean and deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, H, W) -> (B, 2)."""
+def image_moments(images: Array, image_size: Array | None) -> Array:
+    """Return mean and deviation of each whole image, as ``SimpleITK.Normalize`` has them: (B, D, H, W) -> (B, 2)."""
     out = np.empty((len(images), len(MOMENTS)))
 
     def task(b: int) -> None:
-        pixels = images[b].astype(np.float64).ravel()
+        depth, height, width = images.shape[1:] if image_size is None else image_size[b]
+        pixels = images[b, :depth, :height, :width].astype(np.float64).ravel()
         n, s, q = pixels.size, np.add.reduce(pixels), np.add.reduce(pixels * pixels)
         with np.errstate(all="ignore"):
             out[b] = s / n, np.sqrt((q - s * s / n) / (n - 1))
@@ -29,6 +30,12 @@ def image_moments(images: Array) -> Array:
     return out
 
 
+def cut(images: Array, b: int, box: Array) -> Array:
+    """Return the voxels of a box of image b, as a view of shape (D, H, W)."""
+    z0, y0, x0, z1, y1, x1 = box.tolist()
+    return images[b, z0:z1, y0:y1, x0:x1]
+
+
 def intensities(
     images: Array, moments: Array | None, b: int, box: Array, normalize_scale: float, remove_outliers: float
 ) -> Array:
@@ -36,8 +43,7 @@ def intensities(
 
     They are normalised if ``moments`` are given and clipped if the limit is above 0.
     """
-    y0, x0, y1, x1 = box
-    values = images[b, y0:y1, x0:x1].astype(np.float64)
+    values = cut(images, b, box).astype(np.float64)
     if moments is None:
         return values
     mean, sd = moments[b]
@@ -86,6 +92,7 @@ def discretise(
     minimum_roi_dimensions: int,
     minimum_roi_size: int,
     distances: Sequence[int],
+    force2d_dimension: int,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """See :func:`kacl_gpu.radiomics.ops.discretise`."""
     levels = np.zeros(total, np.uint8 if narrow else np.int16)
@@ -97,24 +104,24 @@ def discretise(
     def task(k: int) -> None:
         if status[k] != Status.OK:
             return
-        b, (y0, x0, y1, x1) = image_index[k], box[k]
+        b = image_index[k]
         if integers is None or resegment_range:
             values = intensities(images, moments, b, box[k], normalize_scale, remove_outliers)
         else:
-            values = integers[b, y0:y1, x0:x1]
-        inside = None if masks is None or labels is None else masks[b, y0:y1, x0:x1] == labels[k]
+            values = cut(integers, b, box[k])
+        inside = None if masks is None or labels is None else cut(masks, b, box[k]) == labels[k]
         inside = None if inside is None or inside.all() else inside  # None: all of the box
-        checks = minimum_roi_dimensions, minimum_roi_size
-        status[k] = extent_status(values.shape, inside, *checks, 0 if resegment_range else distance)
+        checks = force2d_dimension, minimum_roi_dimensions, minimum_roi_size
+        status[k] = extent_status(values.shape, inside, 0 if resegment_range else distance, *checks)
         if status[k] == Status.OK and resegment_range:
             region = np.ones(values.shape, np.bool_) if inside is None else inside
             inside = resegment(values, region, resegment_range, resegment_mode)
             few = np.count_nonzero(inside) <= 1
-            status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, *checks, distance)
+            status[k] = Status.RESEGMENTED_AWAY if few else extent_status(values.shape, inside, distance, *checks)
             if status[k] == Status.OK:
                 # PyRadiomics crops the mask of the shape features to the box of the resegmented one; so do we.
                 shape_inside = inside if resegment_shape else region & bounding_box(inside)
-                volume(shape_mask, start, size, k)[0] = shape_inside
+                volume(shape_mask, start, size, k)[:] = shape_inside
         if status[k] != Status.OK:
             return
         pixels = values if inside is None else values[inside]
@@ -134,13 +141,13 @@ def discretise(
             elif ng > max_levels:
                 status[k] = Status.TOO_MANY_LEVELS
             else:
-                plane = volume(levels, start, size, k)[0]
+                block = volume(levels, start, size, k)
                 region = np.ones(values.shape, np.bool_) if inside is None else inside
                 if integers is not None and hi - lo < pixels.size:  # each value once, and then a table
-                    table = np.searchsorted(edges, np.arange(lo, hi + 1), "right").astype(plane.dtype)
-                    look_up(integers[b, y0:y1, x0:x1], region, int(lo), table, plane)
+                    table = np.searchsorted(edges, np.arange(lo, hi + 1), "right").astype(block.dtype)
+                    look_up(cut(integers, b, box[k]), region, int(lo), table, block)
                 else:
-                    digitise(values.astype(np.float64, copy=False), region, edges, plane)
+                    digitise(values.astype(np.float64, copy=False), region, edges, block)
                 n_levels[k], span[k] = ng, hi - lo
 
     for_each(task, len(box), total if integers is None else total // 4)  # counting takes a quarter of the time
@@ -148,15 +155,20 @@ def discretise(
 
 
 def extent_status(
-    box: tuple[int, ...], inside: Array | None, minimum_dimensions: int, minimum_size: int, distance: int
+    box: tuple[int, ...],
+    inside: Array | None,
+    distance: int,
+    force2d_dimension: int,
+    minimum_dimensions: int,
+    minimum_size: int,
 ) -> Status:
     """Check a mask as PyRadiomics does: more than a pixel, enough dimensions and pixels, room for ``distance``."""
     extent, pixels = box, int(np.prod(box))
     if inside is not None:
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        if len(rows) == 0:
+        bounds = bounds_of(inside)
+        if bounds is None:
             return Status.EMPTY
-        extent, pixels = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1), int(np.count_nonzero(inside))
+        extent, pixels = tuple(last - first for first, last in bounds), int(np.count_nonzero(inside))
     dimensions = sum(int(n > 1) for n in extent)
     if dimensions == 0:
         return Status.SINGLE_PIXEL
@@ -164,7 +176,19 @@ def extent_status(
         return Status.TOO_FEW_DIMENSIONS
     if minimum_size and pixels <= minimum_size:
         return Status.TOO_SMALL
-    return Status.DISTANCES if distance >= max(extent) else Status.OK
+    in_plane = [n for axis, n in enumerate(extent) if axis != force2d_dimension]
+    return Status.DISTANCES if distance >= max(in_plane) else Status.OK
+
+
+def bounds_of(inside: Array) -> list[tuple[int, int]] | None:
+    """Return the first index and the one past the last of True along each axis; None if there is none."""
+    bounds = []
+    for axis in range(inside.ndim):
+        places = np.flatnonzero(inside.any(tuple(other for other in range(inside.ndim) if other != axis)))
+        if len(places) == 0:
+            return None
+        bounds.append((int(places[0]), int(places[-1]) + 1))
+    return bounds
 
 
 def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: str) -> Array:
@@ -185,8 +209,7 @@ def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: s
 def bounding_box(inside: Array) -> Array:
     """Return True in the smallest box that holds all of ``inside``."""
     box_mask = np.zeros_like(inside)
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    box_mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    box_mask[tuple(slice(*bounds) for bounds in bounds_of(inside) or ())] = True
     return box_mask
 
 
@@ -211,25 +234,29 @@ def edges_by_width(lo: float, hi: float, width: float) -> Array:
 def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
     """Write how many edges are <= each pixel inside: ``numpy.digitize``, by a guess that the edges then correct."""
     first, per_step, highest = edges[0], 1.0 / (edges[1] - edges[0]), float(edges.size)
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            if inside[y, x]:
-                v = values[y, x]
-                level = int(min(max((v - first) * per_step + 1.0, 1.0), highest))
-                while level < edges.size and v >= edges[level]:
-                    level += 1
-                while v < edges[level - 1]:
-                    level -= 1
-                levels[y, x] = level
+    depth, height, width = values.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if inside[z, y, x]:
+                    v = values[z, y, x]
+                    level = int(min(max((v - first) * per_step + 1.0, 1.0), highest))
+                    while level < edges.size and v >= edges[level]:
+                        level += 1
+                    while v < edges[level - 1]:
+                        level -= 1
+                    levels[z, y, x] = level
 
 
 @jit
 def look_up(values: Array, inside: Array, first: int, table: Array, levels: Array) -> None:
     """Write table[value - first] for each pixel inside."""
-    for y in range(values.shape[0]):
-        for x in range(values.shape[1]):
-            if inside[y, x]:
-                levels[y, x] = table[at(np.int64(values[y, x]) - first)]
+    depth, height, width = values.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if inside[z, y, x]:
+                    levels[z, y, x] = table[at(np.int64(values[z, y, x]) - first)]
 
 
 def level_histogram(levels: Array, start: Array, size: Array, ng: int) -> Array:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..columns import SHAPE2D, number_of_columns
+from ..columns import SHAPE2D, SIZE, SPACING, number_of_columns
 from ._compile import jit
 from ._regions import Array, volume
 from ._threads import for_each
@@ -21,13 +21,15 @@ def shape2d(mask: Array | None, start: Array, size: Array, spacing: Array) -> Ar
     """See :func:`kacl_gpu.radiomics.ops.shape2d`."""
     columns = number_of_columns(SHAPE2D)
     if mask is None:
-        rows = [box_sums(h, w, *pixel) for (_, h, w), pixel in zip(size.tolist(), spacing)]
+        rows = [box_sums(h, w, *voxel[SPACING.y :]) for (_, h, w), voxel in zip(size.tolist(), spacing)]
         return np.array(rows).reshape(-1, columns)
     out = np.zeros((len(start), columns))
 
     def task(k: int) -> None:
-        region = volume(mask, start, size, k)[0]
-        out[k] = box_sums(*region.shape, *spacing[k]) if region.all() else mask_sums(region > 0, *spacing[k])
+        block = volume(mask, start, size, k)
+        region = block.reshape(block.shape[SIZE.height :])
+        pixel = spacing[k, SPACING.y :]
+        out[k] = box_sums(*region.shape, *pixel) if region.all() else mask_sums(region > 0, *pixel)
 
     for_each(task, len(start), len(mask))
     return out

@@ -28,7 +28,7 @@ FEATURES: tuple[FeatureSpec[FirstOrderSums], ...] = (
     FeatureSpec("RobustMeanAbsoluteDeviation", lambda s: s.robust_mad, "1128"),
     FeatureSpec("RootMeanSquared", lambda s: torch.sqrt(s.energy / s.n), "5ZWQ"),
     FeatureSpec("Skewness", lambda s: _standardised(s.m3, s.m2, s.m2 * torch.sqrt(s.m2)), "KE2M"),
-    FeatureSpec("TotalEnergy", lambda s: s.energy * (s.spacing_y * s.spacing_x)),
+    FeatureSpec("TotalEnergy", lambda s: s.energy * (s.spacing_z * s.spacing_y * s.spacing_x)),
     FeatureSpec("Uniformity", lambda s: s.level_squares / (s.n * s.n), "BJ5W"),
     FeatureSpec("Variance", lambda s: s.m2, "ECT3"),
 )

@@ -33,7 +33,7 @@ def evaluate(
     """Return the named features (K, F) of one class, see :func:`kacl_gpu.radiomics.ops.features`.
 
     ``kind``: the table of the class in :mod:`kacl_gpu.radiomics.columns`; ``sums``: its columns (K, A, C); ``spacing``:
-    (K, 2) y, x.
+    (K, 3) z, y, x.
     """
     by_name = {feature.name: feature for feature in features}
     pixel = spacing[:, None].unbind(-1) if len(kind._fields) > number_of_columns(kind) else ()
@@ -53,17 +53,17 @@ def evaluate(
 
 
 def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor:
-    """Return the length (K, A) of each offset (z, y, x triples) in units of the spacing (K, 2), or nothing (0, 0)."""
+    """Return the length (K, A) of each offset (z, y, x triples) in units of the spacing (K, 3), or nothing (0, 0)."""
     if norm is None:
         return spacing.new_empty((0, 0))
     columns = []
-    steps_y, steps_x = offsets[OFFSET.y :: len(OFFSET)], offsets[OFFSET.x :: len(OFFSET)]
-    for step_y, step_x in zip(steps_y, steps_x):  # numbers of Python: a tensor of them would be a copy
-        y, x = spacing[:, SPACING.y] * abs(step_y), spacing[:, SPACING.x] * abs(step_x)
+    steps = (offsets[axis :: len(OFFSET)] for axis in OFFSET)
+    for step_z, step_y, step_x in zip(*steps):  # numbers of Python: a tensor of them would be a copy
+        z, y, x = (spacing[:, axis] * abs(step) for axis, step in zip(SPACING, (step_z, step_y, step_x)))
         if norm == "manhattan":
-            columns.append(y + x)
+            columns.append(z + y + x)
         elif norm == "euclidean":
-            columns.append(torch.sqrt(y * y + x * x))
+            columns.append(torch.sqrt(z * z + y * y + x * x))
         else:
-            columns.append(torch.maximum(y, x) if norm == "infinity" else torch.ones_like(y))
+            columns.append(torch.maximum(torch.maximum(z, y), x) if norm == "infinity" else torch.ones_like(y))
     return torch.stack(columns, 1)
