@@ -14,8 +14,8 @@ from kacl_gpu import feature_names, gpu_radiomics
 from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.memory import Bounds, max_levels, zone_bound
 from kacl_gpu.radiomics.regions import make_regions
-from kacl_gpu.radiomics.volumes import discretise, half_offsets
-from reference.definition import Definition, PreparedRegion, RegionInvalid, define
+from kacl_gpu.radiomics.volumes import discretise, flat_axis, half_offsets
+from reference.definition import Definition, PreparedRegion, RegionInvalid, count_matrices, define
 from reference.regions import Region
 from reference.tolerance import deviations
 
@@ -61,7 +61,12 @@ def defined(region: Region) -> tuple[PreparedRegion, Definition]:
         It has none.
     """
     image = region.image.astype(np.float64)
-    return define(image, region.pixels(), region.settings, region.spacing or (1.0, 1.0))
+    return define(image, region.pixels(), region.settings, region.spacing)
+
+
+def names_of(region: Region) -> tuple[str, ...]:
+    """Return the names of the features of a region."""
+    return feature_names(region.settings, region.dimensions)
 
 
 def expect(region: Region) -> Expected:
@@ -74,7 +79,7 @@ def expect(region: Region) -> Expected:
     """
     from reference.pyradiomics import RegionRefused, pyradiomics_region
 
-    names = feature_names(region.settings)
+    names = names_of(region)
     try:
         values, matrices = pyradiomics_region(
             region.image, region.box, mask=region.mask, settings=region.settings, spacing=region.spacing
@@ -88,8 +93,10 @@ def expect(region: Region) -> Expected:
         # Of a flat image rounding errors decide whether PyRadiomics finds a standard deviation to normalise by, and
         # shape alone it computes without looking at the values
         flat = region.settings.normalize and np.ptp(region.image) == 0
-        only_shape = {class_name for class_name, _ in region.settings.selected()} == {"shape2D"}
-        if refused is None and not flat and not only_shape:
+        only_shape = region.settings.by_class(region.dimensions).keys() <= {"shape", "shape2D"}
+        # beside numbers PyRadiomics takes NaN for the highest level
+        finite = np.isfinite(region.image.astype(np.float64)).all()
+        if refused is None and not flat and not only_shape and finite:
             raise AssertionError(f"PyRadiomics computes what the definition refuses: {error}") from error
         return Expected(str(error), np.full(len(names), np.nan), np.zeros(len(names)), {}, {})
     if refused is not None:
@@ -103,7 +110,7 @@ def expect(region: Region) -> Expected:
 
 def definition_row(region: Region, expected: Expected) -> NDArray[np.float64]:
     """Return the features (F,) of the definition, NaN where the region is invalid; its grey levels are PyRadiomics'."""
-    names = feature_names(region.settings)
+    names = names_of(region)
     if expected.invalid is not None:
         return np.full(len(names), np.nan)
     prepared, definition = defined(region)
@@ -125,7 +132,7 @@ def ours(region: Region, device: str = "cpu") -> NDArray[np.float64]:
 
 def feature_misses(region: Region, expected: Expected, row: NDArray[np.float64]) -> list[Miss]:
     """Return where the row (F,) of ours is further from what is expected than tolerated."""
-    names = feature_names(region.settings)
+    names = names_of(region)
     if expected.invalid is not None:
         return [] if np.isnan(row).all() else [Miss("features", "computed", f"invalid: {expected.invalid}", np.inf)]
     far = deviations(names, row, expected.values, expected.scale)
@@ -150,22 +157,37 @@ def matrix_misses(region: Region, expected: Expected) -> list[Miss]:
     ]
 
 
+def definition_misses(region: Region, expected: Expected) -> list[Miss]:
+    """Return which of PyRadiomics' matrices differs in any element from the definition's."""
+    if not expected.matrices:
+        return []
+    prepared, _ = defined(region)
+    counted = count_matrices(prepared.levels, region.settings)
+    assert {"levels", *counted} == expected.matrices.keys()
+    return [
+        Miss(what, matrix, expected.matrices[what], np.inf)
+        for what, matrix in counted.items()
+        if not np.array_equal(matrix if what == "ngtdm" else _trim(matrix), expected.matrices[what])
+    ]
+
+
 def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
     """Return levels and matrices of the operators, as int64 and without empty columns at the end.
 
-    "levels" (h, w) in the bounding box of the region; "glcm y x" (Ng, Ng) and "glrlm y x" (Ng, L) of the direction with
-    that offset; "glszm" (Ng, S); "gldm" (Ng, D); "ngtdm" (Ng,), the pixels of each level.
+    "levels" (h, w) or (d, h, w) in the bounding box of the region; "glcm y x" (Ng, Ng) and "glrlm y x" (Ng, L) of the
+    direction with that offset, "glcm z y x" and "glrlm z y x" of a volume; "glszm" (Ng, S); "gldm" (Ng, D); "ngtdm"
+    (Ng,), the pixels of each level.
     """
     settings = region.settings
     regions = make_regions(*_tensors(region, device), region.spacing, labels=settings.label)
     moments = ops.image_moments(regions.images, regions.image_size) if settings.normalize else None
     volumes = discretise(regions, moments, settings, max_levels(regions, settings))
     where = volumes.levels, volumes.start, volumes.size
-    near, far = half_offsets((1,)), half_offsets(settings.distances)
+    near, far = (_half_offsets(region, distances) for distances in ((1,), settings.distances))
     bounds = Bounds.of_values(volumes.size, volumes.n_levels)
     ng = bounds.ng
-    levels = volumes.levels.numpy(force=True)[: bounds.pixels].reshape(volumes.size[0, 1:].tolist())
-    rows, columns = np.flatnonzero(levels.any(1)), np.flatnonzero(levels.any(0))
+    levels = volumes.levels.numpy(force=True)[: bounds.pixels].reshape(volumes.size[0].tolist())
+    levels = levels[tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(levels))]
     zones = ops.glszm(*where, near, ng, zone_bound(bounds.pixels, ng))[0].numpy(force=True)
     glszm = np.zeros((ng, zones[:, 1].max()), np.int64)
     for level, size, count in zones[zones[:, 2] > 0]:
@@ -176,9 +198,9 @@ def our_matrices(region: Region, device: str = "cpu") -> dict[str, NDArray]:
     glcm, dependence, _ = (matrix[0].numpy(force=True) for matrix in matrices)
     runs = ops.glrlm(*where, near, ng, bounds.longest)[0].numpy(force=True)
     return {
-        "levels": levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.int64),
-        **_by_direction("glcm", np.reshape(far, (-1, 3))[:, 1:], glcm),
-        **_by_direction("glrlm", np.reshape(near, (-1, 3))[:, 1:], runs),
+        "levels": levels[(0,) * (3 - region.dimensions)].astype(np.int64),
+        **_by_direction("glcm", _steps(far, region.dimensions), glcm),
+        **_by_direction("glrlm", _steps(near, region.dimensions), runs),
         "glszm": _trim(glszm),
         "gldm": _trim(dependence),
         "ngtdm": dependence.sum(1),
@@ -193,12 +215,12 @@ def _their_matrices(theirs: Matrices, region: Region) -> dict[str, NDArray]:
     }
     # Directions longer than the box are not among PyRadiomics'
     ng = len(theirs.ngtdm)
-    offsets = [("glcm", half_offsets(region.settings.distances)), ("glrlm", half_offsets((1,)))]
+    offsets = [("glcm", _half_offsets(region, region.settings.distances)), ("glrlm", _half_offsets(region, (1,)))]
     empty = {
         what: matrix
         for name, steps in offsets
         for what, matrix in _by_direction(
-            name, np.reshape(steps, (-1, 3))[:, 1:], np.zeros((len(steps) // 3, ng, ng), np.int64)
+            name, _steps(steps, region.dimensions), np.zeros((len(steps) // 3, ng, ng), np.int64)
         ).items()
     }
     assert given.keys() <= empty.keys()
@@ -212,9 +234,22 @@ def _their_matrices(theirs: Matrices, region: Region) -> dict[str, NDArray]:
     }
 
 
+def _half_offsets(region: Region, distances: tuple[int, ...]) -> list[int]:
+    """Return the directions of a region at these distances, as flat z, y, x triples."""
+    return half_offsets(distances, region.dimensions, flat_axis(region.dimensions, region.settings))
+
+
+def _steps(offsets: list[int], dimensions: int) -> NDArray[np.int64]:
+    """Return flat z, y, x triples as (A, 2) y, x or (A, 3) z, y, x."""
+    return np.reshape(offsets, (-1, 3))[:, 3 - dimensions :]
+
+
 def _by_direction(name: str, offsets: NDArray, matrices: NDArray) -> dict[str, NDArray]:
-    """Return (A, 2) offsets and (A, Ng, n) matrices as a dictionary."""
-    return {f"{name} {y} {x}": _trim(matrix) for (y, x), matrix in zip(offsets.tolist(), matrices, strict=True)}
+    """Return (A, 2) or (A, 3) offsets and (A, Ng, n) matrices as a dictionary."""
+    return {
+        " ".join([name, *map(str, offset)]): _trim(matrix)
+        for offset, matrix in zip(offsets.tolist(), matrices, strict=True)
+    }
 
 
 def _trim(matrix: NDArray) -> NDArray[np.int64]:
@@ -225,5 +260,5 @@ def _trim(matrix: NDArray) -> NDArray[np.int64]:
 
 def _tensors(region: Region, device: str) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     boxes = None if region.box is None else torch.tensor([region.box], dtype=torch.float64, device=device)
-    masks = None if region.mask is None else torch.from_numpy(region.mask)[None].to(device)
-    return torch.from_numpy(np.ascontiguousarray(region.image))[None].to(device), boxes, masks
+    masks = None if region.mask is None else torch.from_numpy(region.mask)[None, None].to(device)
+    return torch.from_numpy(np.ascontiguousarray(region.image))[None, None].to(device), boxes, masks

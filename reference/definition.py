@@ -1,4 +1,4 @@
-"""All 102 features of one region in long double, from their definitions: slow, independent, meant to be read.
+"""All features of one region of an image or a volume in long double, from their definitions: slow, meant to be read.
 
 Sources: the documentation of PyRadiomics 3.0.1 ("Radiomic Features"), whose notation is used, and the order of float64
 operations that decides which pixel gets which grey level. This is the oracle where PyRadiomics itself returns the sign
@@ -8,9 +8,11 @@ Nothing here is shared with the implementation but the settings.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +24,10 @@ Real = np.longdouble
 Array = NDArray[np.longdouble]
 
 EPS = Real(2.0) ** -52  # the epsilon in PyRadiomics' logarithms and divisions
+PI = Real("3.14159265358979323846264338327950288")
 _NAN = Real("nan")
+
+Offset = tuple[int, ...]  # y, x or z, y, x
 
 
 class RegionInvalid(ValueError):
@@ -32,10 +37,12 @@ class RegionInvalid(ValueError):
 class PreparedRegion(NamedTuple):
     """Hold one region, ready for its features.
 
-    values : (h, w) float64 intensities, after normalisation
-    levels : (h, w) int64 grey levels, 0 outside the region
-    mask : (h, w) bool, the region
-    shape_mask : (h, w) bool, the region that shape features describe
+    All are (h, w), or (d, h, w) of a volume.
+
+    values : float64 intensities, after normalisation
+    levels : int64 grey levels, 0 outside the region
+    mask : bool, the region
+    shape_mask : bool, the region that shape features describe
     """
 
     values: NDArray[np.float64]
@@ -51,7 +58,7 @@ class Definition:
     Attributes
     ----------
     values : mapping of feature name to long double
-        All 102, under PyRadiomics' names.
+        All 102 of an image, or 107 and the deprecated ones of shape of a volume, under PyRadiomics' names.
     scale : mapping of feature name to long double
         Sum of the absolute terms of the sums that cancel: glcm ClusterShade and Imc1, firstorder Skewness.
     undefined : mapping of feature name to str
@@ -67,9 +74,9 @@ def define(
     image: NDArray[np.float64],
     mask: NDArray[np.bool_],
     settings: RadiomicsSettings,
-    spacing: tuple[float, float] = (1.0, 1.0),
+    spacing: Sequence[float] | None = None,
 ) -> tuple[PreparedRegion, Definition]:
-    """Return the region and features of the pixels of ``image`` (H, W) that ``mask`` (H, W) holds.
+    """Return the region and features of the pixels of ``image`` (H, W) or (D, H, W) that ``mask`` holds.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def define(
         As PyRadiomics refuses it.
     """
     region = prepare(image, mask, settings)
-    return region, compute_features(region, settings, spacing)
+    return region, compute_features(region, settings, (1.0,) * image.ndim if spacing is None else spacing)
 
 
 # From the image to grey levels, in float64: here the order of operations is the definition
@@ -106,9 +113,12 @@ def prepare(image: NDArray[np.float64], mask: NDArray[np.bool_], settings: Radio
     values, mask, whole = values[box], mask[box], whole[box]
     if not np.isfinite(values[mask]).all():
         raise RegionInvalid("not finite")
-    looks_afar = {class_name for class_name, _ in settings.selected()} & {"glcm", "ngtdm", "gldm"}
-    if looks_afar and min(settings.distances) >= max(mask.shape):
+    classes = settings.by_class(mask.ndim).keys()
+    longest = max(size for axis, size in enumerate(mask.shape) if axis != _flat_axis(mask.ndim, settings))
+    if classes & {"glcm", "ngtdm", "gldm"} and min(settings.distances) >= longest:
         raise RegionInvalid("no distance fits into the region")
+    if longest == 1 and classes & {"glcm", "glrlm", "glszm", "ngtdm", "gldm"}:
+        raise RegionInvalid("no plane holds two pixels")
     levels = np.zeros(mask.shape, np.int64)
     levels[mask] = grey_levels(values[mask], settings)
     return PreparedRegion(values, levels, mask, mask if settings.resegment_shape else whole)
@@ -158,9 +168,13 @@ def _check(mask: NDArray[np.bool_], settings: RadiomicsSettings) -> None:
         raise RegionInvalid("too few pixels")
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    return tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(mask))
+
+
+def _flat_axis(dimensions: int, settings: RadiomicsSettings) -> int | None:
+    """Return the axis across which no neighbour is looked for, if there is one."""
+    return settings.force2d_dimension if settings.force2d and dimensions == 3 else None
 
 
 def _resegment(values: NDArray[np.float64], mask: NDArray[np.bool_], settings: RadiomicsSettings) -> NDArray[np.bool_]:
@@ -181,10 +195,8 @@ def _resegment(values: NDArray[np.float64], mask: NDArray[np.bool_], settings: R
 # From grey levels to features, in long double
 
 
-def compute_features(
-    region: PreparedRegion, settings: RadiomicsSettings, spacing: tuple[float, float] = (1.0, 1.0)
-) -> Definition:
-    """Return all 102 features of ``region``; ``spacing`` is the size of a pixel (y, x)."""
+def compute_features(region: PreparedRegion, settings: RadiomicsSettings, spacing: Sequence[float]) -> Definition:
+    """Return all features of ``region``; ``spacing`` is the size of a pixel (y, x) or of a voxel (z, y, x)."""
     levels, mask = region.levels, region.mask
     values: dict[str, Real] = {}
     scale: dict[str, Real] = {}
@@ -194,17 +206,50 @@ def compute_features(
         for collected, result in zip((values, scale, undefined), results, strict=False):
             collected.update({f"original_{class_name}_{name}": result[name] for name in result})  # type: ignore
 
-    add("firstorder", *_first_order(region.values[mask], levels[mask], settings, spacing))
-    shape, shape_undefined = _shape(region.shape_mask, spacing)
-    add("shape2D", shape, {}, shape_undefined)
-    add("glcm", *_glcm(levels, settings, spacing))
-    glrlm, glrlm_undefined = _glrlm(levels, settings, spacing)
+    sides = tuple(Real(side) for side in spacing)
+    add("firstorder", *_first_order(region.values[mask], levels[mask], settings, math.prod(sides)))
+    if mask.ndim == 2:
+        shape, shape_undefined = _shape2d(region.shape_mask, *sides)
+        add("shape2D", shape, {}, shape_undefined)
+    else:
+        shape, shape_undefined = _shape(region.shape_mask, sides)
+        add("shape", shape, {}, shape_undefined)
+    near, far = _half_neighbourhoods(settings, mask.ndim)
+    add("glcm", *_glcm(levels, settings, far, sides))
+    glrlm, glrlm_undefined = _glrlm(levels, settings, near, sides)
     add("glrlm", glrlm, {}, glrlm_undefined)
-    add("glszm", _glszm(levels))
-    ngtdm, ngtdm_undefined = _ngtdm(levels, settings)
+    add("glszm", _glszm(levels, near))
+    ngtdm, ngtdm_undefined = _ngtdm(levels, far)
     add("ngtdm", ngtdm, {}, ngtdm_undefined)
-    add("gldm", _gldm(levels, settings))
+    add("gldm", _gldm(levels, settings, far))
     return Definition(values, scale, undefined)
+
+
+def count_matrices(levels: NDArray[np.int64], settings: RadiomicsSettings) -> dict[str, NDArray[np.int64]]:
+    """Return the matrices of grey levels (h, w) or (d, h, w), counted from their definitions.
+
+    Returns
+    -------
+    dict
+        "glcm dz dy dx" (Ng, Ng), not symmetrised, and "glrlm dz dy dx" (Ng, longest side) of each direction, without dz
+        in an image; "glszm" (Ng, S); "gldm" (Ng, 1 + neighbours); "ngtdm" (Ng,), the pixels of each level. A direction
+        without a pair, or in which no line holds two pixels, is all 0.
+    """
+    near, far = _half_neighbourhoods(settings, levels.ndim)
+    ng = int(levels.max())
+    pairs = {offset: _pairs(levels, offset) for offset in far}
+    runs = {offset: _runs(levels, offset) for offset in near}
+    empty = np.zeros((ng, max(levels.shape)), np.int64)
+    return {
+        **{" ".join(["glcm", *map(str, offset)]): counts for offset, counts in pairs.items()},
+        **{
+            " ".join(["glrlm", *map(str, offset)]): empty if counts is None else counts
+            for offset, counts in runs.items()
+        },
+        "glszm": _zones(levels, near),
+        "gldm": _dependences(levels, settings.gldm_a, far),
+        "ngtdm": np.bincount(levels[levels > 0], minlength=ng + 1)[1:],
+    }
 
 
 def percentile(x: NDArray[np.float64], q: int) -> np.float64:
@@ -227,7 +272,7 @@ def _entropy(p: Array) -> Real:
 
 
 def _first_order(
-    x: NDArray[np.float64], levels: NDArray[np.int64], settings: RadiomicsSettings, spacing: tuple[float, float]
+    x: NDArray[np.float64], levels: NDArray[np.int64], settings: RadiomicsSettings, volume: Real
 ) -> tuple[dict[str, Real], dict[str, Real], dict[str, str]]:
     wide, n = x.astype(Real), len(x)
     flat = x.min() == x.max()
@@ -255,7 +300,7 @@ def _first_order(
         "RobustMeanAbsoluteDeviation": _mean_deviation(robust),
         "RootMeanSquared": np.sqrt(energy / n),
         "Skewness": Real(0) if flat else m3 / m2 ** Real(1.5),
-        "TotalEnergy": energy * Real(spacing[0]) * Real(spacing[1]),
+        "TotalEnergy": energy * volume,
         "Uniformity": (p * p).sum(),
         "Variance": m2,
     }
@@ -276,12 +321,11 @@ def _mean_deviation(x: Array) -> Real:
     return Real(0) if x.min() == x.max() else abs(x - x.mean()).mean()
 
 
-def _shape(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[dict[str, Real], dict[str, str]]:
-    """Return the shape features; the outline joins the middles of the edges between a pixel inside and one outside.
+def _shape2d(mask: NDArray[np.bool_], sy: Real, sx: Real) -> tuple[dict[str, Real], dict[str, str]]:
+    """Return the shape features of an image's region.
 
-    Square by square.
+    The outline joins the middles of the edges between a pixel inside and one outside, square by square.
     """
-    sy, sx = Real(spacing[0]), Real(spacing[1])
     padded = np.pad(mask, 1).astype(int)
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]  # corners of the squares
     inside = a + b + c + d
@@ -314,7 +358,7 @@ def _shape(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> tuple[dict[
         "Perimeter": perimeter,
         "PerimeterSurfaceRatio": perimeter / area,
         "PixelSurface": n * sy * sx,
-        "Sphericity": 2 * np.sqrt(Real("3.14159265358979323846") * area) / perimeter,
+        "Sphericity": 2 * np.sqrt(PI * area) / perimeter,
     }
     collinear = yy * xx == yx * yx
     return features, dict.fromkeys(("Elongation", "MinorAxisLength"), "collinear pixels") if collinear else {}
@@ -332,35 +376,307 @@ def _diameter(padded: NDArray[np.bool_], sy: Real, sx: Real) -> Real:
     return np.sqrt(((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2).max())
 
 
-def half_neighbourhood(distances: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the y, x offsets whose larger component is one of ``distances``, one of each opposite pair."""
+# Shape of volumes: a mesh, cube by cube. All corners and vertices are in half voxels, so whole numbers.
+
+_CORNERS = [*itertools.product((0, 2), repeat=3)]  # of a cube, z, y, x
+_FACES = [(axis, side) for axis in range(3) for side in (0, 2)]
+Edge = frozenset[tuple[int, ...]]  # its two corners
+
+
+@cache
+def cube_triangles(inside: frozenset[tuple[int, ...]]) -> NDArray[np.int64]:
+    """Return the triangles (T, 3, 3) of the surface in a cube whose corners ``inside`` are in the mask.
+
+    Vertices are the middles of the cube's edges, z, y, x in half voxels; a triangle is turned so that
+    (b - a) x (c - a) points away from the inside. The rules are those that PyRadiomics' table follows.
+    """
+    if (2, 2, 0) in inside:  # a case and its complement share a surface
+        return cube_triangles(frozenset(_CORNERS) - inside)[:, ::-1]
+    triangles = [triangle for loop in _loops(inside) for triangle in _triangulated(loop, inside)]
+    return np.array(triangles, np.int64).reshape(-1, 3, 3)
+
+
+def _crossed(inside: frozenset[tuple[int, ...]], corners: Sequence[tuple[int, ...]]) -> list[Edge]:
+    """Return the edges between these corners that lead from the inside to the outside."""
+    pairs = itertools.combinations(corners, 2)
+    return [
+        frozenset(pair)
+        for pair in pairs
+        if np.abs(np.subtract(*pair)).sum() == 2 and (pair[0] in inside) != (pair[1] in inside)
+    ]
+
+
+def _face(axis: int, side: int) -> list[tuple[int, ...]]:
+    return [corner for corner in _CORNERS if corner[axis] == side]
+
+
+def _is_ambiguous(inside: frozenset[tuple[int, ...]], axis: int, side: int) -> bool:
+    return len(_crossed(inside, _face(axis, side))) == 4
+
+
+def _loops(inside: frozenset[tuple[int, ...]]) -> list[list[Edge]]:
+    """Return the closed loops in which the surface crosses the edges of the cube."""
+    joined: dict[Edge, list[Edge]] = {}
+    for axis, side in _FACES:
+        face = _face(axis, side)
+        edges = _crossed(inside, face)
+        # of an ambiguous face each corner inside is cut off for itself
+        pairs = (
+            [edges] if len(edges) == 2 else [[e for e in edges if corner in e] for corner in face if corner in inside]
+        )
+        for first, second in pairs if edges else ():
+            joined.setdefault(first, []).append(second)
+            joined.setdefault(second, []).append(first)
+    loops = []
+    while joined:
+        first = next(iter(joined))
+        loop, following = [first], joined.pop(first)[0]
+        while following != first:
+            before, loop = loop[-1], [*loop, following]
+            one, other = joined.pop(following)
+            following = other if one == before else one
+        loops.append(loop)
+    return loops
+
+
+def _middle(edge: Edge) -> NDArray[np.int64]:
+    return np.sum([*edge], axis=0) // 2
+
+
+def _triangulated(loop: list[Edge], inside: frozenset[tuple[int, ...]]) -> list[list[NDArray[np.int64]]]:
+    vertices = [_middle(edge) for edge in loop]
+    # Turn the loop so that its normal points along its edges, from the inside to the outside
+    normal = sum(np.cross(a, b) for a, b in zip(vertices, vertices[1:] + vertices[:1], strict=True))
+    outward = sum(np.subtract(*sorted(edge, key=inside.__contains__)) for edge in loop)
+    if np.dot(normal, outward) < 0:
+        loop, vertices = loop[::-1], vertices[::-1]
+    n = len(loop)
+    is_planar = all(
+        np.dot(np.cross(vertices[1] - vertices[0], vertices[2] - vertices[0]), v - vertices[0]) == 0 for v in vertices
+    )
+    # An ambiguous face over which the loop joins corners outside has two pieces of it
+    bridges = [
+        (axis, side) for axis, side in _FACES
+        if _is_ambiguous(inside, axis, side) and sum(vertex[axis] == side for vertex in vertices) == 4
+    ]  # fmt: skip
+    if n == 6 and not is_planar and not bridges:  # a skew path of four corners
+        ears = [[vertices[k], vertices[k + 1], vertices[(k + 2) % n]] for k in (0, 2, 4)]
+        return [*ears, [vertices[0], vertices[2], vertices[4]]]
+    start = 0
+    if bridges:
+        ((axis, side),) = bridges
+        start = next(k for k, edge in enumerate(loop) if _leaves(edge, axis, side, inside))
+    elif n == 5:
+        start = _end_of_three(loop, inside)
+    fan = vertices[start:] + vertices[:start]
+    return [[fan[0], fan[k], fan[k + 1]] for k in range(1, n - 1)]
+
+
+def _leaves(edge: Edge, axis: int, side: int, inside: frozenset[tuple[int, ...]]) -> bool:
+    """Return whether an edge leads from a corner outside on a face perpendicularly away from it."""
+    (corner,) = (corner for corner in edge if corner not in inside)
+    (other,) = edge - {corner}
+    return corner[axis] == side != other[axis]
+
+
+def _end_of_three(loop: list[Edge], inside: frozenset[tuple[int, ...]]) -> int:
+    """Return which edge of a loop around an L of three corners leaves an end of the L perpendicular to its plane."""
+    for corners in (
+        {c for edge in loop for c in edge if c in inside},
+        {c for edge in loop for c in edge if c not in inside},
+    ):
+        if len(corners) == 3:
+            axis = next(axis for axis in range(3) if len({corner[axis] for corner in corners}) == 1)
+            # the middle of the L is one step from both others, an end from one
+            ends = [a for a in corners if sum(np.abs(np.subtract(a, b)).sum() == 2 for b in corners) == 1]
+            return next(
+                k for k, edge in enumerate(loop)
+                if edge & {ends[0]} and len({corner[axis] for corner in edge}) == 2
+            )  # fmt: skip
+    raise AssertionError(loop)
+
+
+def _mesh(mask: NDArray[np.bool_], spacing: Sequence[Real]) -> tuple[Real, Real]:
+    """Return area and volume of the mesh; the volume is that between the triangles and the padded box's first voxel.
+
+    The mesh is open where an ambiguous face lies between a cube and one that was taken for its complement, so the
+    volume depends on that place.
+    """
+    padded = np.pad(mask, 1)
+    case = np.zeros([size - 1 for size in padded.shape], np.int64)
+    for bit, corner in enumerate(_CORNERS):
+        case |= padded[tuple(slice(c // 2, c // 2 + n) for c, n in zip(corner, case.shape, strict=True))] << np.int64(
+            bit
+        )
+    scale = np.array(spacing) / 2
+    area, six_volumes = Real(0), 0
+    for kind in np.unique(case).tolist():
+        triangles = cube_triangles(frozenset(corner for bit, corner in enumerate(_CORNERS) if kind >> bit & 1))
+        cubes = 2 * np.argwhere(case == kind)
+        a, b, c = np.moveaxis(triangles, 1, 0)
+        normal = np.cross(b - a, c - a)
+        # the normal of the stretched triangle
+        stretched = normal * (scale[[1, 2, 0]] * scale[[2, 0, 1]])
+        area += len(cubes) * np.sqrt((stretched**2).sum(1)).sum() / 2
+        # det(o + a, o + b, o + c) with the place o of the cube
+        six_volumes += int((normal * a).sum()) * len(cubes) + int((cubes @ normal.sum(0)).sum())
+    return area, Real(six_volumes) / 6 * math.prod(scale)
+
+
+def _eigenvalues(matrix: Array) -> list[Real]:
+    """Return the eigenvalues of a symmetric (3, 3) matrix, the smallest first, by Jacobi's rotations."""
+    matrix = matrix.copy()
+    for _ in range(20):
+        for p, q in ((0, 1), (0, 2), (1, 2)):
+            if matrix[p, q] == 0:
+                continue
+            theta = (matrix[q, q] - matrix[p, p]) / (2 * matrix[p, q])
+            t = (1 if theta >= 0 else -1) / (abs(theta) + np.hypot(theta, Real(1)))
+            rotation = np.eye(3, dtype=Real)
+            rotation[p, p] = rotation[q, q] = 1 / np.sqrt(t * t + 1)
+            rotation[p, q] = t * rotation[p, p]
+            rotation[q, p] = -rotation[p, q]
+            matrix = rotation.T @ matrix @ rotation
+    return sorted(matrix.diagonal())
+
+
+def _shape(mask: NDArray[np.bool_], spacing: Sequence[Real]) -> tuple[dict[str, Real], dict[str, str]]:
+    """Return the shape features of a volume's region, the deprecated ones too."""
+    area, volume = _mesh(mask, spacing)
+    index = [[int(n) for n in places] for places in np.nonzero(mask)]
+    n = len(index[0])
+    # n squared times the covariances of the voxels' indices, exact
+    exact = [
+        [n * sum(a * b for a, b in zip(one, other, strict=True)) - sum(one) * sum(other) for other in index]
+        for one in index
+    ]
+    (zz, zy, zx), (_, yy, yx), (_, _, xx) = exact
+    minors = zz * yy - zy * zy, zz * xx - zx * zx, yy * xx - yx * yx
+    determinant = zz * (yy * xx - yx * yx) - zy * (zy * xx - yx * zx) + zx * (zy * yx - yy * zx)
+    covariance = np.array([[Real(value) / (n * n) for value in row] for row in exact], Real)
+    least, minor, major = _eigenvalues(covariance * np.outer(spacing, spacing))
+    undefined = {}
+    if determinant == 0:
+        least = Real(0)
+        undefined = dict.fromkeys(("LeastAxisLength", "Flatness"), "voxels in one plane")
+    if minors == (0, 0, 0):  # determinants of a matrix without negative eigenvalues: their sum is 0 only if all are
+        minor = Real(0)
+        lengths = "LeastAxisLength", "Flatness", "MinorAxisLength", "Elongation"
+        undefined = dict.fromkeys(lengths, "voxels on one line")
+    if volume == 0:
+        of_volume = (
+            "SurfaceVolumeRatio",
+            "Sphericity",
+            "MeshVolume",
+            "Compactness1",
+            "Compactness2",
+            "SphericalDisproportion",
+        )
+        undefined |= dict.fromkeys(of_volume, "an open mesh without volume")
+    with np.errstate(divide="ignore"):
+        sphericity = np.cbrt(36 * PI * volume * volume) / area
+        features = {
+            "Compactness1": volume / (np.sqrt(PI) * area ** Real(1.5)),
+            "Compactness2": 36 * PI * volume**2 / area**3,
+            "Elongation": np.sqrt(minor / major),
+            "Flatness": np.sqrt(least / major),
+            "LeastAxisLength": 4 * np.sqrt(least),
+            "MajorAxisLength": 4 * np.sqrt(major),
+            **_diameters(mask, spacing),
+            "MeshVolume": volume,
+            "MinorAxisLength": 4 * np.sqrt(minor),
+            "SphericalDisproportion": 1 / sphericity,
+            "Sphericity": sphericity,
+            "SurfaceArea": area,
+            "SurfaceVolumeRatio": area / volume,
+            "VoxelVolume": n * math.prod(spacing),
+        }
+    return features, undefined
+
+
+def _diameters(mask: NDArray[np.bool_], spacing: Sequence[Real]) -> dict[str, Real]:
+    """Return the largest distances between vertices of the mesh, in space and in planes through them.
+
+    Planes between two slices, rows or columns of voxels count too.
+    """
+    padded = np.pad(mask, 1)
+    points = []
+    for axis in range(3):
+        crossed = np.argwhere(np.diff(padded, axis=axis)) * 2
+        crossed[:, axis] += 1
+        points.append(crossed)
+    vertices = np.concatenate(points)
+    planes = {"Slice": 0, "Column": 1, "Row": 2}
+    features = {"Maximum3DDiameter": _farthest(vertices, 2, spacing)}
+    for name, axis in planes.items():
+        within = [vertices[vertices[:, axis] == place] for place in np.unique(vertices[:, axis])]
+        features[f"Maximum2DDiameter{name}"] = max(_farthest(plane, 1 if axis == 2 else 2, spacing) for plane in within)
+    return features
+
+
+def _farthest(points: NDArray[np.int64], axis: int, spacing: Sequence[Real]) -> Real:
+    """Return the largest distance of two of the points (n, 3), which are in half voxels.
+
+    On each line along ``axis`` the two outermost points suffice.
+    """
+    others = [other for other in range(3) if other != axis]
+    order = np.lexsort((points[:, axis], points[:, others[0]], points[:, others[1]]))
+    points = points[order]
+    begins = np.append(True, (np.diff(points[:, others], axis=0) != 0).any(1))
+    extremes = points[begins | np.append(begins[1:], True)] * (np.array(spacing) / 2)
+    largest = Real(0)
+    for part in np.array_split(extremes, 1 + len(extremes) // 500):
+        largest = max(largest, ((part[:, None] - extremes) ** 2).sum(-1).max())
+    return np.sqrt(largest)
+
+
+# Textures
+
+
+def half_neighbourhood(distances: Iterable[int], dimensions: int = 2, flat: int | None = None) -> list[Offset]:
+    """Return the offsets whose largest component is one of ``distances``, one of each opposite pair.
+
+    Those with a step along the axis ``flat`` are left out.
+    """
     distances = set(distances)
     reach = range(-max(distances), max(distances) + 1)
-    return [(dy, dx) for dy in reach for dx in reach if (dy, dx) > (0, 0) and max(abs(dy), abs(dx)) in distances]
+    offsets = itertools.product(reach, repeat=dimensions)
+    return [
+        offset for offset in offsets
+        if offset > (0,) * dimensions
+        and max(map(abs, offset)) in distances
+        and (flat is None or offset[flat] == 0)
+    ]  # fmt: skip
 
 
-def _shifted(levels: NDArray[np.int64], dy: int, dx: int) -> NDArray[np.int64]:
-    """Return at each pixel the level at that pixel + (dy, dx), 0 beyond the edge."""
-    height, width = levels.shape
+def _half_neighbourhoods(settings: RadiomicsSettings, dimensions: int) -> tuple[list[Offset], list[Offset]]:
+    """Return the directions at distance 1, and those at the distances of the settings."""
+    flat = _flat_axis(dimensions, settings)
+    return half_neighbourhood([1], dimensions, flat), half_neighbourhood(settings.distances, dimensions, flat)
+
+
+def _shifted(levels: NDArray[np.int64], offset: Offset) -> NDArray[np.int64]:
+    """Return at each pixel the level at that pixel + offset, 0 beyond the edge."""
     shifted = np.zeros_like(levels)
-    y, x = slice(max(0, -dy), max(0, height - dy)), slice(max(0, -dx), max(0, width - dx))
-    source = levels[max(0, dy) : max(0, height + dy), max(0, dx) : max(0, width + dx)]
-    if source.size:
-        shifted[y, x] = source
+    steps = [*zip(offset, levels.shape, strict=True)]
+    if all(abs(step) < size for step, size in steps):
+        to = tuple(slice(max(0, -step), min(size, size - step)) for step, size in steps)
+        source = tuple(slice(max(0, step), min(size, size + step)) for step, size in steps)
+        shifted[to] = levels[source]
     return shifted
 
 
-def _distance(offset: tuple[int, int], norm: str, spacing: tuple[float, float]) -> Real:
-    y, x = (abs(step) * Real(size) for step, size in zip(offset, spacing, strict=True))
+def _distance(offset: Offset, norm: str, spacing: Sequence[Real]) -> Real:
+    steps = [abs(step) * size for step, size in zip(offset, spacing, strict=True)]
     return {
-        "manhattan": y + x,
-        "euclidean": np.sqrt(y * y + x * x),
-        "infinity": max(y, x),
+        "manhattan": sum(steps),
+        "euclidean": np.sqrt(sum(step * step for step in steps)),
+        "infinity": max(steps),
         "no_weighting": Real(0),
     }[norm]
 
 
-def _merged(weights: Mapping[tuple[int, int], Real], matrices: Mapping[tuple[int, int], NDArray]) -> Array:
+def _merged(weights: Mapping[Offset, Real], matrices: Mapping[Offset, NDArray]) -> Array:
     """Return the weighted sum of the directions."""
     return np.sum([weights[offset] * matrices[offset] for offset in matrices], axis=0)
 
@@ -371,17 +687,23 @@ def _average(of_directions: list[dict[str, Real]], names: Iterable[str]) -> dict
     return {name: sum(one[name] for one in of_directions) / Real(len(of_directions)) for name in names}
 
 
-def _glcm(
-    levels: NDArray[np.int64], settings: RadiomicsSettings, spacing: tuple[float, float]
-) -> tuple[dict[str, Real], dict[str, Real], dict[str, str]]:
+def _pairs(levels: NDArray[np.int64], offset: Offset) -> NDArray[np.int64]:
+    """Return the number (Ng, Ng) of pairs: level at p, level at p + offset."""
     ng = int(levels.max())
+    neighbour = _shifted(levels, offset)
+    pair = (levels > 0) & (neighbour > 0)
+    counts = np.zeros((ng, ng), np.int64)
+    np.add.at(counts, (levels[pair] - 1, neighbour[pair] - 1), 1)
+    return counts
+
+
+def _glcm(
+    levels: NDArray[np.int64], settings: RadiomicsSettings, offsets: Sequence[Offset], spacing: Sequence[Real]
+) -> tuple[dict[str, Real], dict[str, Real], dict[str, str]]:
     flat = len(np.unique(levels[levels > 0])) == 1
     matrices = {}
-    for offset in half_neighbourhood(settings.distances):
-        neighbour = _shifted(levels, *offset)
-        pair = (levels > 0) & (neighbour > 0)
-        counts = np.zeros((ng, ng), np.int64)
-        np.add.at(counts, (levels[pair] - 1, neighbour[pair] - 1), 1)
+    for offset in offsets:
+        counts = _pairs(levels, offset)
         if settings.symmetrical_glcm:
             counts = counts + counts.T
         if counts.any():
@@ -552,26 +874,30 @@ def _sizes(counts: Array, pixels: Real, names: Mapping[str, str]) -> dict[str, R
     return {name.format(**names): value for name, value in features.items()}
 
 
+def _runs(levels: NDArray[np.int64], offset: Offset) -> NDArray[np.int64] | None:
+    """Return the number (Ng, longest) of runs by level and length; None if no line holds two pixels."""
+    counts = np.zeros((int(levels.max()), max(levels.shape)), np.int64)
+    places = np.argwhere(levels > 0)
+    along = next(axis for axis, step in enumerate(offset) if step)
+    lines = places - places[:, along : along + 1] * offset  # where each line crosses the edge
+    if np.unique(lines, axis=0, return_counts=True)[1].max() < 2:
+        return None
+    running = (levels > 0) & (_shifted(levels, tuple(-step for step in offset)) != levels)  # where a run begins
+    for length in range(1, max(levels.shape) + 1):
+        following = _shifted(levels, tuple(length * step for step in offset))
+        ends = running & (following != levels)
+        np.add.at(counts, (levels[ends] - 1, length - 1), 1)
+        running &= ~ends
+    assert not running.any()
+    return counts
+
+
 def _glrlm(
-    levels: NDArray[np.int64], settings: RadiomicsSettings, spacing: tuple[float, float]
+    levels: NDArray[np.int64], settings: RadiomicsSettings, offsets: Sequence[Offset], spacing: Sequence[Real]
 ) -> tuple[dict[str, Real], dict[str, str]]:
     names = {"small": "ShortRun", "large": "LongRun", "size": "RunLength", "unit": "Run", "level": "Run"}
-    ng, longest = int(levels.max()), max(levels.shape)
-    matrices = {}
-    for dy, dx in half_neighbourhood([1]):
-        counts = np.zeros((ng, longest), Real)
-        lines: dict[int, int] = {}
-        before = _shifted(levels, -dy, -dx)
-        for y, x in np.argwhere(levels > 0).tolist():
-            line = y * dx - x * dy
-            lines[line] = lines.get(line, 0) + 1
-            if before[y, x] != levels[y, x]:  # a run begins
-                length, level = 0, levels[y, x]
-                while 0 <= y < levels.shape[0] and 0 <= x < levels.shape[1] and levels[y, x] == level:
-                    length, y, x = length + 1, y + dy, x + dx
-                counts[level - 1, length - 1] += 1
-        if max(lines.values()) > 1:  # no line holds two pixels: the direction is dropped
-            matrices[dy, dx] = counts
+    counted = {offset: _runs(levels, offset) for offset in offsets}
+    matrices = {offset: counts.astype(Real) for offset, counts in counted.items() if counts is not None}
     if settings.weighting_norm is not None and matrices:
         weights = {
             offset: Real(1)
@@ -582,57 +908,72 @@ def _glrlm(
         merged = [_merged(weights, matrices)]
     else:
         merged = list(matrices.values())
-    run = np.arange(1, longest + 1, dtype=Real)
+    run = np.arange(1, max(levels.shape) + 1, dtype=Real)
     results = [_sizes(counts, (counts * run).sum(), names) for counts in merged]
     undefined = {} if matrices else dict.fromkeys(("RunEntropy", "RunVariance"), "no line holds two pixels")
     return _average(results, _sizes(np.ones((1, 1), Real), Real(1), names)), undefined
 
 
-def _glszm(levels: NDArray[np.int64]) -> dict[str, Real]:
-    names = {"small": "SmallArea", "large": "LargeArea", "size": "SizeZone", "unit": "Zone", "level": "Zone"}
-    left = np.pad(levels, 1)
-    pixels = int((levels > 0).sum())
+def _zones(levels: NDArray[np.int64], offsets: Sequence[Offset]) -> NDArray[np.int64]:
+    """Return the number (Ng, largest) of zones by level and size."""
+    padded = np.pad(levels, 1)
+    # a step is a distance in the flattened array, whose border is never entered
+    strides = np.array(padded.strides) // padded.itemsize
+    steps = [sign * int(np.dot(offset, strides)) for offset in offsets for sign in (1, -1)]
+    left = padded.ravel().tolist()
     zones = []
-    for y, x in np.argwhere(left > 0).tolist():
-        level = left[y, x]
+    for first in np.flatnonzero(padded).tolist():
+        level = left[first]
         if level == 0:
             continue  # belongs to an earlier zone
-        size, frontier = 0, [(y, x)]
-        left[y, x] = 0
+        size, frontier = 0, [first]
+        left[first] = 0
         while frontier:
-            size, (y, x) = size + 1, frontier.pop()
-            for dy in (-1, 0, 1):
-                for dx in (-1, 0, 1):
-                    if left[y + dy, x + dx] == level:
-                        left[y + dy, x + dx] = 0
-                        frontier.append((y + dy, x + dx))
+            size, place = size + 1, frontier.pop()
+            for step in steps:
+                if left[place + step] == level:
+                    left[place + step] = 0
+                    frontier.append(place + step)
         zones.append((level - 1, size - 1))
-    counts = np.zeros((int(levels.max()), 1 + max(size for _, size in zones)), Real)
+    counts = np.zeros((int(levels.max()), 1 + max(size for _, size in zones)), np.int64)
     np.add.at(counts, tuple(np.array(zones).T), 1)
-    return _sizes(counts, Real(pixels), names)
+    return counts
 
 
-def _gldm(levels: NDArray[np.int64], settings: RadiomicsSettings) -> dict[str, Real]:
+def _glszm(levels: NDArray[np.int64], offsets: Sequence[Offset]) -> dict[str, Real]:
+    names = {"small": "SmallArea", "large": "LargeArea", "size": "SizeZone", "unit": "Zone", "level": "Zone"}
+    return _sizes(_zones(levels, offsets).astype(Real), Real((levels > 0).sum()), names)
+
+
+def _both_ways(offsets: Sequence[Offset]) -> list[Offset]:
+    return [*offsets, *(tuple(-step for step in offset) for offset in offsets)]
+
+
+def _dependences(levels: NDArray[np.int64], alpha: int, offsets: Sequence[Offset]) -> NDArray[np.int64]:
+    """Return the number (Ng, 1 + neighbours) of pixels by level and by dependent neighbours, from 0."""
+    dependent = np.zeros(levels.shape, np.int64)
+    for offset in _both_ways(offsets):
+        neighbour = _shifted(levels, offset)
+        dependent += (neighbour > 0) & (abs(levels - neighbour) <= alpha)
+    counts = np.zeros((int(levels.max()), 1 + 2 * len(offsets)), np.int64)
+    np.add.at(counts, (levels[levels > 0] - 1, dependent[levels > 0]), 1)
+    return counts
+
+
+def _gldm(levels: NDArray[np.int64], settings: RadiomicsSettings, offsets: Sequence[Offset]) -> dict[str, Real]:
     size = "Dependence"
     names = {"small": f"Small{size}", "large": f"Large{size}", "size": size, "unit": size, "level": ""}
-    dependent = np.ones(levels.shape, np.int64)
-    half = half_neighbourhood(settings.distances)
-    for dy, dx in half + [(-dy, -dx) for dy, dx in half]:
-        neighbour = _shifted(levels, dy, dx)
-        dependent += (neighbour > 0) & (abs(levels - neighbour) <= settings.gldm_a)
-    counts = np.zeros((int(levels.max()), 1 + 2 * len(half)), Real)
-    np.add.at(counts, (levels[levels > 0] - 1, dependent[levels > 0] - 1), 1)
+    counts = _dependences(levels, settings.gldm_a, offsets).astype(Real)
     features = _sizes(counts, counts.sum(), names)
     del features["DependencePercentage"], features["GrayLevelNonUniformityNormalized"]  # deprecated: 1, and Uniformity
     return features
 
 
-def _ngtdm(levels: NDArray[np.int64], settings: RadiomicsSettings) -> tuple[dict[str, Real], dict[str, str]]:
+def _ngtdm(levels: NDArray[np.int64], offsets: Sequence[Offset]) -> tuple[dict[str, Real], dict[str, str]]:
     count = np.zeros(levels.shape, np.int64)
     total = np.zeros(levels.shape, np.int64)
-    half = half_neighbourhood(settings.distances)
-    for dy, dx in half + [(-dy, -dx) for dy, dx in half]:
-        neighbour = _shifted(levels, dy, dx)
+    for offset in _both_ways(offsets):
+        neighbour = _shifted(levels, offset)
         count += neighbour > 0
         total += neighbour
     present = np.unique(levels[levels > 0])

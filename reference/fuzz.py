@@ -11,9 +11,8 @@ from collections import Counter, defaultdict
 import numpy as np
 import SimpleITK as sitk
 
-from kacl_gpu import feature_names
-from reference.check import definition_row, expect, feature_misses, matrix_misses, ours
-from reference.regions import seeded
+from reference.check import definition_misses, definition_row, expect, feature_misses, matrix_misses, names_of, ours
+from reference.regions import seeded, seeded_volume
 from reference.tolerance import deviations
 
 
@@ -22,6 +21,7 @@ def main() -> int:
     parser.add_argument("--regions", type=int, default=2000, metavar="N", help="how many regions (default 2000)")
     parser.add_argument("--seed", type=int, metavar="S", help="drawn and printed if left out")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="index to begin at: one miss again")
+    parser.add_argument("--volumes", action="store_true", help="regions of volumes instead of images")
     parser.add_argument("--definition", action="store_true", help="PyRadiomics against the definition, without ours")
     options = parser.parse_args()
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
@@ -34,24 +34,25 @@ def main() -> int:
     missed = 0
     began = time.perf_counter()
     for index in range(options.first, options.first + options.regions):
-        region = seeded(seed, index)
+        region = (seeded_volume if options.volumes else seeded)(seed, index)
         expected = expect(region)
         counts["invalid" if expected.invalid is not None else "computed"] += 1
         if options.definition:
             row = definition_row(region, expected)
-            misses = feature_misses(region, expected, row)
+            misses = feature_misses(region, expected, row) + definition_misses(region, expected)
         else:
             row = ours(region)
             misses = feature_misses(region, expected, row) + matrix_misses(region, expected)
         if expected.invalid is None:
-            names = feature_names(region.settings)
+            names = names_of(region)
             undefined.update(set(expected.undefined.values()))
             far = deviations(names, row, expected.values, expected.scale)
             for name, deviation in zip(names, far, strict=True):
                 worst[name.split("_")[1]] = max(worst[name.split("_")[1]], float(deviation))
         if misses:
             missed += 1
-            print(f"\nregion {index} of seed {seed} (--seed {seed} --first {index} --regions 1): {region.kind}")
+            again = f"--seed {seed} --first {index} --regions 1{' --volumes' * options.volumes}"
+            print(f"\nregion {index} of seed {seed} ({again}): {region.kind}")
             for miss in misses:
                 print(f"  {miss}")
             print(f"  {region.describe()}", flush=True)

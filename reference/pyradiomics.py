@@ -1,8 +1,10 @@
 """PyRadiomics 3.0.1 behind the signature of :func:`kacl_gpu.gpu_radiomics`, and the matrices it counts.
 
-Every image goes in cast to float64, as a 2D SimpleITK image: from integer images PyRadiomics makes bin edges in the
-integer type (with NumPy 2 those of uint8 wrap around), and a one-slice volume with ``force2D`` tests the wrong axis.
-Cropping, resegmentation, checks and discretisation are PyRadiomics' own.
+Every image goes in cast to float64, as a SimpleITK image of its own dimensions: from integer images PyRadiomics makes
+bin edges in the integer type (with NumPy 2 those of uint8 wrap around), and a one-slice volume with ``force2D`` tests
+the wrong axis. Cropping, resegmentation, checks and discretisation are PyRadiomics' own. Of volumes, it asks for the
+eigenvalues of a general matrix, which rounding makes complex at times: the real part is taken. It counts vertices of
+meshes in 32 bits, which boxes above 2.4e8 voxels overflow: none is given to it.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ class RegionRefused(ValueError):
 class Matrices(NamedTuple):
     """Hold what PyRadiomics counts in one region, with a row for each grey level from 1 to Ng, present or not.
 
-    levels : (h, w) grey levels in the bounding box of the region, 0 outside the region
+    levels : (h, w) or (d, h, w) grey levels in the bounding box of the region, 0 outside the region
     glcm : (A, Ng, Ng) pairs per direction, not symmetrised: level at p, level at p + offset
-    offsets : (A, 2) the y, x offset of each direction of the GLCM; those longer than the box are not in it
+    offsets : (A, 2) the y, x or (A, 3) the z, y, x offset of each direction of the GLCM; those longer than the box are
+        not in it
     glrlm : (R, Ng, L) runs of each length, from 1; a direction in which no line holds two pixels is all 0
-    run_offsets : (R, 2) the y, x offset of each direction of the GLRLM
+    run_offsets : (R, 2) or (R, 3) the offset of each direction of the GLRLM
     glszm : (Ng, S) zones of each size, from 1
     gldm : (Ng, 1 + neighbours) pixels by their number of dependent neighbours, from 0
     ngtdm : (Ng, 3) float64: pixels, sum of absolute differences, level
@@ -62,8 +65,8 @@ class _Extractor(RadiomicsFeatureExtractor):
         return super().computeFeatures(image, mask, imageTypeName, **kwargs)
 
 
-def to_pyradiomics(settings: RadiomicsSettings) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Return PyRadiomics' settings and enabled features that mean what ``settings`` mean.
+def to_pyradiomics(settings: RadiomicsSettings, dimensions: int = 2) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Return PyRadiomics' settings and enabled features that mean what ``settings`` mean of 2D images or of volumes.
 
     Returns
     -------
@@ -76,8 +79,10 @@ def to_pyradiomics(settings: RadiomicsSettings) -> tuple[dict[str, Any], dict[st
         if theirs in ("binWidth", "binCount") and value is None:
             continue
         parameters[theirs] = list(value) if isinstance(value, tuple) else value
+    if dimensions == 2:  # an image is the plane itself, whichever axis it was cut along
+        parameters["force2D"] = False
     features: dict[str, list[str]] = {}
-    for class_name, feature in settings.selected():
+    for class_name, feature in settings.selected(dimensions):
         features.setdefault(class_name, []).append(feature)
     return parameters, features
 
@@ -95,21 +100,21 @@ def pyradiomics_features(
 
     Parameters
     ----------
-    images : array or tensor (B, H, W) or (B, 1, H, W)
-    boxes : array or tensor (B, 4) or (K, 5), or a list of B arrays (L_i, 4); optional
-        x1, y1, x2, y2 in pixels, the far edge exclusive; the image index first where there are five columns. Fractions
-        grow outward, then boxes are clipped to the image.
-    masks : array or tensor (B, H, W) of integers, optional
+    images : array or tensor (B, H, W) or (B, 1, H, W); volumes (B, 1, D, H, W); or a list of (H, W) or (D, H, W)
+    boxes : array or tensor (B, 4) or (K, 5), of volumes (B, 6) or (K, 7), or a list of B arrays (L_i, 4) or (L_i, 6)
+        x1, y1, x2, y2 or x1, y1, z1, x2, y2, z2 in voxels, the far edge exclusive; the image index first where there is
+        one column more. Fractions grow outward, then boxes are clipped to the image. Optional.
+    masks : integers of the form of the images, optional
         Label maps. With boxes: the pixels of the label inside the box.
     settings : RadiomicsSettings, optional
-    spacing : (y, x) or (B, 2), optional
-        Size of a pixel; 1 if left out.
+    spacing : (y, x) or (z, y, x), or a row for each image, optional
+        Size of a pixel or voxel; 1 if left out.
     invalid : "raise" or "nan"
 
     Returns
     -------
     (K, F) float64
-        In the order of ``feature_names(settings)``.
+        In the order of ``feature_names(settings, dimensions)``.
 
     Raises
     ------
@@ -118,14 +123,18 @@ def pyradiomics_features(
     """
     settings = settings or RadiomicsSettings()
     rows = []
-    for row, (image, labels, pixel) in enumerate(_regions(images, boxes, masks, settings.label, spacing)):
+    of_images = _as_list(images)
+    dimensions = of_images[0].ndim if of_images else 2
+    number = len(settings.selected(dimensions))
+    maps = None if masks is None else _as_list(masks)
+    for row, (image, labels, pixel) in enumerate(_regions(of_images, boxes, maps, settings.label, spacing)):
         try:
-            rows.append(_features(_execute(image, labels, pixel, settings)[0], settings))
+            rows.append(_features(_execute(image, labels, pixel, settings)[0], settings, dimensions))
         except RegionRefused as error:
             if invalid == "raise":
                 raise RegionRefused(f"region {row}: {error}") from error
-            rows.append(np.full(len(settings.selected()), np.nan))
-    return np.array(rows, np.float64).reshape(-1, len(settings.selected()))
+            rows.append(np.full(number, np.nan))
+    return np.array(rows, np.float64).reshape(-1, number)
 
 
 def pyradiomics_matrices(
@@ -140,9 +149,9 @@ def pyradiomics_matrices(
 
     Parameters
     ----------
-    image : (H, W)
-    box : x1, y1, x2, y2, optional
-    mask : (H, W) label map, optional
+    image : (H, W) or (D, H, W)
+    box : x1, y1, x2, y2 or x1, y1, z1, x2, y2, z2, optional
+    mask : label map of the image's shape, optional
     settings, spacing : as in :func:`pyradiomics_features`
 
     Raises
@@ -167,15 +176,16 @@ def pyradiomics_region(
     """Return features (F,) and matrices of one region from one execution; see :func:`pyradiomics_matrices`.
 
     The matrices are None where PyRadiomics has features, but may refuse to count: no distance fits into the region and
-    no selected class looks that far, or shape2D is the only class and nothing says that grey levels can be made.
+    no selected class looks that far, or shape is the only class and nothing says that grey levels can be made.
     """
     settings = settings or RadiomicsSettings()
     boxes = None if box is None else np.asarray(box, np.float64)[None]
-    masks = None if mask is None else _array(mask)[None]
-    (arguments,) = _regions(_array(image)[None], boxes, masks, settings.label, spacing)
+    masks = None if mask is None else [_array(mask)]
+    image = _array(image)
+    (arguments,) = _regions([image], boxes, masks, settings.label, spacing)
     values, extractor = _execute(*arguments, settings)
-    only_shape = {class_name for class_name, _ in settings.selected()} == {"shape2D"}
-    return _features(values, settings), None if only_shape else _matrices(*extractor.cropped)
+    only_shape = settings.by_class(image.ndim).keys() <= {"shape", "shape2D"}
+    return _features(values, settings, image.ndim), None if only_shape else _matrices(*extractor.cropped)
 
 
 def _array(values: Any, dtype: Any = None) -> NDArray[Any]:
@@ -184,34 +194,44 @@ def _array(values: Any, dtype: Any = None) -> NDArray[Any]:
     return np.asarray(values, dtype)
 
 
+def _as_list(images: Any) -> list[NDArray[Any]]:
+    """Return a batch of images, or a list of them, as a list of (H, W) or (D, H, W)."""
+    if isinstance(images, (list, tuple)):
+        return [_array(image) for image in images]
+    images = _array(images)
+    return [*(images[:, 0] if images.ndim > 3 else images)]
+
+
 def _regions(
-    images: Any, boxes: Any, masks: Any, label: int, spacing: Any
+    images: list[NDArray[Any]], boxes: Any, masks: list[NDArray[Any]] | None, label: int, spacing: Any
 ) -> list[tuple[NDArray[np.float64], NDArray[Any], NDArray[np.float64]]]:
     """Return image, label map and spacing of each region."""
-    images = _array(images).astype(np.float64)
-    if images.ndim == 4:
-        images = images[:, 0]
-    masks = None if masks is None else _array(masks)
-    spacing = np.broadcast_to(np.ones(2) if spacing is None else _array(spacing, np.float64), (len(images), 2))
+    images = [image.astype(np.float64) for image in images]
+    dimensions = images[0].ndim if images else 2
+    sides = 2 * dimensions
+    spacing = _array(1.0 if spacing is None else spacing, np.float64)
+    spacing = np.broadcast_to(spacing, (len(images), dimensions))
     if boxes is None:
-        return [(image, mask, pixel) for image, mask, pixel in zip(images, masks, spacing, strict=True)]
+        assert masks is not None
+        return [*zip(images, masks, spacing, strict=True)]
     if isinstance(boxes, (list, tuple)):
-        boxes = [(index, *box) for index, of_image in enumerate(boxes) for box in _array(of_image).reshape(-1, 4)]
+        boxes = [(index, *box) for index, of_image in enumerate(boxes) for box in _array(of_image).reshape(-1, sides)]
     else:
         boxes = _array(boxes)
-        if boxes.shape[1] == 4:
+        if boxes.shape[1] == sides:
             boxes = np.column_stack([np.arange(len(boxes)), boxes])
-    height, width = images.shape[1:]
     regions = []
-    for index, *box in np.asarray(boxes, np.float64).reshape(-1, 5):
-        x1, y1 = (max(int(np.floor(corner)), 0) for corner in box[:2])
-        x2, y2 = (min(int(np.ceil(corner)), size) for corner, size in zip(box[2:], (width, height), strict=True))
-        labels = np.zeros((height, width), np.uint8 if label < 256 else np.uint32)
-        if box[0] < box[2] and box[1] < box[3]:  # else it holds nothing, and PyRadiomics finds no label
-            labels[y1:y2, x1:x2] = label
+    for index, *box in np.asarray(boxes, np.float64).reshape(-1, sides + 1):
+        image = images[int(index)]
+        near, far = box[:dimensions][::-1], box[dimensions:][::-1]  # in the order of the axes
+        labels = np.zeros(image.shape, np.uint8 if label < 256 else np.uint32)
+        if all(low < high for low, high in zip(near, far, strict=True)):  # else PyRadiomics finds no label
+            low = [max(int(np.floor(corner)), 0) for corner in near]
+            high = [min(int(np.ceil(corner)), size) for corner, size in zip(far, image.shape, strict=True)]
+            labels[tuple(map(slice, low, high))] = label
         if masks is not None:
             labels[masks[int(index)] != label] = 0
-        regions.append((images[int(index)], labels, spacing[int(index)]))
+        regions.append((image, labels, spacing[int(index)]))
     return regions
 
 
@@ -219,7 +239,7 @@ def _execute(
     image: NDArray[np.float64], labels: NDArray[Any], spacing: NDArray[np.float64], settings: RadiomicsSettings
 ) -> tuple[Any, _Extractor]:
     """Return PyRadiomics' result, and the extractor behind it."""
-    parameters, features = to_pyradiomics(settings)
+    parameters, features = to_pyradiomics(settings, image.ndim)
     labels = labels.astype(np.uint32)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -242,8 +262,9 @@ def _execute(
             raise RegionRefused(str(error)) from error
 
 
-def _features(values: Any, settings: RadiomicsSettings) -> NDArray[np.float64]:
-    return np.array([values[f"original_{name}_{feature}"] for name, feature in settings.selected()], np.float64)
+def _features(values: Any, settings: RadiomicsSettings, dimensions: int) -> NDArray[np.float64]:
+    names = (f"original_{name}_{feature}" for name, feature in settings.selected(dimensions))
+    return np.array([np.real(values[name]) for name in names], np.float64)
 
 
 def _matrices(image: Any, mask: Any, parameters: dict[str, Any]) -> Matrices | None:
@@ -251,9 +272,10 @@ def _matrices(image: Any, mask: Any, parameters: dict[str, Any]) -> Matrices | N
     levels, region = texture.imageArray, texture.maskArray
     ng = texture.coefficients["Ng"]
     distances = np.array(parameters["distances"])
-    if distances.min() >= max(levels.shape):
+    flat = parameters["force2D"], parameters["force2Ddimension"]
+    plane = [size for axis, size in enumerate(levels.shape) if not (flat[0] and axis == flat[1])]
+    if distances.min() >= max(plane) or max(plane) == 1:
         return None
-    flat = (False, 0)  # force2D, force2Ddimension
     glcm, offsets = cMatrices.calculate_glcm(levels, region, distances, ng, *flat)
     glrlm, run_offsets = cMatrices.calculate_glrlm(levels, region, ng, max(levels.shape), *flat)
     glszm = cMatrices.calculate_glszm(levels, region, ng, int(region.sum()), *flat)

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
-Box = tuple[float, float, float, float]
+Box = tuple[float, ...]  # x1, y1, x2, y2 or x1, y1, z1, x2, y2, z2
 
 
 @dataclass(frozen=True)
 class Region:
     """Hold one image, where its region is, and how to compute it.
 
-    image : (H, W), of any real dtype
-    box : x1, y1, x2, y2 or None
-    mask : (H, W) label map or None; at least one of box and mask is given
-    spacing : (y, x) or None
+    image : (H, W) or (D, H, W), of any real dtype
+    box : x1, y1, x2, y2 or x1, y1, z1, x2, y2, z2 or None
+    mask : label map of the image's shape or None; at least one of box and mask is given
+    spacing : (y, x) or (z, y, x) or None
     settings : RadiomicsSettings
     kind : what was drawn, in words
     """
@@ -38,19 +38,24 @@ class Region:
     image: NDArray[Any]
     box: Box | None
     mask: NDArray[Any] | None
-    spacing: tuple[float, float] | None
+    spacing: tuple[float, ...] | None
     settings: RadiomicsSettings
     kind: str
 
+    @property
+    def dimensions(self) -> int:
+        """2 for a region of an image, 3 for one of a volume."""
+        return self.image.ndim
+
     def pixels(self) -> NDArray[np.bool_]:
-        """Return (H, W) bool: the region before resegmentation, by the rules of ``gpu_radiomics``."""
+        """Return bool of the image's shape: the region before resegmentation, by the rules of ``gpu_radiomics``."""
         inside = np.ones(self.image.shape, bool) if self.mask is None else self.mask == self.settings.label
         if self.box is not None:
-            x1, y1 = (max(int(np.floor(corner)), 0) for corner in self.box[:2])
-            x2, y2 = (max(int(np.ceil(corner)), 0) for corner in self.box[2:])
+            low, high = self.box[: self.dimensions][::-1], self.box[self.dimensions :][::-1]  # in the order of the axes
             boxed = np.zeros(inside.shape, bool)
-            if self.box[0] < self.box[2] and self.box[1] < self.box[3]:  # an inverted box holds nothing
-                boxed[y1:y2, x1:x2] = True
+            if all(near < far for near, far in zip(low, high, strict=True)):  # an inverted box holds nothing
+                sides = zip(low, high, strict=True)
+                boxed[tuple(slice(max(int(np.floor(a)), 0), max(int(np.ceil(b)), 0)) for a, b in sides)] = True
             inside = inside & boxed
         return inside
 
@@ -99,8 +104,22 @@ def seeded(seed: int, index: int) -> Region:
     return draw_region(_Seeded(np.random.default_rng([seed, index])))
 
 
+def seeded_volume(seed: int, index: int) -> Region:
+    """Return region ``index`` of a volume, of the sequence that ``seed`` starts; see :func:`seeded`."""
+    return draw_volume(_Seeded(np.random.default_rng([seed, index])))
+
+
 def regions() -> SearchStrategy[Region]:
     """Return a hypothesis strategy over the same space as :func:`seeded`."""
+    return _strategy(draw_region)
+
+
+def volumes() -> SearchStrategy[Region]:
+    """Return a hypothesis strategy over the same space as :func:`seeded_volume`."""
+    return _strategy(draw_volume)
+
+
+def _strategy(make: Callable[[Draw], Region]) -> SearchStrategy[Region]:
     from hypothesis import strategies as st
 
     class Hypothesis:
@@ -116,7 +135,7 @@ def regions() -> SearchStrategy[Region]:
         def number(self, low: float, high: float) -> float:
             return self.draw(st.floats(low, high))
 
-    return st.composite(lambda draw: draw_region(Hypothesis(draw)))()
+    return st.composite(lambda draw: make(Hypothesis(draw)))()
 
 
 def draw_region(draw: Draw) -> Region:
@@ -124,7 +143,7 @@ def draw_region(draw: Draw) -> Region:
     rng = np.random.default_rng(draw.integer(0, 2**32 - 1))  # for the pixels alone
     height, width = draw.choice(_SIZES)(draw)
     content = draw.choice(tuple(CONTENTS))
-    image = _content(draw, rng, content, height, width)
+    image = _content(draw, rng, content, (height, width))
     form = draw.choice(tuple(FORMS))
     inside = FORMS[form](draw, rng, height, width)
     label = draw.choice((1, 1, 1, 2, 255, 300))
@@ -132,6 +151,33 @@ def draw_region(draw: Draw) -> Region:
     spacing = draw.choice(_SPACINGS)(draw)
     settings = RadiomicsSettings(**_settings(draw, image.astype(np.float64), inside, label))
     return Region(image, box, mask, spacing, settings, f"{content}, {form} by {how}")
+
+
+def draw_volume(draw: Draw) -> Region:
+    """Return one region of a volume from ``draw``."""
+    rng = np.random.default_rng(draw.integer(0, 2**32 - 1))  # for the voxels alone
+    shape = draw.choice(_VOLUME_SIZES)(draw)
+    content = draw.choice(tuple(CONTENTS))
+    image = _as_type(draw, _content(draw, rng, content, shape))
+    form = draw.choice(tuple(VOLUME_FORMS))
+    inside = VOLUME_FORMS[form](draw, rng, shape)
+    label = draw.choice((1, 1, 1, 2, 255, 300))
+    box, mask, how = _place_in_volume(draw, rng, inside, label)
+    spacing = draw.choice(_VOLUME_SPACINGS)(draw)
+    chosen = _settings(draw, image.astype(np.float64), inside, label)
+    if draw.integer(0, 7) == 0:
+        chosen["bin_count"], chosen["bin_width"] = draw.choice(((255, None), (256, None), (1, None), (None, 1e6)))
+    chosen["distances"] = draw.choice(_VOLUME_DISTANCES if inside.sum() < 2000 else ((1,), (1,), (2,)))
+    if (chosen.get("bin_count") or 0) > 64 and chosen["distances"] != (1,):  # dozens of matrices of 255 x 255
+        chosen["bin_count"] = 64
+    chosen["force2d"] = draw.choice((True, False, False))
+    chosen["force2d_dimension"] = draw.choice((0, 1, 2))
+    if draw.integer(0, 24) == 0 and image.dtype.kind == "f":
+        # one voxel that is no number, inside or outside
+        place = draw.choice((inside, ~inside if not inside.all() else inside))
+        image[tuple(np.argwhere(place)[draw.integer(0, int(place.sum()) - 1)])] = draw.choice((np.nan, np.inf))
+        form += " not finite"
+    return Region(image, box, mask, spacing, RadiomicsSettings(**chosen), f"{content}, {form} by {how}")
 
 
 # Images
@@ -146,22 +192,23 @@ _SIZES = (
 )
 
 
-def _smooth(draw: Draw, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    waves = rng.normal(size=(3, 4))
-    return sum(a * np.sin(0.3 * b * y + 0.3 * c * x + d) for a, b, c, d in waves)
+def _smooth(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    places = np.indices(shape)
+    waves = rng.normal(size=(3, 2 + len(shape)))
+    along = [sum(0.3 * b * place for b, place in zip(wave[1:-1], places, strict=True)) for wave in waves]
+    return sum(wave[0] * np.sin(angle + wave[-1]) for wave, angle in zip(waves, along, strict=True))
 
 
-def _noise(draw: Draw, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _noise(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return rng.normal(size=shape)
 
 
-def _few(draw: Draw, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _few(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return rng.choice(rng.normal(size=draw.integer(2, 5)), size=shape)
 
 
 def _bits(depth: int) -> Callable[..., NDArray[np.int16]]:
-    def make(draw: Draw, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.int16]:
+    def make(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int16]:
         if draw.choice((True, False)):
             return rng.integers(0, 2**depth, shape).astype(np.int16)
         smooth = _smooth(draw, rng, shape) + 0.2 * rng.normal(size=shape)
@@ -188,12 +235,23 @@ CONTENTS: dict[str, Callable[..., NDArray[Any]]] = {
 }
 
 
-def _content(draw: Draw, rng: np.random.Generator, content: str, height: int, width: int) -> NDArray[Any]:
-    image = CONTENTS[content](draw, rng, (height, width))
+def _content(draw: Draw, rng: np.random.Generator, content: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    image = CONTENTS[content](draw, rng, shape)
     if image.dtype == np.float64 and content not in ("offset", "scaled"):
         image = image * draw.choice((1.0, 10.0, 100.0)) + draw.choice((0.0, 0.0, 100.0))
         image = image.astype(draw.choice((np.float64, np.float64, np.float32, np.float16)))
     return image
+
+
+def _as_type(draw: Draw, image: NDArray[Any]) -> NDArray[Any]:
+    """Return an image of whole numbers in one of the types that hold them."""
+    if image.dtype.kind == "f":
+        return image
+    types = [
+        dtype for dtype in ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float32", "float64")
+        if (image.astype(dtype).astype(np.int64) == image).all()
+    ]  # fmt: skip
+    return image.astype(draw.choice(types))
 
 
 # Shapes of regions, as (H, W) bool
@@ -252,6 +310,67 @@ FORMS: dict[str, Callable[..., NDArray[np.bool_]]] = {
 }
 
 
+def _block(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside = np.zeros(shape, bool)
+    sides = []
+    for size in shape:
+        first = min(draw.integer(0, size // 2), size - 1)
+        sides.append(slice(first, draw.integer(min(first + 2, size), size)))
+    inside[tuple(sides)] = True
+    return inside
+
+
+def _part_of_volume(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a slice, a row or a column of voxels, or a diagonal of the volume or of a plane."""
+    inside = np.zeros(shape, bool)
+    fixed = draw.choice(((0,), (1,), (2,), (0, 1), (0, 2), (1, 2)))
+    place = tuple(draw.integer(0, size - 1) if axis in fixed else slice(None) for axis, size in enumerate(shape))
+    if draw.choice((True, True, False)):
+        inside[place] = True
+    else:
+        n = min(shape)
+        steps = [np.full(n, place[axis]) if axis in fixed[:1] else np.arange(n) for axis in range(3)]
+        inside[tuple(steps) if draw.choice((True, False)) else (np.arange(n),) * 3] = True
+    return inside
+
+
+def _few_voxels(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside = np.zeros(int(np.prod(shape)), bool)
+    inside[rng.permutation(inside.size)[: draw.choice((1, 2, 2, 3, 3, 4, 5, 6, 8, 12))]] = True
+    return inside.reshape(shape)
+
+
+def _ball(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    middle = [draw.number(0, size - 1) for size in shape]
+    from_middle = sum(
+        ((place - centre) / max(size, 2)) ** 2
+        for place, centre, size in zip(np.indices(shape), middle, shape, strict=True)
+    )
+    inside = from_middle <= draw.number(0.05, 0.4)
+    inside[tuple(map(int, middle))] = True
+    return inside
+
+
+def _scattered_voxels(draw: Draw, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside = rng.random(shape) < draw.number(0.05, 0.95)
+    inside[(0,) * len(shape)] |= not inside.any()
+    return inside
+
+
+VOLUME_FORMS: dict[str, Callable[..., NDArray[np.bool_]]] = {
+    "block": _block,
+    "whole volume": lambda draw, rng, shape: np.ones(shape, bool),
+    "slice or line": _part_of_volume,
+    "a few voxels": _few_voxels,
+    "ball": _ball,
+    "scattered": _scattered_voxels,
+    "block with holes": lambda *args: _with_holes(_block(*args), args[1]),
+    "ball with holes": lambda *args: _with_holes(_ball(*args), args[1]),
+    "whole volume with holes": lambda draw, rng, shape: _with_holes(np.ones(shape, bool), rng),
+    "several parts": lambda *args: _block(*args) | _ball(*args) | _few_voxels(*args),
+}
+
+
 def _with_holes(inside: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
     holed = inside & (rng.random(inside.shape) > 0.15)
     return holed if holed.any() else inside
@@ -272,13 +391,38 @@ def _place(
         if draw.choice((True, False)):  # fractions grow outward; what lies outside the image is clipped
             box = (x1 + draw.number(0, 0.99), y1 + draw.number(0, 0.99), x2 - draw.number(0, 0.99), y2)
             box = (box[0] if x1 else -0.5, box[1], max(box[2], box[0] + 0.001), y2 if y2 < len(inside) else y2 + 1.5)
+    return box, *_label_map(draw, rng, inside, label, how)
+
+
+def _place_in_volume(
+    draw: Draw, rng: np.random.Generator, inside: NDArray[np.bool_], label: int
+) -> tuple[Box | None, NDArray[Any] | None, str]:
+    """Return box and mask that give the region ``inside``, where boxes can."""
+    low, high = ([int(end(places)) for places in np.nonzero(inside)] for end in (np.min, np.max))
+    how = draw.choice(("mask", "box", "both"))
+    if how == "box" and not inside[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))].all():
+        how = "both"
+    box: Box | None = None
+    if how != "mask":
+        near, far = [float(a) for a in low], [float(b + 1) for b in high]
+        if draw.choice((True, False)):  # fractions grow outward; what lies outside the volume is clipped
+            near = [a + draw.number(0, 0.99) if a else -0.5 for a in near]
+            far = [b - draw.number(0, 0.99) if b < n else b + 1.5 for b, n in zip(far, inside.shape, strict=True)]
+            far = [max(b, a + 0.001) for a, b in zip(near, far, strict=True)]
+        box = (*near[::-1], *far[::-1])
+    return box, *_label_map(draw, rng, inside, label, how)
+
+
+def _label_map(
+    draw: Draw, rng: np.random.Generator, inside: NDArray[np.bool_], label: int, how: str
+) -> tuple[NDArray[Any] | None, str]:
     if how == "box":
-        return box, None, how
+        return None, how
     if how == "both" and draw.choice((True, False)):
         # The mask reaches beyond the box
         inside = inside | (rng.random(inside.shape) < 0.3)
     mask = np.where(inside, label, rng.choice([0, 0, 7], size=inside.shape) if draw.choice((True, False)) else 0)
-    return box, mask.astype(np.uint8 if label < 256 else np.int32), how
+    return mask.astype(np.uint8 if label < 256 else np.int32), how
 
 
 # Settings
@@ -291,13 +435,34 @@ _SPACINGS: tuple[Callable[[Draw], tuple[float, float] | None], ...] = (
     lambda draw: (0.7, 2.0),
     lambda draw: draw.choice(((30.0, 30.0), (5.0, 4.0), (12.0, 0.5), (0.001, 0.002))),
 )
+_VOLUME_SPACINGS: tuple[Callable[[Draw], tuple[float, ...] | None], ...] = (
+    lambda draw: None,
+    lambda draw: (1.0, 1.0, 1.0),
+    lambda draw: (3.0, 0.7, 0.7),
+    lambda draw: (draw.number(0.1, 3), draw.number(0.1, 3), draw.number(0.1, 3)),
+    lambda draw: (0.8, 2.0, 1.3),
+    lambda draw: draw.choice(
+        ((5.0, 0.9, 0.9), (5.0, 4.0, 3.0), (30.0, 30.0, 30.0), (12.0, 0.5, 1.0), (1e-3, 2e-3, 1e-3))
+    ),
+)
+_VOLUME_SIZES = (
+    lambda draw: tuple(draw.integer(1, 6) for _ in range(3)),
+    lambda draw: tuple(draw.integer(2, 6) for _ in range(3)),
+    lambda draw: tuple(draw.integer(2, 8) for _ in range(3)),
+    lambda draw: tuple(draw.integer(3, 10) for _ in range(3)),
+    lambda draw: tuple(draw.integer(1, 24) for _ in range(3)),
+    lambda draw: draw.choice(((1, 9, 8), (7, 1, 8), (8, 9, 1), (1, 1, 14), (1, 13, 1), (12, 1, 1))),
+)
+_VOLUME_DISTANCES = ((1,), (1,), (1,), (1,), (1,), (1,), (1,), (2,), (1, 2), (3, 1))
 _DISTANCES = ((1,), (1,), (1,), (1,), (1,), (1,), (1,), (2,), (1, 2), (1, 2), (1, 3), (3, 1, 2), (2, 4), (7,))
 
 
 def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_], label: int) -> dict[str, Any]:
     """Return keyword arguments of RadiomicsSettings that suit the intensities of the region."""
     x = image[inside]
-    narrow = 1 in (inside.any(0).sum(), inside.any(1).sum())
+    # in how many dimensions it extends, and what may be asked of that
+    extends = sum(int(np.ptp(places)) > 0 for places in np.nonzero(inside))
+    asked = {0: (*[1] * 8, 2), 1: (*[1] * 8, 2), 2: (*[1] * 3, *[2] * 8, 3), 3: (*[1] * 2, *[2] * 6, *[3] * 3)}
     chosen: dict[str, Any] = {
         "label": label,
         "distances": draw.choice(_DISTANCES),
@@ -305,7 +470,7 @@ def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_],
         "weighting_norm": draw.choice((None, None, None, "manhattan", "euclidean", "infinity", "no_weighting")),
         "gldm_a": draw.choice((0, 0, 0, 1, 2, 5)),
         "voxel_array_shift": draw.choice((0.0, 0.0, 100.0, -7.5, 1000.0)),
-        "minimum_roi_dimensions": draw.choice((*[1] * 8, 2) if narrow else (*[1] * 3, *[2] * 8, 3)),
+        "minimum_roi_dimensions": draw.choice(asked[extends]),
         "minimum_roi_size": draw.choice((*[None] * 14, 1, max(1, len(x) // 3), max(1, len(x) - 1), len(x))),
     }
     spread = float(x.max() - x.min())
@@ -330,7 +495,7 @@ def _settings(draw: Draw, image: NDArray[np.float64], inside: NDArray[np.bool_],
     if draw.choice((True, False, False, False)):
         chosen.update(_resegmentation(draw, x, low, high))
     if draw.integer(0, 19) == 0:
-        chosen["feature_class"] = tuple({draw.choice(CLASSES[2]), draw.choice(CLASSES[2])})
+        chosen["feature_class"] = tuple({draw.choice(CLASSES[image.ndim]), draw.choice(CLASSES[image.ndim])})
     return chosen
 
 
