@@ -150,7 +150,8 @@ def _normalise(image: NDArray[np.float64], settings: RadiomicsSettings) -> NDArr
         raise RegionInvalid("the image is flat: no variance to normalise by")
     total, squares = math.fsum(image.ravel()), math.fsum((image * image).ravel())
     variance = (squares - total * total / n) / (n - 1)
-    values = (image + -(total / n)) * (1 / math.sqrt(variance))
+    with np.errstate(invalid="ignore"):  # of images that are not finite
+        values = (image + -(total / n)) * (1 / math.sqrt(variance))
     if settings.remove_outliers is not None:
         values = np.clip(values, -settings.remove_outliers, settings.remove_outliers)
     return values * settings.normalize_scale
@@ -207,7 +208,7 @@ def compute_features(region: PreparedRegion, settings: RadiomicsSettings, spacin
             collected.update({f"original_{class_name}_{name}": result[name] for name in result})  # type: ignore
 
     sides = tuple(Real(side) for side in spacing)
-    add("firstorder", *_first_order(region.values[mask], levels[mask], settings, math.prod(sides)))
+    add("firstorder", *_first_order(region.values[mask], levels[mask], settings, Real(math.prod(sides))))
     if mask.ndim == 2:
         shape, shape_undefined = _shape2d(region.shape_mask, *sides)
         add("shape2D", shape, {}, shape_undefined)
@@ -396,14 +397,15 @@ def cube_triangles(inside: frozenset[tuple[int, ...]]) -> NDArray[np.int64]:
     return np.array(triangles, np.int64).reshape(-1, 3, 3)
 
 
+def _steps(corner: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """Return how many half voxels lie between two corners, along the axes."""
+    return sum(abs(a - b) for a, b in zip(corner, other, strict=True))
+
+
 def _crossed(inside: frozenset[tuple[int, ...]], corners: Sequence[tuple[int, ...]]) -> list[Edge]:
     """Return the edges between these corners that lead from the inside to the outside."""
     pairs = itertools.combinations(corners, 2)
-    return [
-        frozenset(pair)
-        for pair in pairs
-        if np.abs(np.subtract(*pair)).sum() == 2 and (pair[0] in inside) != (pair[1] in inside)
-    ]
+    return [frozenset((a, b)) for a, b in pairs if _steps(a, b) == 2 and (a in inside) != (b in inside)]
 
 
 def _face(axis: int, side: int) -> list[tuple[int, ...]]:
@@ -447,7 +449,7 @@ def _triangulated(loop: list[Edge], inside: frozenset[tuple[int, ...]]) -> list[
     vertices = [_middle(edge) for edge in loop]
     # Turn the loop so that its normal points along its edges, from the inside to the outside
     normal = sum(np.cross(a, b) for a, b in zip(vertices, vertices[1:] + vertices[:1], strict=True))
-    outward = sum(np.subtract(*sorted(edge, key=inside.__contains__)) for edge in loop)
+    outward = sum(np.array(corner) * (-1 if corner in inside else 1) for edge in loop for corner in edge)
     if np.dot(normal, outward) < 0:
         loop, vertices = loop[::-1], vertices[::-1]
     n = len(loop)
@@ -488,7 +490,7 @@ def _end_of_three(loop: list[Edge], inside: frozenset[tuple[int, ...]]) -> int:
         if len(corners) == 3:
             axis = next(axis for axis in range(3) if len({corner[axis] for corner in corners}) == 1)
             # the middle of the L is one step from both others, an end from one
-            ends = [a for a in corners if sum(np.abs(np.subtract(a, b)).sum() == 2 for b in corners) == 1]
+            ends = [a for a in corners if sum(_steps(a, b) == 2 for b in corners) == 1]
             return next(
                 k for k, edge in enumerate(loop)
                 if edge & {ends[0]} and len({corner[axis] for corner in edge}) == 2
@@ -530,7 +532,8 @@ def _eigenvalues(matrix: Array) -> list[Real]:
         for p, q in ((0, 1), (0, 2), (1, 2)):
             if matrix[p, q] == 0:
                 continue
-            theta = (matrix[q, q] - matrix[p, p]) / (2 * matrix[p, q])
+            with np.errstate(over="ignore"):  # infinite: no rotation
+                theta = (matrix[q, q] - matrix[p, p]) / (2 * matrix[p, q])
             t = (1 if theta >= 0 else -1) / (abs(theta) + np.hypot(theta, Real(1)))
             rotation = np.eye(3, dtype=Real)
             rotation[p, p] = rotation[q, q] = 1 / np.sqrt(t * t + 1)
