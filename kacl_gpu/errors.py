@@ -1,6 +1,7 @@
 """Errors that the command line turns into one line."""
 
 import re
+from typing import Any, get_args
 
 
 class InputError(ValueError):
@@ -13,6 +14,28 @@ class OutputError(InputError):
 
 class ImageError(ValueError):
     """Raise where one image or label map cannot be used; the message is the reason, without the file's name."""
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise unless a setting is one of its choices.
+
+    Args:
+        name: name of the setting.
+        value: its value.
+        choices: a ``Literal`` of the values that it can have.
+
+    Raises:
+        InputError: it is another one.
+
+    Example:
+        >>> from typing import Literal
+        >>> check_choice("loss", "hinge", Literal["focal", "cross_entropy"])
+        Traceback (most recent call last):
+            ...
+        kacl_gpu.errors.InputError: loss must be one of focal, cross_entropy, got hinge
+    """
+    if value not in get_args(choices):
+        raise InputError(f"{name} must be one of {', '.join(map(str, get_args(choices)))}, got {value}")
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

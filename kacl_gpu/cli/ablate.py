@@ -14,6 +14,9 @@ All other arguments are those of kacl-gpu fit. OUT/VARIANT/seed_S receives each 
 same command goes on where an earlier one was interrupted.
 """
 
+# Whether BYOP helps can only be said of a variant and its shuffled control
+VARIANTS = ["base", "focal", "byop", "byop_shuffled", "full", "full_shuffled", "chexnet"]
+
 EXAMPLES = """\
 examples:
   kacl-gpu ablate --out runs/ablation --config nih --data.root ChestXray14
@@ -38,8 +41,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--variants",
         metavar="CONFIG",
         nargs="+",
-        default=["base", "focal", "byop", "full", "chexnet"],
-        help="settings of each variant: a name or a YAML file (default: the paper's: base focal byop full chexnet)",
+        default=VARIANTS,
+        help="settings of each variant: a name or a YAML file (default: the paper's, and controls whose radiomic "
+        f"features are those of other images: {' '.join(VARIANTS)})",
     )
     parser.add_argument(
         "--seeds", metavar="S", nargs="+", type=int, default=[0, 1, 2], help="seeds of each variant (default: 0 1 2)"

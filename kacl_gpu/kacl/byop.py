@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from kacl_gpu.errors import check_choice
 from kacl_gpu.radiomics.api import feature_names, gpu_radiomics
 from kacl_gpu.radiomics.checks import check_tensor
 from kacl_gpu.radiomics.settings import RadiomicsSettings
@@ -37,7 +38,7 @@ class Positives(NamedTuple):
     boxes: Tensor  # (B, 4) float32: x1, y1, x2, y2 in pixels of the image, the far edge exclusive; NaN: no box
     annotated: Tensor  # (B,) bool: the box is a true one
     fallback: Tensor  # (B,) bool: the box is the whole image, because the heatmap shows none
-    whole: Tensor  # (B,) bool: the box is the whole image, fallback or not
+    covers_image: Tensor  # (B,) bool: the box is the whole image, fallback or not
     valid: Tensor  # (B,) bool: the features could be computed
     heatmaps: Tensor  # (B, H, W) in [0, 1], of the disease; of no meaning for an image without one
 
@@ -143,12 +144,11 @@ def control_features(
                 [1.],
                 [3.]])
     """
+    check_choice("positive_features", kind, PositiveFeatures)
     if kind == "real":
         return features
     if kind == "constant":
         return torch.where(valid[:, None], 0, features)
-    if kind != "shuffled":
-        raise ValueError(f"positive_features must be one of {', '.join(get_args(PositiveFeatures))}: {kind}")
     images, first = len(features), 0
     if gather and is_distributed():
         first = dist.get_rank() * images
@@ -211,8 +211,7 @@ class BYOP(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if positive_boxes not in get_args(PositiveBoxes):
-            raise ValueError(f"positive_boxes must be one of {', '.join(get_args(PositiveBoxes))}: {positive_boxes}")
+        check_choice("positive_boxes", positive_boxes, PositiveBoxes)
         self.positive_boxes, self.seed = positive_boxes, seed
         self.threshold, self.shrink_whole_image, self.settings = threshold, shrink_whole_image, settings
 
@@ -267,11 +266,11 @@ class BYOP(nn.Module):
             assert heatmaps is not None
             maps = scale(heatmaps, size)
             if self.positive_boxes == "gradcam":
-                boxes, fallback, whole = heatmap_boxes(maps, self.threshold, self.shrink_whole_image)
+                boxes, fallback, covers_image = heatmap_boxes(maps, self.threshold, self.shrink_whole_image)
             else:
                 numbers = row if index is None else index
                 boxes = control_boxes(self.positive_boxes, size, numbers, epoch, self.seed)
-                fallback, whole = torch.zeros_like(ill), torch.full_like(ill, self.positive_boxes == "whole")
+                fallback, covers_image = torch.zeros_like(ill), torch.full_like(ill, self.positive_boxes == "whole")
             annotated = torch.zeros_like(ill)
             if true_boxes is not None and self.positive_boxes in ("gradcam", "annotated"):
                 true = true_boxes.gather(1, row[:, None, None].expand(-1, 1, 4))[:, 0].to(boxes.dtype)
@@ -280,12 +279,12 @@ class BYOP(nn.Module):
             boxed = ill
             if self.positive_boxes == "annotated":
                 boxed, boxes = annotated, boxes.masked_fill(~annotated[:, None], torch.nan)
-            fallback, whole = fallback & ill & ~annotated, whole & ill & ~annotated
+            fallback, covers_image = fallback & ill & ~annotated, covers_image & ill & ~annotated
         with timed("radiomics"):
             # An image without a box gets one without a pixel, on which no time is spent
             regions = torch.where(boxed[:, None], boxes, torch.zeros_like(boxes))
             features = gpu_radiomics(images, regions, settings=self.settings, invalid="nan")
-        return Positives(features, boxes, annotated, fallback, whole, ~features.isnan().all(1), maps)
+        return Positives(features, boxes, annotated, fallback, covers_image, ~features.isnan().all(1), maps)
 
     def extra_repr(self) -> str:
         boxes = f"threshold={self.threshold}, shrink_whole_image={self.shrink_whole_image}"

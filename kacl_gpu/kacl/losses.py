@@ -8,13 +8,14 @@ checked, only their shapes, dtypes and devices.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from kacl_gpu.errors import check_choice
 from kacl_gpu.radiomics.checks import check_tensor
 
 from .distributed import AllGather, is_distributed
@@ -203,8 +204,7 @@ def contrastive_loss(
         check_tensor("valid", valid, "bool", (b,), device)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be finite and above 0, got {temperature}")
-    if form not in get_args(Form):
-        raise ValueError(f"form must be one of {', '.join(get_args(Form))}, got {form}")
+    check_choice("form", form, Form)
     gather = gather and is_distributed()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if gather else (0, 1)
     dtype = torch.promote_types(torch.promote_types(z_image.dtype, z_radiomic.dtype), torch.float32)

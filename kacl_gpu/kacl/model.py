@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning
 import torch
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, check_choice
 
 from .attention import Attend, pool_box, pool_heatmap
 from .boxes import Boxes, has_box
@@ -38,6 +38,10 @@ from .losses import (
 from .normaliser import FeatureNormaliser
 
 Batch = dict[str, Tensor]
+Loss = Literal["focal", "cross_entropy"]
+Bias = Literal["log_odds", "zero"]
+Schedule = Literal["decay_after_warmup", "literal"]
+Stride = Literal[32, 16]
 
 COLLAPSED = 0.95  # mean cosine between the radiomic embeddings of different images from which on there is a warning
 EPOCH_MEANS = ("radiomic_cosine", "nearest", "nearest_10", "chance", "chance_10", "negatives")
@@ -146,13 +150,13 @@ class KACL(lightning.LightningModule):
         max_value: float = 255.0,
         encoder: Encoder = "resnet18",
         weights: str | None = "imagenet",
-        stride: Literal[32, 16] = 32,
+        stride: Stride = 32,
         last_layer: str | None = None,
         last_frozen: str | None = None,
-        loss: Literal["focal", "cross_entropy"] = "focal",
+        loss: Loss = "focal",
         alpha: float = 0.25,
         gamma: float = 2.0,
-        bias: Literal["log_odds", "zero"] = "log_odds",
+        bias: Bias = "log_odds",
         byop: bool = True,
         hard_negatives: bool = True,
         body_parts: dict[str, str] | None = None,
@@ -168,7 +172,7 @@ class KACL(lightning.LightningModule):
         hidden: int = 512,
         learning_rate: float = 0.001,
         warmup_epochs: int = 10,
-        schedule: Literal["decay_after_warmup", "literal"] = "decay_after_warmup",
+        schedule: Schedule = "decay_after_warmup",
         decay: float = 0.1,
         decay_epochs: int = 5,
         weight_decay: float = 0.0,
@@ -193,15 +197,16 @@ class KACL(lightning.LightningModule):
                 f"learning_rate must be at most 1e30 (0.001 is usual) and decay at most 1, got {learning_rate}, {decay}"
             )
         for name, value, choices in (
-            ("contrastive", contrastive, get_args(Form)),
-            ("attend", attend, get_args(Attend)),
-            ("positive_boxes", positive_boxes, get_args(PositiveBoxes)),
-            ("positive_features", positive_features, get_args(PositiveFeatures)),
-            ("schedule", schedule, ("decay_after_warmup", "literal")),
-            ("bias", bias, ("log_odds", "zero")),
+            ("stride", stride, Stride),
+            ("loss", loss, Loss),
+            ("bias", bias, Bias),
+            ("contrastive", contrastive, Form),
+            ("attend", attend, Attend),
+            ("positive_boxes", positive_boxes, PositiveBoxes),
+            ("positive_features", positive_features, PositiveFeatures),
+            ("schedule", schedule, Schedule),
         ):
-            if value not in choices:
-                raise InputError(f"{name} must be one of {', '.join(choices)}, got {value}")
+            check_choice(name, value, choices)
         if not 0 <= weight_decay < math.inf or not 0 <= ema < 1:
             raise InputError(
                 f"weight_decay must be at least 0 and finite, ema at least 0 and below 1; got {weight_decay}, {ema}"
@@ -250,6 +255,7 @@ class KACL(lightning.LightningModule):
         self.timed: Callable[[str], AbstractContextManager[None]] = untimed
         self.epoch_predictions = EpochPredictions()
         self.predictions: Batch = {}  # tables of the last evaluation, in the order of the data
+        self.grid: tuple[int, int] | None = None  # height and width of the last activations of an evaluation
         self.validated_epoch = -1  # the last one, for the trainer keeps its AUC in epochs without a validation
         self.previous_boxes: tuple[Tensor, Tensor] | None = None  # rows and boxes of the last validation, for the drift
 
@@ -365,8 +371,13 @@ class KACL(lightning.LightningModule):
         """Log the shares of ill images whose box is a true one, a fallback, the whole image, or without features."""
         ill = disease >= 0
         number = ill.sum().clamp(min=1)
-        shares = {name: getattr(positives, name).sum() / number for name in ("annotated", "fallback", "whole")}
-        self._log({**shares, "invalid": (ill & ~positives.valid).sum() / number})
+        kinds = {
+            "annotated": positives.annotated,
+            "fallback": positives.fallback,
+            "whole": positives.covers_image,
+            "invalid": ill & ~positives.valid,
+        }
+        self._log({name: kind.sum() / number for name, kind in kinds.items()})
 
     def _log_means(self, agreement: Alignment, contrast: ContrastiveLoss) -> None:
         """Log what is averaged over the anchors of the epoch, not over its steps."""
@@ -409,6 +420,7 @@ class KACL(lightning.LightningModule):
         images, labels, true_boxes = batch["image"], batch["labels"], batch["boxes"]
         size = images.shape[-2], images.shape[-1]
         activations, pooled = self.encoder(images)
+        self.grid = activations.shape[2], activations.shape[3]
         logits = self.classifier(pooled).float()
         boxes = torch.full_like(true_boxes, torch.nan)
         has_region = ((labels > 0) | has_box(true_boxes)) & (self.finding_of_class >= 0)  # No Finding has no region

@@ -13,10 +13,11 @@ import torch
 
 pytest.importorskip("lightning")
 
+from kacl_gpu.cli.ablate import make_parser
 from kacl_gpu.cli.main import main
 from kacl_gpu.kacl.data.datamodule import ChestXrays
 from kacl_gpu.kacl.data.phantom import make_phantoms
-from kacl_gpu.kacl.evaluation.ablation import controls
+from kacl_gpu.kacl.evaluation.ablation import byop_variants, controls
 from kacl_gpu.kacl.training import ablate
 from kacl_gpu.kacl.training.fit import command, fit
 from kacl_gpu.kacl.training.parser import find_config
@@ -166,6 +167,16 @@ def test_best_and_last_are_tested_and_anew_after_more_training(tmp_path: Path, m
     assert [row["epoch"] for row in rows()] == [5, 5] and tested[4:] == ["best.ckpt"]
     best.unlink()  # no validation had an AUC
     assert rows() == [{**common, "checkpoint": "last", "epoch": 5, "test/auc": 0.7}]
+
+
+def test_byop_has_its_shuffled_control_by_default() -> None:
+    settings = {
+        name: command(["--data.root=x", "--model.weights=null", "--config", find_config(name)]).config.as_dict()
+        for name in make_parser().get_default("variants")
+    }
+    matched = controls(settings)
+    assert matched["real"].tolist() == byop_variants(settings) == ["byop", "full"]
+    assert {*matched["features"]} == {"shuffled"}
 
 
 def test_what_cannot_be_ablated(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_boxes_and_features() -> None:
     assert found.boxes[4].tolist() == [0, 0, 60, 60]
     assert found.annotated.tolist() == [False, True, False, False, False]
     assert found.fallback.tolist() == [False, False, False, False, True]
-    assert found.whole.tolist() == [False, False, False, False, True]
+    assert found.covers_image.tolist() == [False, False, False, False, True]
     assert found.valid.tolist() == [True, True, True, False, True]
     for k in (0, 1, 2, 4):
         alone = gpu_radiomics(given["images"][k : k + 1], expected[k : k + 1], settings=SETTINGS, invalid="nan")
@@ -60,7 +60,7 @@ def test_the_threshold_and_the_middle_of_the_image() -> None:
     given["activations"] = torch.ones((5, 12, 4, 4))
     given["activations"][:, :, 0, 0] = 0.4  # all around it is the whole image
     whole = BYOP(shrink_whole_image=True, settings=SETTINGS)(**given)
-    assert whole.whole.tolist() == [True, False, True, False, True]  # a true box, and an image without a disease
+    assert whole.covers_image.tolist() == [True, False, True, False, True]  # a true box, and an image without a disease
     assert (whole.boxes[0] > 0).all() and (whole.boxes[0] < 60).all()
 
 

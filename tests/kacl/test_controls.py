@@ -102,13 +102,13 @@ def test_features_are_those_of_the_boxes(kind: PositiveBoxes) -> None:
             assert torch.equal(positives.features[k : k + 1], alone)
     assert not positives.valid[3] and positives.features[3].isnan().all()
     assert positives.annotated.tolist() == [False, kind == "annotated", False, False]
-    assert positives.whole.tolist() == [kind == "whole"] * 3 + [False]
+    assert positives.covers_image.tolist() == [kind == "whole"] * 3 + [False]
     assert not positives.fallback.any()
 
 
 def test_boxes_that_cannot_be() -> None:
     with pytest.raises(
-        ValueError, match="positive_boxes must be one of gradcam, whole, random, middle, annotated: all"
+        ValueError, match="positive_boxes must be one of gradcam, whole, random, middle, annotated, got all"
     ):
         BYOP(positive_boxes="all")
     with pytest.raises(ValueError, match="index"):
@@ -163,7 +163,7 @@ def test_constant_and_real_features() -> None:
     constant = control_features("constant", rows, valid, **settings)
     assert (constant[valid] == 0).all() and torch.equal(constant[~valid], rows[~valid])
     assert torch.equal(control_features("real", rows, valid, **settings), rows)
-    with pytest.raises(ValueError, match="positive_features must be one of real, shuffled, constant: none"):
+    with pytest.raises(ValueError, match="positive_features must be one of real, shuffled, constant, got none"):
         control_features("none", rows, valid, **settings)
 
 

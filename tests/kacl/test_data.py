@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_diseases_and_normal(tmp_path):
         NIHChestXray14(root, diseases=["Masss"])
     with pytest.raises(ValueError, match="once each"):
         NIHChestXray14(root, diseases=["Mass", "Mass"])
-    with pytest.raises(ValueError, match="normal must be"):
+    with pytest.raises(ValueError, match="normal must be one of"):
         NIHChestXray14(root, normal="healthy")
     with pytest.raises(ValueError, match="at least 1"):
         NIHChestXray14(root, size=0)
@@ -1102,3 +1103,10 @@ def test_arguments_have_help():
     chosen = parser.parse_args(["--data.root", "nih", "--data.diseases", "[Mass, Hernia]", "--data.split_file=s.csv"])
     assert isinstance(parser.instantiate_classes(chosen).data, ChestXrays)
     assert parser.instantiate_classes(chosen).data.diseases == ("Mass", "Hernia")
+
+
+@pytest.mark.parametrize("name", ["format", "normal", "missing", "augment"])
+def test_choices_that_a_setting_does_not_have(name: str) -> None:
+    wrong: dict[str, Any] = {name: "typo"}
+    with pytest.raises(InputError, match=f"{name} must be one of .*, got typo"):
+        ChestXrays("somewhere", **wrong)

@@ -38,7 +38,16 @@ from kacl_gpu.kacl.encoders import ImageEncoder
 from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS, iou
 from kacl_gpu.kacl.model import KACL
 from kacl_gpu.kacl.training.clock import STAGES, StepClock
-from kacl_gpu.kacl.training.fit import Command, Panels, WholeFiles, command, default_precision, fit, progress_bar
+from kacl_gpu.kacl.training.fit import (
+    Command,
+    Panels,
+    WholeFiles,
+    command,
+    default_precision,
+    draw,
+    fit,
+    progress_bar,
+)
 from kacl_gpu.kacl.training.parser import CONFIGS
 from tests.kacl.disk import on_small_disk
 
@@ -293,6 +302,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "base": {**PAPER, "loss": "cross_entropy", "byop": False},
     "focal": {**PAPER, "loss": "focal", "byop": False},
     "full": {**PAPER, "loss": "focal", "byop": True},
+    "full_shuffled": {**PAPER, "loss": "focal", "byop": True, "positive_features": "shuffled"},
     "chexnet": {**PAPER, "loss": "cross_entropy", "byop": False, "encoder": "densenet121"},
     "byop": BYOP_ALONE,
     "byop_shuffled": {**BYOP_ALONE, "positive_features": "shuffled"},
@@ -597,6 +607,21 @@ def test_pictures_leave_the_mode_of_the_model(run: Command, tmp_path: Path) -> N
         Panels(tmp_path, every=1).on_train_epoch_end(trainer, model)
         assert all(part.training == training for part in model.modules())
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_001.png"]
+
+
+def test_no_finding_has_no_picture(phantoms: Path, tmp_path: Path) -> None:
+    """Its heatmap would show no region; an image of it alone is none of the images to draw."""
+    made = command(arguments(phantoms, tmp_path / "out", data__diseases="[No Finding,Mass,Effusion]"))
+    data: Any = made.datamodule
+    data.setup("fit")
+    samples = Panels(tmp_path, every=1, images=200).samples(data)
+    annotated = data.train.table["annotated"].sum()
+    ill = (data.validation.table[["Mass", "Effusion"]] > 0).any(axis=1).sum()
+    assert len(samples) == min(annotated, 100) + ill and ill < len(data.validation)
+    normal = next(sample for sample in data.validation if sample["labels"].tolist() == [1, 0, 0])
+    figure = draw(made.model, [*samples[-2:], normal], "title")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert sum(bool(title) for title in titles) == 3 and not any("No Finding" in title for title in titles)
 
 
 # --- the demo

@@ -1,5 +1,6 @@
 """Settings of KACL that change how it is trained: the first bias, averages, early ends, decay, and speed."""
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,21 @@ def test_an_epoch_without_validation_is_not_the_best(
     fit(arguments(phantoms, tmp_path / "out", **options, trainer__limit_train_batches=1))
     best = torch.load(tmp_path / "out" / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == 3
+
+
+@pytest.mark.parametrize("epochs, byop, words", [(2, True, "no best.ckpt"), (2, False, None), (3, True, None)])
+def test_a_training_that_ends_in_the_warm_up_says_so(
+    phantoms: Path, tmp_path: Path, epochs: int, byop: bool, words: str | None
+) -> None:
+    """BYOP has no part in it; without BYOP nothing is missing."""
+    options = {"model__warmup_epochs": 2, "trainer__max_epochs": epochs, "model__byop": byop}
+    command = arguments(phantoms, tmp_path / "out", **options, trainer__limit_train_batches=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit([word.replace("limit_val_batches=1", "limit_val_batches=1.0") for word in command])
+    said = [str(warning.message) for warning in caught if "best.ckpt" in str(warning.message)]
+    assert len(said) == bool(words)
+    assert (tmp_path / "out" / "checkpoints" / "best.ckpt").exists() == (words is None)
 
 
 def test_without_byop_every_epoch_can_be_the_best() -> None:

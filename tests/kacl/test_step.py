@@ -242,12 +242,15 @@ def test_body_parts_of_ones_own() -> None:
         KACL(weights=None, diseases=["Mass"], findings=["Scoliosis", "Mass"])
 
 
-def test_settings_of_the_contrastive_loss_that_cannot_be() -> None:
-    """They end a training before it begins, not after the warm-up."""
-    wrong: dict[str, Any]
-    for wrong in ({"contrastive": "literal"}, {"attend": "lung"}):
-        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be one of"):
-            KACL(weights=None, **wrong)
+@pytest.mark.parametrize(
+    "name",
+    ["stride", "loss", "bias", "contrastive", "attend", "positive_boxes", "positive_features", "schedule"],
+)
+def test_choices_that_a_setting_does_not_have(name: str) -> None:
+    """They end a training before it begins, and none is taken for another."""
+    wrong: dict[str, Any] = {name: "typo"}
+    with pytest.raises(InputError, match=f"{name} must be one of .*, got typo"):
+        KACL(weights=None, **wrong)
 
 
 def test_rates_that_adam_cannot_take() -> None:

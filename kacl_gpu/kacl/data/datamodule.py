@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, check_choice
 from kacl_gpu.kacl.data.annotations import Annotations
 from kacl_gpu.kacl.data.augment import Augment, Augmented, EpochSampler
 from kacl_gpu.kacl.data.dataset import WHITE, ChestXrayImages, ChestXrayTable, NIHChestXray14, Normal, check_root
@@ -23,6 +23,7 @@ from kacl_gpu.kacl.data.split import read_split, split_patients, write_split
 from kacl_gpu.kacl.data.tables import Missing, read_annotations
 
 Batch = dict[str, Tensor]
+DataFormat = Literal["nih", "table", "chexpert", "vindr", "rsna"]
 
 
 class ChestXrays(LightningDataModule):
@@ -51,7 +52,7 @@ class ChestXrays(LightningDataModule):
         self,
         root: str | Path,
         *,
-        format: Literal["nih", "table", "chexpert", "vindr", "rsna"] = "nih",
+        format: DataFormat = "nih",
         table: str | Path | None = None,
         boxes: str | Path | None = None,
         findings: Sequence[str] | None = None,
@@ -114,6 +115,13 @@ class ChestXrays(LightningDataModule):
                 raise InputError(f"{name} must be at least {least}, got {number}")
         if not max_value > 0:
             raise InputError(f"max_value must be positive, got {max_value}")
+        for setting, value, choices in (
+            ("format", format, DataFormat),
+            ("missing", missing, Missing),
+            ("normal", normal, Normal),
+            ("augment", augment, Augment),
+        ):
+            check_choice(setting, value, choices)
         self.root = Path(root)
         self.annotations: Annotations | None = None
         if format == "nih":

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kacl_gpu.errors import ImageError, InputError
+from kacl_gpu.errors import ImageError, InputError, check_choice
 from kacl_gpu.io.boxes import BOX_COLUMNS
 from kacl_gpu.io.folders import find_files, find_images, match_names
 from kacl_gpu.io.medical import is_dicom
@@ -86,8 +86,7 @@ class ChestXrayImages(Dataset[dict[str, Tensor]]):
         recursive: bool,
     ) -> None:
         """See which of the images are there, and place the boxes; `NIHChestXray14` and `ChestXrayTable` call this."""
-        if normal not in ("no_finding", "none_of_the_diseases"):
-            raise ValueError(f"normal must be no_finding or none_of_the_diseases: {normal}")
+        check_choice("normal", normal, Normal)
         if size is not None and size < 1:
             raise ValueError(f"size must be at least 1, got {size}")
         if not max_value > 0:

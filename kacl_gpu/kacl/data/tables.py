@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from kacl_gpu.errors import InputError
+from kacl_gpu.errors import InputError, check_choice
 from kacl_gpu.io.boxes import Target, read_boxes
 from kacl_gpu.kacl.data.annotations import (
     Annotations,
@@ -62,6 +62,8 @@ def read_annotations(
     Raises:
         InputError: a file is missing or cannot be used, or a setting is not one of the format.
     """
+    check_choice("format", format, Format)
+    check_choice("missing", missing, Missing)
     if format == "table":
         if table is None:
             raise InputError("data.format table needs data.table: a CSV or Parquet file with columns image and patient")

@@ -16,7 +16,7 @@ from kacl_gpu.errors import InputError, one_line
 
 from .baselines import KNOWING
 from .document import markdown_table
-from .published import NOT_COMPARABLE, SOURCE, published_auc, published_localisation, published_rows
+from .published import published_auc, published_localisation, published_note, published_rows
 from .validation import IOU_THRESHOLDS
 
 MEASURES = ("test/auc", "test/iou", "test/localisation_0.1", "test/localisation_0.3", "test/localisation_0.5")
@@ -321,7 +321,7 @@ def _auc_tables(table: pd.DataFrame, full: bool) -> list[str]:
     return [
         "## AUC, beside the paper's Tables 1 and 3",
         markdown_table(["test images", *diseases, "mean"], [*rows, *published_rows(published_auc(), diseases, full)]),
-        f"Mean ± standard deviation over the runs (their number in brackets). {_published(full)}",
+        f"Mean ± standard deviation over the runs (their number in brackets). {published_note(full)}",
     ]
 
 
@@ -358,7 +358,7 @@ def _box_tables(table: pd.DataFrame, full: bool) -> list[str]:
         *paragraphs,
         "## Boxes of each disease, beside the paper's Table 2",
         markdown_table(["IoU >", "test images", *diseases, "mean"], rows),
-        f"The mean is over the diseases, as in the paper. The last checkpoints are in summary.csv. {_published(full)}",
+        f"The last checkpoints are in summary.csv. {published_note(full)}",
     ]
 
 
@@ -407,12 +407,6 @@ def _difference_words(row: Mapping[str, Any]) -> list[str]:
     """Return seeds, difference, interval and p of a row of pairs, in words."""
     words = [f"{row['seeds']}", f"{row['difference']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
     return [*words, "-" if np.isnan(row["p"]) else f"{row['p']:.3f}"]
-
-
-def _published(full: bool) -> str:
-    """Return what the published rows are, and whether they can be compared."""
-    rule = "" if full else f" These data are not that set, so the published rows are {NOT_COMPARABLE}."
-    return f"In italics: {SOURCE}, on all of NIH ChestX-ray14.{rule}"
 
 
 def _short(measure: str) -> str:

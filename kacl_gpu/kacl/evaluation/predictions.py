@@ -23,6 +23,7 @@ from ..checkpoints import SETTINGS_OF_DATA, read_checkpoint
 from ..data.annotations import first_names, read_csv
 from ..data.datamodule import ChestXrays
 from ..data.dataset import ChestXrayImages
+from ..data.diseases import NO_FINDING
 from ..model import KACL
 
 NEEDED_SETTINGS = ("root", "size", "diseases", "normal", "split_file", "seed")  # of the data, in a checkpoint
@@ -138,6 +139,8 @@ def predict(
 ) -> Predictions:
     """Run a model over images.
 
+    "No Finding" as a class has a probability, and no region: no boxes, no peaks.
+
     Args:
         model: on its device; it is put into evaluation mode.
         images: with the diseases of the model.
@@ -161,6 +164,7 @@ def predict(
     """
     model.eval()
     names = model.diseases
+    regional = [d for d, name in enumerate(names) if name != NO_FINDING]
     rows: list[np.ndarray] = []
     probabilities: list[np.ndarray] = []
     regions: list[tuple[np.ndarray, ...]] = []  # row, disease, rank, total, fallback, box
@@ -179,7 +183,7 @@ def predict(
                 continue
             part = activations[torch.from_numpy(chosen).to(model.device)]
             grid = part.shape[2], part.shape[3]
-            for d in range(len(names)):
+            for d in regional:
                 disease = torch.full((len(part),), d, device=model.device)
                 maps, top = model.look(part, disease, (pixels.shape[-2], pixels.shape[-1]))
                 k, *columns = component_boxes(maps, top, model.settings.threshold)

@@ -79,3 +79,20 @@ def published_rows(table: pd.DataFrame, diseases: Sequence[str], full: bool) -> 
         ]
         for row in table.to_dict("records")
     ]
+
+
+def published_note(full: bool) -> str:
+    """Return what the published rows are, and whether results beside them can be compared.
+
+    Args:
+        full: see :func:`published_rows`.
+
+    Example:
+        >>> published_note(full=False)[-76:]
+        '**These data have other numbers, so the published rows are not comparable.**'
+    """
+    rule = f"{FULL_SET['images']:,} images of {FULL_SET['patients']:,} patients, {FULL_SET['annotated']} with boxes"
+    words = f"In italics: {SOURCE}, which is on NIH ChestX-ray14 ({rule}). Each mean is over the diseases of its row. "
+    if full:
+        return words + "These data have those numbers; the split is another drawing of the paper's shares."
+    return words + f"**These data have other numbers, so the published rows are {NOT_COMPARABLE}.**"

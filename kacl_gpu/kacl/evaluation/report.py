@@ -31,12 +31,11 @@ from .document import Document
 from .measures import ALL, BEST, MEAN, TOP
 from .predictions import Checkpoint, Predictions, load_checkpoint, open_data, other_boxes, predict, true_boxes
 from .published import (
-    FULL_SET,
     NOT_COMPARABLE,
-    SOURCE,
     is_full_set,
     published_auc,
     published_localisation,
+    published_note,
     published_rows,
 )
 from .validation import IOU_THRESHOLDS
@@ -273,7 +272,7 @@ def _classification(
     report.add("### Beside the paper's Tables 1 and 3: AUC of each disease")
     rows = [_numbers_row(f"**{name}**", at, diseases) for name, at in values.items()]
     report.grid(["", *diseases, MEAN], [*rows, *published_rows(published_auc(), diseases, full)])
-    report.add(_published(full))
+    report.add(published_note(full))
     if len(curves[OURS]):
         report.add("### Receiver operating curves")
         report.table("roc", pd.concat([table.assign(model=name) for name, table in curves.items()]))
@@ -328,7 +327,7 @@ def _localisation(
     report.add("### Beside the paper's Table 2: share of boxes right, of each disease")
     diseases = ours.checkpoint.model.diseases
     report.grid(["IoU >", "", *diseases, MEAN], _table_2(tables, others, diseases, full))
-    report.add(_published(full), "By which of the two protocols the paper's boxes were counted is not known here.")
+    report.add(published_note(full), "By which of the two protocols the paper's boxes were counted is not known here.")
     lines = {
         f"{name}, {protocol}, {MEAN}": _line(table, protocol, MEAN)
         for name, table in tables.items()
@@ -662,15 +661,6 @@ def _accuracy_row(name: str, rows: pd.DataFrame) -> list[str]:
 def _numbers_row(name: str, values: Mapping[str, float], diseases: Sequence[str]) -> list[str]:
     """Return a name, the number of each disease, and the mean, in words."""
     return [name, *(_cell(values.get(key, float("nan"))) for key in (*diseases, MEAN))]
-
-
-def _published(full: bool) -> str:
-    """Return what the published numbers are, and whether they can be compared."""
-    rule = f"{FULL_SET['images']:,} images of {FULL_SET['patients']:,} patients, {FULL_SET['annotated']} with boxes"
-    words = f"In italics: {SOURCE}, which is on NIH ChestX-ray14 ({rule}). Each mean is over the diseases of its row. "
-    if full:
-        return words + "These data have those numbers; the split is another drawing of the paper's shares."
-    return words + f"**These data have other numbers, so the published rows are {NOT_COMPARABLE}.**"
 
 
 def _line(table: pd.DataFrame, protocol: str, disease: str) -> pd.DataFrame:

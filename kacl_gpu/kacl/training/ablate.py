@@ -30,7 +30,7 @@ from ..evaluation.ablation import (
 )
 from ..evaluation.baselines import MEAN_BOX, baseline_boxes
 from ..evaluation.measures import overlaps
-from ..evaluation.predictions import predict, true_boxes
+from ..evaluation.predictions import true_boxes
 from ..evaluation.published import is_full_set
 from ..evaluation.validation import IOU_THRESHOLDS, iou
 from .fit import Command, command, fit
@@ -156,11 +156,9 @@ def baseline_rows(done: Command) -> list[dict[str, Any]]:
     truth = pd.DataFrame(tables["true_boxes"][boxed].double().numpy(), columns=[*BOX_COLUMNS])
     truth = truth.assign(image=index, patient=0, disease=np.array(model.diseases, object)[column.numpy()])
     training = true_boxes(data.train)
-    one = images.select(index[:1])
-    grid = predict(model, one, one.table["image"]).grid
-    assert grid is not None
-    settings = model.settings
-    boxes, note = baseline_boxes(truth, training, grid, images.size, settings.threshold, settings.shrink_whole_image)
+    assert model.grid is not None  # it was tested
+    threshold, shrink = model.settings.threshold, model.settings.shrink_whole_image
+    boxes, note = baseline_boxes(truth, training, model.grid, images.size, threshold, shrink)
     rows = []
     for name, table in boxes.items():
         compared = overlaps(truth, table)

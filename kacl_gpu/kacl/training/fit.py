@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,6 +31,7 @@ from ..boxes import has_box
 from ..checkpoints import SETTINGS_OF_DATA, SETTINGS_OF_MODEL, read_checkpoint
 from ..data.datamodule import ChestXrays
 from ..data.dataset import check_root
+from ..data.diseases import NO_FINDING
 from ..evaluation.figures import curves, panels, save_figure
 from ..model import KACL
 from .clock import StepTimes
@@ -71,6 +73,18 @@ class Best(ModelCheckpoint):
 
     def __init__(self, dirpath: Path | str, **options: Any) -> None:
         super().__init__(dirpath, filename="best", monitor="val/auc", mode="max", **options)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Warn if training is to end in the warm-up, before BYOP and the best checkpoint."""
+        super().on_train_start(trainer, pl_module)
+        assert isinstance(pl_module, KACL)
+        epochs = -1 if trainer.max_epochs is None else trainer.max_epochs  # -1: without an end
+        if epochs > 0 and not pl_module.has_all_losses(epochs - 1):
+            rank_zero_warn(
+                f"all {epochs} epochs (trainer.max_epochs) are of the warm-up, model.warmup_epochs "
+                f"{pl_module.settings.warmup_epochs}: BYOP will have no part in this training, and there will be a "
+                "last.ckpt but no best.ckpt; train for more epochs, or with a shorter warm-up"
+            )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, KACL)
@@ -217,7 +231,8 @@ class Panels(Callback):
     def samples(self, data: ChestXrays) -> list[dict[str, Tensor]]:
         """Return the images to draw: the first of each kind, the same each time."""
         annotated = data.train.table.index[data.train.table["annotated"]][: self.images // 2]
-        ill = data.validation.table.index[(data.validation.table[list(data.diseases)] > 0).any(axis=1)]
+        diseases = [name for name in data.diseases if name != NO_FINDING]  # which has no region
+        ill = data.validation.table.index[(data.validation.table[diseases] > 0).any(axis=1)]
         return [data.train[row] for row in annotated] + [
             data.validation[row] for row in ill[: self.images - len(annotated)]
         ]
@@ -242,6 +257,7 @@ def draw(model: KACL, samples: Sequence[dict[str, Tensor]], title: str) -> Figur
     labels = torch.stack([sample["labels"] for sample in samples])
     true = torch.stack([sample["boxes"] for sample in samples])
     annotated = has_box(true)
+    labels[:, [k for k, name in enumerate(model.diseases) if name == NO_FINDING]] = -torch.inf  # it has no region
     disease = torch.where(annotated.any(1), annotated.int().argmax(1), labels.argmax(1))
     size = images.shape[-2], images.shape[-1]
     training, _ = model.training, model.eval()

@@ -70,7 +70,7 @@ def shipped_configs() -> dict[str, Path]:
         >>> sorted(shipped_configs())
         ['base', 'byop', 'byop_annotated', 'byop_constant', 'byop_middle', 'byop_random', 'byop_shuffled',
          'byop_symmetric', 'byop_symmetric_constant', 'byop_symmetric_shuffled', 'byop_whole', 'chexnet', 'focal',
-         'full', 'nih', 'nih_literal', 'nih_mini', 'phantom']
+         'full', 'full_shuffled', 'nih', 'nih_literal', 'nih_mini', 'phantom']
     """
     return {path.stem: path for path in sorted(CONFIGS.rglob("*.yaml"))}
 
