@@ -122,6 +122,27 @@ class Shape2DSums(NamedTuple):
     spacing_x: Column = None
 
 
+class ShapeSums(NamedTuple):
+    """Surface of a mask by marching cubes, diameters, and axes of its voxels: (K, 10) float64.
+
+    Formulas also see the spacing.
+    """
+
+    n: Column  # voxels
+    area: Column  # of the surface, in units of the spacing
+    volumes: Column  # 48 times the volume inside the surface, in voxels
+    diameter: Column  # largest distance of two vertices, in units of the spacing
+    slice: Column  # the same within a plane across z
+    column: Column  # within one across y
+    row: Column  # within one across x
+    major: Column  # eigenvalues of the covariance of the voxels' centres, in units of the spacing
+    minor: Column
+    least: Column
+    spacing_z: Column = None
+    spacing_y: Column = None
+    spacing_x: Column = None
+
+
 class GlcmSums(NamedTuple):
     """Sums over the pairs of each direction as probabilities p: (K, A, 29) float64.
 
@@ -215,6 +236,7 @@ MOMENTS = Moments(*range(2))
 ZONE = Zone(*range(3))
 FIRST_ORDER = FirstOrderSums(*range(17))
 SHAPE2D = Shape2DSums(*range(9))
+SHAPE = ShapeSums(*range(10))
 GLCM = GlcmSums(*range(29))
 SIZES = SizeSums(*range(15))
 NGTDM = NgtdmSums(*range(8))

@@ -30,6 +30,7 @@ from .columns import (
     MOMENTS,
     NGTDM,
     OFFSET,
+    SHAPE,
     SHAPE2D,
     SIZE,
     SIZES,
@@ -278,6 +279,24 @@ def shape2d(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -
 @_fake(shape2d)
 def _(mask: Any, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
     return spacing.new_empty((start.shape[0], number_of_columns(SHAPE2D)))
+
+
+@_operator
+def shape(mask: Tensor | None, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+    """Measure surface by marching cubes, diameters and axes of a packed mask (above 0 is inside): (K, 10) float64.
+
+    Without a mask, of full boxes.
+
+    ``spacing`` (K, 3) z, y, x. Columns: voxels; area of the surface; 48 times the volume inside it, in voxels, from the
+    centre of the voxel before the first one of the mask's own box; maximum diameter, and the maxima within planes
+    across z, y and x; eigenvalues of the covariance of the voxels' centres, largest first. In units of spacing.
+    """
+    return _on_host("shape", mask, start, size, spacing)
+
+
+@_fake(shape)
+def _(mask: Any, start: Tensor, size: Tensor, spacing: Tensor) -> Tensor:
+    return spacing.new_empty((start.shape[0], number_of_columns(SHAPE)))
 
 
 @_operator

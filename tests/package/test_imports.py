@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "errors": (),
     "devices": ("errors",),
     "radiomics": ("errors", "devices"),
-    "kernels": ("radiomics.status", "radiomics.columns", "radiomics.constants", "radiomics.features"),
+    "kernels": ("radiomics.status", "radiomics.columns", "radiomics.constants", "radiomics.features", "radiomics.mesh"),
     "io": ("errors", "devices"),
     "extract": ("", "radiomics", "io", "errors", "devices"),
     "kacl": ("", "radiomics", "extract", "io", "errors", "devices"),

@@ -15,6 +15,7 @@ from .labels import label_boxes
 from .levels import discretise, image_moments, level_histogram
 from .neighbourhood import neighbourhood, ngtdm_sums
 from .regions import locate
+from .shape import shape
 from .shape2d import shape2d
 from .sizes import size_sums
 
@@ -32,6 +33,7 @@ __all__ = [
     "locate",
     "neighbourhood",
     "ngtdm_sums",
+    "shape",
     "shape2d",
     "size_sums",
     "zone_sums",

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from ..columns import FirstOrderSums, GlcmSums, NgtdmSums, Shape2DSums, SizeSums
-from . import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape2d
+from ..columns import FirstOrderSums, GlcmSums, NgtdmSums, Shape2DSums, ShapeSums, SizeSums
+from . import firstorder, glcm, gldm, glrlm, glszm, ngtdm, shape, shape2d
 from .spec import FeatureSpec, evaluate
 
 # Class name -> its features, and the table of sums that their formulas see
 CLASSES: dict[str, tuple[tuple[FeatureSpec[Any], ...], Any]] = {
     "firstorder": (firstorder.FEATURES, FirstOrderSums),
+    "shape": (shape.FEATURES, ShapeSums),
     "shape2D": (shape2d.FEATURES, Shape2DSums),
     "glcm": (glcm.FEATURES, GlcmSums),
     "glrlm": (glrlm.FEATURES, SizeSums),
