@@ -41,21 +41,21 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["git"] = git()
 
 
-failed: list[str] = []
-skipped: dict[str, str] = {}
+failures: list[str] = []
+skips: dict[str, str] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     name = report.nodeid.split("::")[-1]
     if report.failed:
-        failed.append(name)
+        failures.append(name)
     elif report.skipped and isinstance(report.longrepr, tuple):
-        skipped[name] = report.longrepr[2].removeprefix("Skipped: ")
+        skips[name] = report.longrepr[2].removeprefix("Skipped: ")
 
 
 def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     """Add what failed, for `benchmarks.report` to refuse, and what was not measured, and why."""
-    output_json.update(failed=failed, skipped=skipped)
+    output_json.update(failed=failures, skipped=skips)
 
 
 def driver() -> str | None:
@@ -74,8 +74,8 @@ def git() -> dict[str, Any]:
     def ask(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
 
-    changed = ask("diff", "--name-only", "HEAD", "--", "kacl_gpu", "kernels", "benchmarks").split()
-    return {"commit": ask("rev-parse", "--short=10", "HEAD") or None, "changed": changed}
+    changes = ask("diff", "--name-only", "HEAD", "--", "kacl_gpu", "kernels", "benchmarks").split()
+    return {"commit": ask("rev-parse", "--short=10", "HEAD") or None, "changed": changes}
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +89,7 @@ def rounds(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def right(device: str) -> None:
+def agreement(device: str) -> None:
     """Compare with PyRadiomics' frozen values first: where ours differ, nothing is timed."""
     from reference.check import feature_misses, ours
     from reference.frozen import load

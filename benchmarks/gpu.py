@@ -84,12 +84,12 @@ def captured(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) -> 
 def device_ms(actions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
     """Time each action by events around it, the actions in turn."""
     events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(rounds + 3)]
-    for n, (before, after) in enumerate(events):
-        before.record()
+    for n, (start, stop) in enumerate(events):
+        start.record()
         actions[n % len(actions)]()
-        after.record()
+        stop.record()
     torch.cuda.synchronize()
-    return [before.elapsed_time(after) for before, after in events][3:]
+    return [start.elapsed_time(stop) for start, stop in events][3:]
 
 
 def kernel_us(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) -> dict[str, dict[str, float]]:
@@ -99,12 +99,12 @@ def kernel_us(sets: list[tuple[Tensor, Tensor]], settings: RadiomicsSettings) ->
         for n in range(calls):
             call(*sets[n % len(sets)], settings)
         torch.cuda.synchronize()
-    found = {}
+    kernels = {}
     for event in profile.key_averages():
         total = getattr(event, "device_time_total", 0.0)
         if total > 0:
-            found[event.key] = {"launches": event.count / calls, "us": total / event.count}
-    return dict(sorted(found.items(), key=lambda item: -item[1]["launches"] * item[1]["us"]))
+            kernels[event.key] = {"launches": event.count / calls, "us": total / event.count}
+    return dict(sorted(kernels.items(), key=lambda item: -item[1]["launches"] * item[1]["us"]))
 
 
 def measure(workload: Workload, rounds: int) -> dict[str, Any]:
@@ -116,8 +116,8 @@ def measure(workload: Workload, rounds: int) -> dict[str, Any]:
     torch.cuda.synchronize()
     first = time.perf_counter() - first
     images = sets[0][0]
-    other = torch.empty_like(images)
-    copies = [lambda i=i: other.copy_(i) for i, _ in sets]
+    destination = torch.empty_like(images)
+    copies = [lambda i=i: destination.copy_(i) for i, _ in sets]
     row: dict[str, Any] = {
         "workload": workload.name,
         "sets_of_inputs": len(sets),
@@ -151,8 +151,8 @@ def slope(rounds: int) -> dict[str, Any]:
         points.append({"pixels": count * 2**20, "ms": statistics.median(times)})
         del graphs
         torch.cuda.empty_cache()
-    each = [1e6 * (b["ms"] - a["ms"]) / (b["pixels"] - a["pixels"]) for a, b in pairwise(points)]
-    return {"points": points, "ns_a_pixel": each, "steepest_over_flattest": max(each) / min(each)}
+    slopes = [1e6 * (b["ms"] - a["ms"]) / (b["pixels"] - a["pixels"]) for a, b in pairwise(points)]
+    return {"points": points, "ns_a_pixel": slopes, "steepest_over_flattest": max(slopes) / min(slopes)}
 
 
 def workloads() -> list[Workload]:

@@ -14,22 +14,22 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.report import OURS, REFERENCE, RESULTS, ROOT, ratios, shorten_cases
+from benchmarks.report import PROJECT, REFERENCE, RESULTS, ROOT, ratios, shorten_cases
 
 FALL = 1 / 3
 SUITE = "benchmarks/test_suite.py::test_workload"
 
 
-def fallen(now: Mapping[str, float], then: Mapping[str, float]) -> list[str]:
+def falls(current: Mapping[str, float], recorded: Mapping[str, float]) -> list[str]:
     """Return the workloads of both whose ratio has fallen by a third or more.
 
     Raises:
         ValueError: they have no workload in common, so that nothing would be compared.
     """
-    both = now.keys() & then.keys()
-    if not both:
-        raise ValueError(f"no workload in common: {sorted(now)} and {sorted(then)}")
-    return sorted(work for work in both if now[work] <= (1 - FALL) * then[work])
+    works = current.keys() & recorded.keys()
+    if not works:
+        raise ValueError(f"no workload in common: {sorted(current)} and {sorted(recorded)}")
+    return sorted(work for work in works if current[work] <= (1 - FALL) * recorded[work])
 
 
 def measure(works: list[str]) -> dict[str, float]:
@@ -40,22 +40,24 @@ def measure(works: list[str]) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.json"
-        cases = [f"{SUITE}[{who}-{work}]" for work in works for who in (OURS, REFERENCE)]
+        cases = [f"{SUITE}[{library}-{work}]" for work in works for library in (PROJECT, REFERENCE)]
         command = [sys.executable, "-m", "pytest", "-q", *cases, "--rounds=10", f"--benchmark-json={out}"]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        if done.returncode:
-            raise RuntimeError(f"the suite ended with status {done.returncode}")
+        process = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        if process.returncode:
+            raise RuntimeError(f"the suite ended with status {process.returncode}")
         return ratios(shorten_cases(json.loads(out.read_text())))
 
 
 def main() -> int:
-    then = ratios(json.loads((RESULTS / "cpu.json").read_text())["cases"])
-    works = [work for work in then if not work.startswith(("2 whole", "8 whole", "16 whole"))]
-    now = measure(works)
-    bad = fallen(now, then)
-    for work, ratio in now.items():
-        print(f"{work}: {ratio:.0f} times PyRadiomics, {then[work]:.0f} before{'  FALLEN' if work in bad else ''}")
-    return int(bool(bad))
+    recorded = ratios(json.loads((RESULTS / "cpu.json").read_text())["cases"])
+    works = [work for work in recorded if not work.startswith(("2 whole", "8 whole", "16 whole"))]
+    current = measure(works)
+    slower = falls(current, recorded)
+    for work, ratio in current.items():
+        print(
+            f"{work}: {ratio:.0f} times PyRadiomics, {recorded[work]:.0f} before{'  FALLEN' if work in slower else ''}"
+        )
+    return int(bool(slower))
 
 
 if __name__ == "__main__":

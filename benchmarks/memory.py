@@ -33,8 +33,8 @@ def workload(curve: str, value: int) -> Workload:
         bin_count=value if curve == "levels" else 32,
         distances=tuple(range(1, value + 1)) if curve == "distances" else (1,),
     )
-    several = synthetic_radiographs(min(count, 16), max(height, 64))
-    images = several.repeat(-(-count // len(several)), 1, 1)[:count]
+    samples = synthetic_radiographs(min(count, 16), max(height, 64))
+    images = samples.repeat(-(-count // len(samples)), 1, 1)[:count]
     rows = torch.tensor([0.0, 0.0, 0.0, width, height]).repeat(count, 1).double()
     rows[:, 0] = torch.arange(count)
     return Workload(f"{curve} {value}", images, rows, settings)

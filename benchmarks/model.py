@@ -71,8 +71,8 @@ LOADS = (
 def fill_bytes(load: Load) -> float:
     """Return the zeros of a region in the default call, the largest first; and its place."""
     zones = 12 * load.most_zones + 4 * (LEVELS + load.most_zones) + 4 * (64 * LEVELS + 1)
-    others = 4 * 256 + 4 * LEVELS + 64 + 16 + 8  # counts of values, histogram, measures, lines, place
-    return 4 * 4 * LEVELS * load.image + zones + 4 * 4 * MATRIX + (4 + 8) * 9 * LEVELS + others
+    small = 4 * 256 + 4 * LEVELS + 64 + 16 + 8  # counts of values, histogram, measures, lines, place
+    return 4 * 4 * LEVELS * load.image + zones + 4 * 4 * MATRIX + (4 + 8) * 9 * LEVELS + small
 
 
 def cell_instructions(matrices: int, sizes: float, longest: float) -> float:
@@ -80,8 +80,8 @@ def cell_instructions(matrices: int, sizes: float, longest: float) -> float:
 
     Once over all sizes by level, once over those up to the longest, 128 at a time.
     """
-    blocks, used = math.ceil(sizes / 128), math.ceil(longest / 128)
-    return matrices * 128 * (800 + 8 * (287 + 55 * blocks) + used * (107 + 8 * 559))
+    blocks, filled = math.ceil(sizes / 128), math.ceil(longest / 128)
+    return matrices * 128 * (800 + 8 * (287 + 55 * blocks) + filled * (107 + 8 * 559))
 
 
 def line_pairs(load: Load) -> float:
@@ -128,7 +128,7 @@ class Work(NamedTuple):
             "sum_components": 10 / 1024,
         }.get(name, 0.0)
 
-    def moved(self, load: Load) -> float:
+    def traffic(self, load: Load) -> float:
         """Return the bytes that are moved."""
         return self.bytes * self.pixels(load) + REGIONS * self.region_bytes(load)
 
@@ -138,7 +138,7 @@ class Work(NamedTuple):
 
     def floor(self, load: Load, device: Device) -> float:
         """Return the seconds to move the bytes."""
-        return self.moved(load) / device.bandwidth
+        return self.traffic(load) / device.bandwidth
 
     def predicted(self, load: Load, device: Device) -> float:
         """Return the seconds predicted.
@@ -239,7 +239,7 @@ WORK = (
 FLOATS, MASKS, NORMALISED = "float32 images", "masks", "`normalize`"
 HEATMAPS = "`heatmap_boxes`"
 IN_SIGMA, WEIGHTED, ASYMMETRIC = "`resegment_mode` sigma", "`weighting_norm`", "not `symmetrical_glcm`"
-FAR, VOLUMES = "two `distances`", "volumes, 13 directions"
+REACH, VOLUMES = "two `distances`", "volumes, 13 directions"
 # when, and what; bytes of sums by tile: 8 for each 1024 pixels of a block
 ELSEWHERE = (
     (NORMALISED, Work("image_sums", "sums of whole images", 1, 78, 1, 3_000, of_images=True)),
@@ -293,7 +293,7 @@ ELSEWHERE = (
         region_bytes=lambda _: 4 * 2 * 8 * MATRIX,
         region_instructions=lambda _: 4 * 4 * 128 * (90 + 8 * (130 + 4 * 71)),
     )),
-    (FAR, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
+    (REACH, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
     (VOLUMES, Work("join_zones", "unions with up to 13 neighbours before a pixel", 5, 1_050, 1, 20_000)),
     (HEATMAPS, Work("measure_maps", "least and largest of whole maps", 4, 18, 1, 3_000, of_images=True)),
     (HEATMAPS, Work("begin_components", "above the threshold, runs along rows", 9, 157, 1, 4_000, of_images=True)),
@@ -317,55 +317,57 @@ def of_each(pixel: float, region: float) -> str:
 
 def row(work: Work, first: list[str]) -> str:
     """Return a line of a table; times in microseconds."""
-    whole = LOADS[-1]
+    largest = LOADS[-1]
     cells = [*first, f"`{work.name}`", work.what]
-    cells.append(of_each(work.bytes, work.region_bytes(whole)))
-    cells.append(of_each(work.instructions, work.region_instructions(whole)))
-    cells.append(f"{work.atomics(whole):.2f}" if work.atomics(whole) else "")
-    cells += [figure(1e6 * work.floor(whole, d)) for d in (V100, H200)]
+    cells.append(of_each(work.bytes, work.region_bytes(largest)))
+    cells.append(of_each(work.instructions, work.region_instructions(largest)))
+    cells.append(f"{work.atomics(largest):.2f}" if work.atomics(largest) else "")
+    cells += [figure(1e6 * work.floor(largest, d)) for d in (V100, H200)]
     cells += [f"{1e6 * work.predicted(load, H200):.0f}" for load in LOADS]
     return "| " + " | ".join(cells) + " |"
 
 
 def table() -> list[str]:
     """Return the lines of the docs, predictions in microseconds."""
-    whole = LOADS[-1]
+    largest = LOADS[-1]
     head = ["kernel", "what must be done", "bytes", "instructions", "atomics a pixel"]
     head += [f"floor {d.name}, whole images" for d in (V100, H200)]
     head += [f"predicted {H200.name}: {load.name}" for load in LOADS]
     names, rule = "| " + " | ".join(head) + " |", "|---" * len(head) + "|"
     lines = [names, rule, *(row(work, []) for work in WORK)]
     totals = [sum(work.predicted(load, device) for work in WORK) for device in (H200, V100) for load in LOADS]
-    floors = [f"{1e6 * sum(w.floor(whole, d) for w in WORK):.0f}" for d in (V100, H200)]
-    launches, moved = sum(work.launches for work in WORK), sum(work.moved(whole) for work in WORK) / 1e6
+    floors = [f"{1e6 * sum(w.floor(largest, d) for w in WORK):.0f}" for d in (V100, H200)]
+    launches, traffic = sum(work.launches for work in WORK), sum(work.traffic(largest) for work in WORK) / 1e6
     own = [f"**{1e6 * t:.0f}**" for t in totals[:3]]
-    lines.append(f"| **all, {launches} launches** | | {moved:,.0f} MB | | | {' | '.join(floors)} | {' | '.join(own)} |")
+    lines.append(
+        f"| **all, {launches} launches** | | {traffic:,.0f} MB | | | {' | '.join(floors)} | {' | '.join(own)} |"
+    )
     lines += ["", f"The same predicted for a V100: {', '.join(f'{1e3 * t:.2f} ms' for t in totals[3:])}."]
-    copies = [2 * whole.pixels / device.bandwidth for device in (V100, H200)]
+    copies = [2 * largest.pixels / device.bandwidth for device in (V100, H200)]
     lines.append(
         f"Copying the input of the last takes {1e6 * copies[0]:.0f} us on a V100, {1e6 * copies[1]:.0f} us on an H200: "
         f"the prediction for the H200 is {totals[2] / copies[1]:.0f} times that."
     )
     lines += ["", "Kernels that only other calls reach, for the same pixels and 32 levels:", ""]
     lines += [f"| with {names}", f"|---{rule}"]
-    return lines + [row(work, [when]) for when, work in ELSEWHERE]
+    return lines + [row(work, [condition]) for condition, work in ELSEWHERE]
 
 
-def written(document: Path, begin: str, end: str) -> tuple[str, list[str], str]:
+def split_document(document: Path, begin: str, end: str) -> tuple[str, list[str], str]:
     """Split a document at a generated part: the text up to and with its mark, its lines, the text after it."""
-    before, rest = document.read_text().split(f"{begin}\n")
-    lines, after = rest.split(f"{end}\n")
-    return f"{before}{begin}\n", lines.splitlines(), f"{end}\n{after}"
+    head, tail = document.read_text().split(f"{begin}\n")
+    lines, foot = tail.split(f"{end}\n")
+    return f"{head}{begin}\n", lines.splitlines(), f"{end}\n{foot}"
 
 
 def table_in_docs() -> tuple[str, list[str], str]:
     """Return the tables of docs/kernels.md, between what stands before and after them."""
-    return written(DOCS, BEGIN, END)
+    return split_document(DOCS, BEGIN, END)
 
 
 def main() -> None:
-    before, _, after = table_in_docs()
-    DOCS.write_text(before + "\n".join(table()) + "\n" + after)
+    head, _, foot = table_in_docs()
+    DOCS.write_text(head + "\n".join(table()) + "\n" + foot)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,10 @@ class PyRadiomics:
         return image, self.sitk.GetImageFromArray(inside)
 
     def run(self, prepared: list[Any]) -> list[dict[str, float]]:
-        return [self.named(self.extractor.execute(image, mask)) for image, mask in prepared]
+        return [self.rename(self.extractor.execute(image, mask)) for image, mask in prepared]
 
     @staticmethod
-    def named(values: dict[str, Any]) -> dict[str, float]:
+    def rename(values: dict[str, Any]) -> dict[str, float]:
         prefix = "original_"
         return {name.removeprefix(prefix): float(v) for name, v in values.items() if name.startswith(prefix)}
 
@@ -136,28 +136,28 @@ class Pictologics:
         return tuple(np.ascontiguousarray(array.T[..., None]) for array in (part.pixels.astype(float), part.inside))
 
     def run(self, prepared: list[Any]) -> list[dict[str, float]]:
-        return [self.named(self.one(pixels, inside)) for pixels, inside in prepared]
+        return [self.rename(self.one(pixels, inside)) for pixels, inside in prepared]
 
     def one(self, pixels: Any, inside: Any) -> dict[str, float]:
         levels = self.discretise(pixels, "FBN", roi_mask=inside, n_bins=self.bins)
-        found: dict[str, float] = {}
+        values: dict[str, float] = {}
         if self.first_order:
-            found |= self.features.calculate_intensity_features(pixels[inside > 0])
-            found |= self.features.calculate_intensity_histogram_features(levels[inside > 0], self.bins)
+            values |= self.features.calculate_intensity_features(pixels[inside > 0])
+            values |= self.features.calculate_intensity_histogram_features(levels[inside > 0], self.bins)
         if self.families:
-            found |= self.features.calculate_all_texture_features(levels, inside, self.bins, families=self.families)
-        return found
+            values |= self.features.calculate_all_texture_features(levels, inside, self.bins, families=self.families)
+        return values
 
-    def named(self, found: dict[str, float]) -> dict[str, float]:
-        named = {}
-        for name, value in found.items():
+    def rename(self, values: dict[str, float]) -> dict[str, float]:
+        result = {}
+        for name, value in values.items():
             code = name.rsplit("_", 1)[1]
             code = self.ALIASES.get(code, code)
             if code in self.ibsi:
-                named[self.ibsi[code]] = float(value)
-        if "firstorder_Kurtosis" not in named and "intensity_kurtosis_IPH6" in found:
-            named["firstorder_Kurtosis"] = float(found["intensity_kurtosis_IPH6"]) + 3.0  # IBSI's is the excess
-        return named
+                result[self.ibsi[code]] = float(value)
+        if "firstorder_Kurtosis" not in result and "intensity_kurtosis_IPH6" in values:
+            result["firstorder_Kurtosis"] = float(values["intensity_kurtosis_IPH6"]) + 3.0  # IBSI's is the excess
+        return result
 
 
 class FastRad:
@@ -204,23 +204,23 @@ class FastRad:
         return calls
 
     def run(self, prepared: list[Any]) -> list[dict[str, float]]:
-        found = []
+        results = []
         for calls in prepared:
-            values: dict[str, float] = {}
+            result: dict[str, float] = {}
             for extractor, image, mask in calls:
-                values |= extractor.extract(image, mask)
-            found.append(values)
+                result |= extractor.extract(image, mask)
+            results.append(result)
         if self.device.startswith("cuda"):
             self.torch.cuda.synchronize()
-        return [self.named(values) for values in found]
+        return [self.rename(result) for result in results]
 
-    def named(self, values: dict[str, float]) -> dict[str, float]:
-        named = {}
+    def rename(self, values: dict[str, float]) -> dict[str, float]:
+        result = {}
         for name, value in values.items():
             plain = name.replace("th_p", "p").replace("_", "").replace(":", "_").lower()
             if plain in self.names:
-                named[self.names[plain]] = float(value)
-        return named
+                result[self.names[plain]] = float(value)
+        return result
 
 
 class FlashRadiomics:
@@ -250,11 +250,11 @@ class FlashRadiomics:
         return self.sitk.GetImageFromArray(pixels.astype(np.float64)), self.sitk.GetImageFromArray(inside)
 
     def run(self, prepared: list[Any]) -> list[dict[str, float]]:
-        found = []
+        results = []
         for image, mask in prepared:
             case = self.extractor.preprocess_case(image, mask, label=1)
-            found.append(PyRadiomics.named(self.extractor.extract_from_preprocessed(case)))
-        return found
+            results.append(PyRadiomics.rename(self.extractor.extract_from_preprocessed(case)))
+        return results
 
 
 class Nyxus:
@@ -411,12 +411,12 @@ class Nyxus:
 
     def run(self, images: NDArray[np.uint32]) -> list[dict[str, float]]:
         names = [str(n) for n in range(images.shape[1])]
-        found: list[dict[str, float]] = [{} for _ in names]
+        results: list[dict[str, float]] = [{} for _ in names]
         for nyxus, columns, kind in self.groups:
             rows = nyxus.featurize(images[kind], images[2], names, list(names))[columns].to_numpy()
-            for values, row in zip(found, rows):
+            for values, row in zip(results, rows):
                 values |= {self.columns[column]: float(value) for column, value in zip(columns, row)}
-        return found
+        return results
 
 
 PEERS: dict[str, Any] = {
@@ -469,9 +469,9 @@ def parts_of(images: Any, rows: Any, masks: Any = None) -> list[Part]:
     parts = []
     for index, *box in rows:
         (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
-        where = int(index), slice(y1, y2), slice(x1, x2)
-        inside = np.ones((y2 - y1, x2 - x1), np.uint8) if masks is None else masks[where].astype(np.uint8)
-        parts.append(Part(np.ascontiguousarray(images[where]), np.ascontiguousarray(inside)))
+        place = int(index), slice(y1, y2), slice(x1, x2)
+        inside = np.ones((y2 - y1, x2 - x1), np.uint8) if masks is None else masks[place].astype(np.uint8)
+        parts.append(Part(np.ascontiguousarray(images[place]), np.ascontiguousarray(inside)))
     return parts
 
 
@@ -498,9 +498,9 @@ class Peer:
             [*command, str(Path(__file__).resolve()), name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
         )  # fmt: skip
-        started = time.perf_counter()
+        start = time.perf_counter()
         answer = self.ask(do="start", threads=threads, device=device, settings=settings, classes=list(self.classes))
-        self.loading = time.perf_counter() - started
+        self.loading = time.perf_counter() - start
         self.version, self.stated = answer["version"], answer["stated"]
         self.seconds_a_pixel = 0.0  # as the suite finds it
 
@@ -556,14 +556,14 @@ def interpreter(name: str) -> tuple[list[str], dict[str, str]]:
     return [str(folder / "bin" / "python")], environment
 
 
-def find_python(least: tuple[int, int] | None) -> str | None:
+def find_python(lowest: tuple[int, int] | None) -> str | None:
     """Return an interpreter of at least this version: this one, or one that is found by its name or by pyenv."""
-    if least is None or sys.version_info[:2] >= least:
+    if lowest is None or sys.version_info[:2] >= lowest:
         return sys.executable
-    names = [f"python3.{minor}" for minor in range(least[1], least[1] + 3)]
+    names = [f"python3.{minor}" for minor in range(lowest[1], lowest[1] + 3)]
     pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.*/bin/python"))
     for candidate in [*names, *map(str, pyenv)]:
-        ask = [candidate, "-c", f"import sys; sys.exit(sys.version_info[:2] < {least})"]
+        ask = [candidate, "-c", f"import sys; sys.exit(sys.version_info[:2] < {lowest})"]
         try:
             if subprocess.run(ask, capture_output=True).returncode == 0:
                 return candidate
@@ -577,14 +577,14 @@ def install(name: str) -> str:
     peer = PEERS[name]
     folder = ENVIRONMENTS / peer.version_of
     ready = folder / ".ready"
-    wanted = "\n".join(peer.packages)
+    requirements = "\n".join(peer.packages)
     if not peer.packages:
         try:
             importlib.import_module("radiomics")
         except ImportError as error:
             return str(error)
         return ""
-    if ready.exists() and ready.read_text() == wanted:
+    if ready.exists() and ready.read_text() == requirements:
         return ""
     python = find_python(getattr(peer, "python", None))
     if python is None:
@@ -598,12 +598,12 @@ def install(name: str) -> str:
             [str(folder / "bin" / "python"), *pip, *peer.packages],
         ]
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            return (process.stderr.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
     if hasattr(peer, "compile"):
         subprocess.run([str(folder / "bin" / "python"), "-c", peer.compile], capture_output=True)
-    ready.write_text(wanted)
+    ready.write_text(requirements)
     return ""
 
 

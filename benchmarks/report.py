@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
-OURS, REFERENCE = "kacl_gpu", "PyRadiomics"
+PROJECT, REFERENCE = "kacl_gpu", "PyRadiomics"
 KINDS = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
 AXES = {
     "batch": "regions",
@@ -56,8 +56,8 @@ def shorten(run: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused(f"what was measured is not in the commit: {', '.join(git['changed']) or 'no commit'}")
     if not run["benchmarks"]:
         raise Refused("nothing was measured")
-    kept = {"date": run["datetime"][:10], "machine": run["machine_info"]["kacl_gpu"], "git": git}
-    return {**kept, "skipped": run["skipped"], "cases": shorten_cases(run)}
+    origin = {"date": run["datetime"][:10], "machine": run["machine_info"]["kacl_gpu"], "git": git}
+    return {**origin, "skipped": run["skipped"], "cases": shorten_cases(run)}
 
 
 def shorten_cases(run: Mapping[str, Any]) -> list[Case]:
@@ -86,18 +86,18 @@ def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
 
 
-def each(case: Case) -> float:
+def milliseconds(case: Case) -> float:
     """Return the median milliseconds a region."""
     return 1e3 * float(case["median"]) / int(case["regions"])
 
 
 def ratios(cases: Iterable[Case]) -> dict[str, float]:
     """Return how many times faster ours is than PyRadiomics in one process, by workload."""
-    found = {(case["workload"], case["who"]): each(case) for case in cases if case["part"] == "workload"}
+    by_library = {(case["workload"], case["who"]): milliseconds(case) for case in cases if case["part"] == "workload"}
     return {
-        work: found[work, REFERENCE] / ours
-        for (work, who), ours in found.items()
-        if who == OURS and (work, REFERENCE) in found
+        work: by_library[work, REFERENCE] / time
+        for (work, library), time in by_library.items()
+        if library == PROJECT and (work, REFERENCE) in by_library
     }
 
 
@@ -106,11 +106,11 @@ def against(cases: Iterable[Case], part: str, of: str) -> list[tuple[Case, bool]
 
     ``of`` names what both were timed on.
     """
-    found = {(case[of], case["who"]): case for case in cases if case["part"] == part}
+    by_library = {(case[of], case["who"]): case for case in cases if case["part"] == part}
     return [
-        (case, each(case) < each(found[what, OURS]))
-        for (what, who), case in found.items()
-        if who.split(",")[0] != OURS and (what, OURS) in found
+        (case, milliseconds(case) < milliseconds(by_library[subject, PROJECT]))
+        for (subject, library), case in by_library.items()
+        if library.split(",")[0] != PROJECT and (subject, PROJECT) in by_library
     ]
 
 
@@ -124,8 +124,8 @@ def cell(case: Case | None) -> str:
     if case is None:
         return "-"
     scale = 1e3 / case["regions"]
-    few = f", {case['rounds']} rounds" if case["rounds"] < 20 else ""
-    return f"{number(scale * case['median'])} ({number(scale * case['q1'])} to {number(scale * case['q3'])}{few})"
+    remark = f", {case['rounds']} rounds" if case["rounds"] < 20 else ""
+    return f"{number(scale * case['median'])} ({number(scale * case['q1'])} to {number(scale * case['q3'])}{remark})"
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -196,29 +196,31 @@ def workload_tables(cases: list[Case], title: str) -> list[str]:
     """Return the tables of each workload, and what each peer is."""
     works = {case["workload"]: case["pixels"] for case in cases}
     people = [*dict.fromkeys(case["who"] for case in cases)]
-    found = {(case["workload"], case["who"]): case for case in cases}
+    by_library = {(case["workload"], case["who"]): case for case in cases}
     winners = {(case["workload"], case["who"]) for case, wins in against(cases, "workload", "workload") if wins}
     times = ratios(cases)
-    rows, behind = [], []
+    rows, losses = [], []
     for work, pixels in works.items():
-        ours = found.get((work, OURS))
-        cells = [cell(found.get((work, who))) for who in people]
-        for n, who in enumerate(people):
-            if ours and (work, who) in winners:
+        case = by_library.get((work, PROJECT))
+        cells = [cell(by_library.get((work, library))) for library in people]
+        for n, library in enumerate(people):
+            if case and (work, library) in winners:
                 cells[n] = f"**{cells[n]}**"
-                behind.append(f"{who} on {work}, {each(ours) / each(found[work, who]):.1f} times")
+                losses.append(
+                    f"{library} on {work}, {milliseconds(case) / milliseconds(by_library[work, library]):.1f} times"
+                )
         rows.append([work, f"{pixels:,.0f}", *cells, f"{times[work]:.0f}" if work in times else "-"])
-    wins = f"Ours is behind: {'; '.join(behind)} (bold)." if behind else "No peer is ahead of ours on any of them."
+    wins = f"Ours is behind: {'; '.join(losses)} (bold)." if losses else "No peer is ahead of ours on any of them."
     about = []
-    for who in people:
-        if who.split(",")[0] == OURS:
+    for library in people:
+        if library.split(",")[0] == PROJECT:
             continue
-        one = next(case for case in cases if case["who"] == who)
-        right = f"{one['agree']} of {one['computes']}"
-        about.append([who, one["version"], right, f"{one['loading']:.1f}", one["stated"]])
+        one = next(case for case in cases if case["who"] == library)
+        agreement = f"{one['agree']} of {one['computes']}"
+        about.append([library, one["version"], agreement, f"{one['loading']:.1f}", one["stated"]])
     return [
         f"### Workloads, {title}\n",
-        grid(["regions", "mean pixels", *people, f"{REFERENCE} / {OURS}"], rows),
+        grid(["regions", "mean pixels", *people, f"{REFERENCE} / {PROJECT}"], rows),
         f"{wins}\n",
         grid(["peer", "version", "agree, of those it computes", "loading, s", "how it is called"], about),
         "Agreement is on two regions of the first workload, to 1e-3 of the value, under PyRadiomics' definitions. A"
@@ -229,13 +231,13 @@ def workload_tables(cases: list[Case], title: str) -> list[str]:
 
 def not_measured(cases: list[Case], skipped: Mapping[str, str]) -> str:
     """Return which workloads each peer was not timed on, and why."""
-    found: dict[tuple[str, str], list[str]] = {}
+    by_reason: dict[tuple[str, str], list[str]] = {}
     for work in dict.fromkeys(case["workload"] for case in cases):
         for name, reason in skipped.items():
             if name.startswith("test_workload[") and name.endswith(f"-{work}]"):
-                who = name.removeprefix("test_workload[").removesuffix(f"-{work}]")
-                found.setdefault((who, reason), []).append(work)
-    words = [f"{who} on {', '.join(works)} ({reason})" for (who, reason), works in sorted(found.items())]
+                library = name.removeprefix("test_workload[").removesuffix(f"-{work}]")
+                by_reason.setdefault((library, reason), []).append(work)
+    words = [f"{library} on {', '.join(works)} ({reason})" for (library, reason), works in sorted(by_reason.items())]
     return f"Not measured: {'; '.join(words) or 'nothing'}.\n"
 
 
@@ -243,62 +245,64 @@ def goals(cases: list[Case]) -> str:
     """Return the project's goals on two cores, and what was measured."""
     work = {(case["workload"], case["who"]): case for case in cases if case["part"] == "workload"}
     times, rows = ratios(cases), []
-    for (name, who), case in work.items():
-        if who == OURS and "Grad-CAM" in name and name in times:
+    for (name, library), case in work.items():
+        if library == PROJECT and "Grad-CAM" in name and name in times:
             rows.append((f"{name}: 20 times PyRadiomics", f"{times[name]:.0f} times", times[name] >= 20))
-        if who == OURS and "official boxes" in name:
-            rows.append((f"{name}: 5 ms a region", f"{number(each(case))} ms", each(case) < 5))
+        if library == PROJECT and "official boxes" in name:
+            rows.append((f"{name}: 5 ms a region", f"{number(milliseconds(case))} ms", milliseconds(case) < 5))
     for part, of, words in (("workload", "workload", "every workload"), ("class", "kind", "every class alone")):
-        ahead = [not wins for _, wins in against(cases, part, of)]
-        rows.append((f"ahead of every peer on {words}", f"{sum(ahead)} of {len(ahead)} cases", all(ahead)))
+        leads = [not wins for _, wins in against(cases, part, of)]
+        rows.append((f"ahead of every peer on {words}", f"{sum(leads)} of {len(leads)} cases", all(leads)))
     for case in cases:
         if case["part"] == "first call":
-            for (how, (seconds, *_)), most in zip(case["times"].items(), (5, 1)):
-                rows.append((f"first call, {how}: {most} s", f"{number(seconds)} s", seconds <= most))
+            for (start, (seconds, *_)), limit in zip(case["times"].items(), (5, 1)):
+                rows.append((f"first call, {start}: {limit} s", f"{number(seconds)} s", seconds <= limit))
     rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in cases if "what" in case}
     for title in dict.fromkeys(title for title, _ in rates):
         share = rates[title, "to a Parquet file"] / rates[title, "decoding alone"]
         rows.append((f"extraction, {title}: 90 % of decoding alone", f"{100 * share:.0f} %", share >= 0.9))
-    return grid(["goal", "measured", "met"], [[goal, found, "yes" if met else "**no**"] for goal, found, met in rows])
+    return grid(
+        ["goal", "measured", "met"], [[goal, measured, "yes" if met else "**no**"] for goal, measured, met in rows]
+    )
 
 
 def class_table(cases: list[Case]) -> str:
     people = [*dict.fromkeys(case["who"] for case in cases)]
-    found = {(case["kind"], case["who"]): case for case in cases}
+    by_library = {(case["kind"], case["who"]): case for case in cases}
 
     wins = {(case["kind"], case["who"]) for case, wins in against(cases, "class", "kind") if wins}
 
-    def shown(kind: str, who: str) -> str:
-        case = found.get((kind, who))
+    def entry(kind: str, library: str) -> str:
+        case = by_library.get((kind, library))
         if case is None:
             return "-"
-        time = f"**{number(each(case))}**" if (kind, who) in wins else number(each(case))
+        time = f"**{number(milliseconds(case))}**" if (kind, library) in wins else number(milliseconds(case))
         return f"{time} ({case['agree']} of {case['computes']})"
 
-    return grid(["class", *people], [[kind, *(shown(kind, who) for who in people)] for kind in KINDS])
+    return grid(["class", *people], [[kind, *(entry(kind, library) for library in people)] for kind in KINDS])
 
 
 def curves(cases: list[Case]) -> dict[str, tuple[list[float], list[float], list[float]]]:
     """Return the points of each curve, milliseconds a call and MiB at most."""
     (memory,) = (case["points"] for case in cases if case["part"] == "memory")
     peaks = {(curve, value): size / 2**20 for curve, value, size in memory}
-    found: dict[str, tuple[list[float], list[float], list[float]]] = {}
+    points: dict[str, tuple[list[float], list[float], list[float]]] = {}
     for case in cases:
         if case["part"] == "scaling":
             # regions of a call differ over the region's curve: per region there
             share = case["regions"] if case["curve"] == "region" else 1
-            x, y, z = found.setdefault(case["curve"], ([], [], []))
+            x, y, z = points.setdefault(case["curve"], ([], [], []))
             x.append(case["value"])
             y.append(1e3 * case["median"] / share)
             z.append(peaks[case["curve"], case["value"]] / share)
-    return found
+    return points
 
 
 def growth_table(cases: list[Case]) -> str:
     rows = []
     for curve, (x, y, z) in curves(cases).items():
-        known = [(a, b) for a, b in zip(x, z) if b >= 1]
-        memory = f"{fitted_exponent(*zip(*known)):.2f}" if len(known) > 2 else "-"
+        points = [(a, b) for a, b in zip(x, z) if b >= 1]
+        memory = f"{fitted_exponent(*zip(*points)):.2f}" if len(points) > 2 else "-"
         ends = f"{number(y[0])} to {number(y[-1])}"
         of = "a region" if curve == "region" else "a call"
         rows.append([f"{AXES[curve]}, {x[0]} to {x[-1]}", f"{ends} {of}", f"{fitted_exponent(x, y):.2f}",
@@ -328,21 +332,21 @@ def training_table(cases: list[Case], title: str) -> list[str]:
 
 def extraction_table(cases: list[Case], title: str) -> list[str]:
     """Return the table of `kacl-gpu extract`, beside decoding alone."""
-    found = [case for case in cases if case["part"] == "extraction"]
-    if not found:
+    extractions = [case for case in cases if case["part"] == "extraction"]
+    if not extractions:
         return []
-    rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in found}
-    titles, whats = ([*dict.fromkeys(case[key] for case in found)] for key in ("title", "what"))
+    rates = {(case["title"], case["what"]): case["images"] / case["median"] for case in extractions}
+    titles, stages = ([*dict.fromkeys(case[key] for case in extractions)] for key in ("title", "what"))
     rows = []
     for name in titles:
-        both = 1 / sum(1 / rates[name, what] for what in whats[:2])
-        last = rates[name, whats[-1]]
-        shares = [f"{100 * last / rates[name, whats[0]]:.0f} %", f"{100 * last / both:.0f} %"]
-        binds = min(whats[:2], key=lambda what: rates[name, what])
-        rows.append([name, *(f"{rates[name, what]:.0f}" for what in whats), *shares, binds])
+        combined = 1 / sum(1 / rates[name, stage] for stage in stages[:2])
+        last = rates[name, stages[-1]]
+        shares = [f"{100 * last / rates[name, stages[0]]:.0f} %", f"{100 * last / combined:.0f} %"]
+        binds = min(stages[:2], key=lambda stage: rates[name, stage])
+        rows.append([name, *(f"{rates[name, stage]:.0f}" for stage in stages), *shares, binds])
     header = [
         "whole images",
-        *(f"{what}, images/s" for what in whats),
+        *(f"{stage}, images/s" for stage in stages),
         "of decoding alone",
         "of both",
         "binds",
@@ -359,7 +363,7 @@ def first_call(cases: list[Case], title: str) -> list[str]:
     parts = []
     for case in cases:
         if case["part"] == "first call":
-            spent = [f"{how} {number(a)} ({number(b)} to {number(c)})" for how, (a, b, c) in case["times"].items()]
+            spent = [f"{start} {number(a)} ({number(b)} to {number(c)})" for start, (a, b, c) in case["times"].items()]
             words = (
                 f"Seconds, of {case['rounds']} processes each, the import of Numba among them: {'; '.join(spent)}.\n"
             )
@@ -373,14 +377,14 @@ def workload_figure(cases: list[Case]) -> Figure:
     figure = Figure(figsize=(9, 1.0 + 1.15 * len(works)), layout="constrained")
     axis = figure.subplots()
     height = 0.85 / len(people)
-    for n, who in enumerate(people):
-        points = [(works.index(case["workload"]), each(case)) for case in cases if case["who"] == who]
+    for n, library in enumerate(people):
+        points = [(works.index(case["workload"]), milliseconds(case)) for case in cases if case["who"] == library]
         places = [place + (n - (len(people) - 1) / 2) * height for place, _ in points]
-        axis.barh(places, [value for _, value in points], height, label=who)
+        axis.barh(places, [value for _, value in points], height, label=library)
     axis.set_yticks(range(len(works)), works)
     axis.invert_yaxis()
-    least = 0.5 * min(each(case) for case in cases)
-    axis.set(xscale="log", xlim=(least, None), xlabel="milliseconds a region (logarithmic)")
+    lowest = 0.5 * min(milliseconds(case) for case in cases)
+    axis.set(xscale="log", xlim=(lowest, None), xlabel="milliseconds a region (logarithmic)")
     axis.grid(axis="x", color="0.9")
     axis.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
@@ -388,10 +392,10 @@ def workload_figure(cases: list[Case]) -> Figure:
 
 
 def growth_figure(cases: list[Case]) -> Figure:
-    found = curves(cases)
-    figure = Figure(figsize=(3 * len(found), 5), layout="constrained")
-    axes = figure.subplots(2, len(found), squeeze=False)
-    for column, (curve, (x, y, z)) in zip(axes.T, found.items()):
+    by_curve = curves(cases)
+    figure = Figure(figsize=(3 * len(by_curve), 5), layout="constrained")
+    axes = figure.subplots(2, len(by_curve), squeeze=False)
+    for column, (curve, (x, y, z)) in zip(axes.T, by_curve.items()):
         of = "a region" if curve == "region" else "a call"
         for axis, values, words in zip(column, (y, z), (f"ms {of}", f"MiB {of}")):
             axis.plot(x, values, marker="o")

@@ -30,8 +30,8 @@ def tables(device: str) -> Iterator[Tensor]:
         boxes = torch.tensor([[0.0, 0.0, 60.0, 70.0], [3.0, 5.0, 40.0, 41.0], [10.0, 10.0, 60.0, 12.0]]).to(device)
         masks = (torch.rand(3, 70, 60) < 0.8).to(torch.uint8).to(device)
         for settings in SETTINGS:
-            for given in (None, masks):
-                yield gpu_radiomics(images.to(device), boxes, masks=given, settings=settings, invalid="nan")
+            for region_masks in (None, masks):
+                yield gpu_radiomics(images.to(device), boxes, masks=region_masks, settings=settings, invalid="nan")
 
 
 def zones_of_a_volume(device: str) -> Tensor:

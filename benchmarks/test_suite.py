@@ -35,9 +35,9 @@ from kacl_gpu.devices import count_processors
 from kacl_gpu.radiomics.names import FEATURES
 from reference.tolerance import deviations
 
-CLOSE = 1e-3  # relative: a peer's value that agrees with PyRadiomics'
+TOLERANCE = 1e-3  # relative: a peer's value that agrees with PyRadiomics'
 SETS = 4  # of inputs, of ours
-OURS = "kacl_gpu"
+PROJECT = "kacl_gpu"
 LONGEST = {"PyRadiomics": 8.0}  # seconds that a case may take; others:
 LONG = 3.0
 WARM = 1.5  # seconds of a call beside which what a first call takes longer is little
@@ -51,8 +51,8 @@ gpu_radiomics(work.images, work.rows, settings=work.settings)
 print(time.perf_counter() - started)
 """
 WORKLOADS = {work.name: work for work in workloads.workloads()}
-FIRST, REAL, *_ = WORKLOADS
-MANY = [FIRST, REAL, "64 whole images of 224 x 224"]  # what many processes are tried on
+BOXES, REAL, *_ = WORKLOADS
+POOLED = [BOXES, REAL, "64 whole images of 224 x 224"]  # what many processes are tried on
 
 
 @cache
@@ -87,7 +87,7 @@ def peers(device: str) -> Iterator[Callable[..., Peer]]:
         one.close()
 
 
-def chosen(work: Workload) -> list[int]:
+def pick_regions(work: Workload) -> list[int]:
     """Return two regions to compare values on: the smallest, and one of middling size. Of huge images one."""
     order = work.pixels.argsort().tolist()
     return [order[0]] if work.mean_pixels > 1e6 else [order[0], order[len(order) // 2]]
@@ -101,10 +101,10 @@ def reference(peers: Callable[..., Peer]) -> Callable[[Workload], list[dict[str,
     def values(name: str) -> list[dict[str, float]]:
         work = WORKLOADS[name]
         if available()["PyRadiomics"]:
-            rows = table(work._replace(rows=work.rows[chosen(work)]), "cpu")
+            rows = table(work._replace(rows=work.rows[pick_regions(work)]), "cpu")
             names = [name.removeprefix("original_") for name in feature_names()]
             return [dict(zip(names, row)) for row in rows.tolist()]
-        return tried(peers("PyRadiomics"), work)[0]
+        return try_out(peers("PyRadiomics"), work)[0]
 
     return lambda work: values(work.name)
 
@@ -123,12 +123,12 @@ def prepare(peer: Peer, work: Workload, rounds: list[list[int]]) -> None:
     peer.prepare(work.images.numpy(), work.rows.numpy(), masks, rounds)
 
 
-def tried(peer: Peer, work: Workload) -> tuple[list[dict[str, float]], float]:
+def try_out(peer: Peer, work: Workload) -> tuple[list[dict[str, float]], float]:
     """Return the values of the chosen regions, and seconds per region.
 
     The seconds are those of a second, warm call, unless the first takes long.
     """
-    regions = chosen(work)
+    regions = pick_regions(work)
     prepare(peer, work, [regions])
     seconds = 0.0
     for _ in range(2):
@@ -141,12 +141,12 @@ def tried(peer: Peer, work: Workload) -> tuple[list[dict[str, float]], float]:
     return peer.values(), seconds / len(regions)
 
 
-def agreeing(found: list[dict[str, float]], reference: list[dict[str, float]], classes: tuple[str, ...]) -> list[str]:
+def agreeing(values: list[dict[str, float]], reference: list[dict[str, float]], classes: tuple[str, ...]) -> list[str]:
     """Return the features that a peer computes and that agree with the reference in every region."""
-    names = [name for name in reference[0] if name.split("_")[0] in classes and name in found[0]]
-    pairs = list(zip(found, reference))
+    names = [name for name in reference[0] if name.split("_")[0] in classes and name in values[0]]
+    pairs = list(zip(values, reference))
     return [
-        name for name in names if all(abs(a[name] - b[name]) <= CLOSE * abs(b[name]) + 1e-9 for a, b in pairs)
+        name for name in names if all(abs(a[name] - b[name]) <= TOLERANCE * abs(b[name]) + 1e-9 for a, b in pairs)
     ]  # fmt: skip
 
 
@@ -154,27 +154,27 @@ def check_ours(work: Workload, device: str, reference: list[dict[str, float]], c
     """Return how many features are right, which must be all of them."""
     settings = RadiomicsSettings(bin_count=32, feature_class=dict.fromkeys(classes))
     names = feature_names(settings)
-    rows = table(work._replace(rows=work.rows[chosen(work)]), device, settings).numpy()
+    rows = table(work._replace(rows=work.rows[pick_regions(work)]), device, settings).numpy()
     for row, values in zip(rows, reference):
-        there = np.array([values[name.removeprefix("original_")] for name in names])
+        expected = np.array([values[name.removeprefix("original_")] for name in names])
         # sums that cancel are allowed more by their terms, which nobody knows here; those of texture have many
-        far = deviations(names, row, there, np.zeros(len(names)))
-        wrong = [f"{n}: {a} for {b}" for n, a, b, d in zip(names, row, there, far) if not d <= 1]
-        assert not wrong, wrong
+        misses = deviations(names, row, expected, np.zeros(len(names)))
+        errors = [f"{n}: {a} for {b}" for n, a, b, d in zip(names, row, expected, misses) if not d <= 1]
+        assert not errors, errors
     return len(names)
 
 
-def timed(benchmark: Any, action: Callable[[int], object], rounds: int) -> None:
+def time_rounds(benchmark: Any, action: Callable[[int], object], rounds: int) -> None:
     """Call once per round, each with another number."""
     numbers = itertools.count()
     benchmark.pedantic(action, setup=lambda: ((next(numbers),), {}), rounds=rounds, iterations=1)
 
 
-def spread(work: Workload, each: int, rounds: int) -> list[list[int]]:
+def spread(work: Workload, count: int, rounds: int) -> list[list[int]]:
     """Return the regions of every round: in order of size, every so-manieth, beginning with another each time."""
     order = work.pixels.argsort().tolist()
-    step = len(order) / each
-    return [[order[int(n + i * step) % len(order)] for i in range(each)] for n in range(rounds)]
+    step = len(order) / count
+    return [[order[int(n + i * step) % len(order)] for i in range(count)] for n in range(rounds)]
 
 
 def time_ours(
@@ -192,16 +192,16 @@ def time_ours(
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
-    before = torch.get_num_threads()
+    default_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         call(0)
         started = time.perf_counter()
         call(1)
         longest = LONGEST["PyRadiomics"] / max(time.perf_counter() - started, 1e-6)
-        timed(benchmark, call, int(min(rounds, max(longest, 3))))
+        time_rounds(benchmark, call, int(min(rounds, max(longest, 3))))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(default_threads)
     benchmark.extra_info.update(regions=len(work.rows), threads=threads)
 
 
@@ -209,108 +209,110 @@ def time_peer(benchmark: Any, peer: Peer, work: Workload, rounds: int, one: floa
     """Time a few regions per round, each of which takes some ``one`` seconds."""
     regions = len(work.rows)
     longest = LONGEST.get(peer.name, LONG) / (1 if len(peer.classes) > 1 else 4)
-    each = max(1, min(regions, 8, int(longest / (20 * one))))
+    count = max(1, min(regions, 8, int(longest / (20 * one))))
     if "all cores" in peer.name:
-        each = min(regions, max(each, 2 * count_processors()))
-    several = int(max(1, min(rounds, longest / (each * one))))
-    prepare(peer, work, spread(work, each, several))
+        count = min(regions, max(count, 2 * count_processors()))
+    repeats = int(max(1, min(rounds, longest / (count * one))))
+    prepare(peer, work, spread(work, count, repeats))
     if one < WARM:
         peer.run(0)
-    timed(benchmark, peer.run, several)
-    benchmark.extra_info.update(regions=each, threads=count_processors())
+    time_rounds(benchmark, peer.run, repeats)
+    benchmark.extra_info.update(regions=count, threads=count_processors())
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-@pytest.mark.parametrize("who", [OURS, f"{OURS}, 1 thread", *PEERS])
-def test_workload(benchmark: Any, who: str, name: str, device: str, rounds: int, peers: Any, reference: Any) -> None:
+@pytest.mark.parametrize("library", [PROJECT, f"{PROJECT}, 1 thread", *PEERS])
+def test_workload(
+    benchmark: Any, library: str, name: str, device: str, rounds: int, peers: Any, reference: Any
+) -> None:
     work = WORKLOADS[name]
-    info = {"part": "workload", "who": who, "workload": name, "pixels": work.mean_pixels, "of": len(work.rows)}
-    if who.startswith(OURS):
-        if device.startswith("cuda") and who != OURS:
+    info = {"part": "workload", "who": library, "workload": name, "pixels": work.mean_pixels, "of": len(work.rows)}
+    if library.startswith(PROJECT):
+        if device.startswith("cuda") and library != PROJECT:
             pytest.skip("threads are of the CPU")
         info |= {"agree": check_ours(work, device, reference(work), ALL), "computes": len(feature_names())}
-        time_ours(benchmark, work, device, rounds, count_processors() if who == OURS else 1)
+        time_ours(benchmark, work, device, rounds, count_processors() if library == PROJECT else 1)
     else:
-        if "all cores" in who and name not in MANY:
+        if "all cores" in library and name not in POOLED:
             pytest.skip("many processes are tried on the first three workloads")
-        peer = peers(who)
+        peer = peers(library)
         seconds = peer.seconds_a_pixel * work.mean_pixels
-        if seconds > LONGEST.get(who, LONG):
+        if seconds > LONGEST.get(library, LONG):
             pytest.skip(f"some {seconds:.0f} s a region, by its time on smaller ones")
         try:
-            found, one = tried(peer, work)
+            values, one = try_out(peer, work)
         except PeerError as error:
-            pytest.skip(str(error).removeprefix(f"{who}: "))
-        info |= {"agree": len(agreeing(found, reference(work), ALL)), "computes": computes(found)}
+            pytest.skip(str(error).removeprefix(f"{library}: "))
+        info |= {"agree": len(agreeing(values, reference(work), ALL)), "computes": computes(values)}
         info |= {"version": peer.version, "stated": peer.stated, "loading": peer.loading}
         time_peer(benchmark, peer, work, rounds, one)
     benchmark.extra_info.update(info)
 
 
-def computes(found: list[dict[str, float]], classes: tuple[str, ...] = ALL) -> int:
+def computes(values: list[dict[str, float]], classes: tuple[str, ...] = ALL) -> int:
     names = [name.removeprefix("original_") for name in feature_names()]
-    return sum(name in found[0] and name.split("_")[0] in classes for name in names)
+    return sum(name in values[0] and name.split("_")[0] in classes for name in names)
 
 
 @pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize("who", [OURS, *(name for name in PEERS if "all cores" not in name)])
-def test_class(benchmark: Any, who: str, kind: str, device: str, rounds: int, peers: Any, reference: Any) -> None:
-    work = WORKLOADS[FIRST]
+@pytest.mark.parametrize("library", [PROJECT, *(name for name in PEERS if "all cores" not in name)])
+def test_class(benchmark: Any, library: str, kind: str, device: str, rounds: int, peers: Any, reference: Any) -> None:
+    work = WORKLOADS[BOXES]
     settings = RadiomicsSettings(bin_count=32, feature_class={kind: None})
-    if who == OURS:
+    if library == PROJECT:
         agree = check_ours(work, device, reference(work), (kind,))
         info = {"agree": agree, "computes": agree}
         time_ours(benchmark, work, device, rounds, count_processors(), settings)
     else:
-        peer = peers(who, (kind,))
-        found, one = tried(peer, work)
-        info = {"agree": len(agreeing(found, reference(work), (kind,))), "computes": computes(found, (kind,))}
+        peer = peers(library, (kind,))
+        values, one = try_out(peer, work)
+        info = {"agree": len(agreeing(values, reference(work), (kind,))), "computes": computes(values, (kind,))}
         time_peer(benchmark, peer, work, rounds, one)
-    benchmark.extra_info.update(part="class", who=who, workload=FIRST, kind=kind, **info)
+    benchmark.extra_info.update(part="class", who=library, workload=BOXES, kind=kind, **info)
 
 
 @pytest.mark.parametrize("curve,value", memory.POINTS, ids=str)
 def test_scaling(benchmark: Any, curve: str, value: int, device: str, rounds: int) -> None:
     work = memory.workload(curve, value)
     time_ours(benchmark, work, device, rounds, count_processors())
-    benchmark.extra_info.update(part="scaling", who=OURS, curve=curve, value=value)
+    benchmark.extra_info.update(part="scaling", who=PROJECT, curve=curve, value=value)
 
 
 def test_memory(benchmark: Any, device: str) -> None:
     """Measure the peak memory of every point of the curves; the time of this one means nothing."""
     command = [sys.executable, "-m", "benchmarks.memory", "--device", device]
-    found = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    benchmark.extra_info.update(part="memory", points=json.loads(found))
+    points = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    benchmark.extra_info.update(part="memory", points=json.loads(points))
 
 
 def test_first_call(benchmark: Any, device: str) -> None:
     """Time a process's first call, whose kernels nobody has compiled yet, and that of the next process."""
     if device.startswith("cuda"):
         pytest.skip("compiling again and again has no room in the nine minutes of a GPU")
-    found: dict[str, list[float]] = {"compiling": [], "from the cache": []}
+    times: dict[str, list[float]] = {"compiling": [], "from the cache": []}
 
     def measure() -> None:
         with tempfile.TemporaryDirectory() as name:
             command, place = [sys.executable, "-c", FIRST_CALL], os.environ | {"NUMBA_CACHE_DIR": name}
-            for seconds in found.values():
-                made = subprocess.run(command, capture_output=True, text=True, check=True, env=place)
-                seconds.append(float(made.stdout))
+            for seconds in times.values():
+                process = subprocess.run(command, capture_output=True, text=True, check=True, env=place)
+                seconds.append(float(process.stdout))
 
     benchmark.pedantic(measure, rounds=2)
-    benchmark.extra_info.update(part="first call", who=OURS, times=found)
+    benchmark.extra_info.update(part="first call", who=PROJECT, times=times)
 
 
-@pytest.mark.parametrize("radiomics", [OURS, "PyRadiomics"])
+@pytest.mark.parametrize("radiomics", [PROJECT, "PyRadiomics"])
 def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int) -> None:
     """Time steps of KACL, and the same with PyRadiomics image by image; each part of a step as a list of seconds."""
     training = pytest.importorskip("benchmarks.training")
-    if radiomics != OURS and available()["PyRadiomics"]:
+    if radiomics != PROJECT and available()["PyRadiomics"]:
         pytest.skip(f"PyRadiomics: {available()['PyRadiomics']}")
     gpu = device.startswith("cuda")
     batch = 64 if gpu else 16
     # each reading waits for the GPU: not at every step there
-    every = training.EVERY if gpu and radiomics == OURS else 1
-    settings = {"one_by_one": radiomics != OURS, "every": every}
+    every = training.EVERY if gpu and radiomics == PROJECT else 1
+    settings = {"one_by_one": radiomics != PROJECT, "every": every}
     steps: list[dict[str, float]] = benchmark.pedantic(training.measure, (batch, rounds * every), settings)
     parts = {part: [step.get(part, 0.0) for step in steps] for part in training.STAGES}
     benchmark.extra_info.update(part="training", who=radiomics, batch=batch, seconds=parts)
@@ -319,22 +321,22 @@ def test_training_step(benchmark: Any, radiomics: str, device: str, rounds: int)
 def pictures() -> list[tuple[str, Path, int]]:
     """Return folders of images: title, path, how many a round."""
     data = Path(os.environ.get("KACL_GPU_DATA", "nowhere"))
-    found = [
+    folders = [
         ("X-rays of 256 x 256", data / "nih_mini" / "images", 64),
         ("X-rays of 1024 x 1024", data / "nih_boxed_1024" / "images", 12),
     ]
-    return [one for one in found if one[1].is_dir()]
+    return [one for one in folders if one[1].is_dir()]
 
 
-@pytest.mark.parametrize("what", ["decoding alone", "features of decoded images", "to a Parquet file"])
+@pytest.mark.parametrize("stage", ["decoding alone", "features of decoded images", "to a Parquet file"])
 @pytest.mark.parametrize("title", ["X-rays of 256 x 256", "X-rays of 1024 x 1024"])
-def test_extraction(benchmark: Any, title: str, what: str, device: str, rounds: int) -> None:
+def test_extraction(benchmark: Any, title: str, stage: str, device: str, rounds: int) -> None:
     """Time the way from a folder of PNGs to a Parquet file, other files each round, beside its two halves alone."""
-    extraction, images = (pytest.importorskip(f"kacl_gpu.{name}") for name in ("extract", "images"))
-    found = [(folder, count) for name, folder, count in pictures() if name == title]
-    if not found:
+    extraction, images = (pytest.importorskip(f"kacl_gpu.{name}") for name in ("extract.folder", "io.pictures"))
+    sources = [(folder, count) for name, folder, count in pictures() if name == title]
+    if not sources:
         pytest.skip("KACL_GPU_DATA names no folder of X-rays")
-    (folder, count), settings = found[0], RadiomicsSettings(bin_count=32)
+    (folder, count), settings = sources[0], RadiomicsSettings(bin_count=32)
     files = sorted(folder.iterdir())
     with tempfile.TemporaryDirectory() as name:
         folders = []
@@ -344,25 +346,25 @@ def test_extraction(benchmark: Any, title: str, what: str, device: str, rounds: 
             for link, file in zip(folders[-1], files[n * count :]):
                 link.symlink_to(file)
 
-        def extracted(number: int) -> None:
+        def extract_files(number: int) -> None:
             os.environ["TQDM_DISABLE"] = "1"
-            here = folders[number % len(folders)][0].parent
-            extraction.extract(here, Path(name) / "out.parquet", settings=settings, device=device)
+            source = folders[number % len(folders)][0].parent
+            extraction.extract(source, Path(name) / "out.parquet", settings=settings, device=device)
 
-        def decoded(number: int) -> None:
+        def decode(number: int) -> None:
             with ThreadPoolExecutor(count_processors()) as pool:
                 list(pool.map(images.read_image, folders[number % len(folders)]))
 
-        ready = [torch.stack([torch.from_numpy(images.read_image(file)[0]) for file in some]) for some in folders]
+        batches = [torch.stack([torch.from_numpy(images.read_image(file)[0]) for file in files]) for files in folders]
 
-        def featured(number: int) -> None:
-            pixels = ready[number % len(ready)].to(device)
-            for some in pixels.split(64 if device.startswith("cuda") else 16):
-                height, width = some.shape[1:]
-                boxes = torch.tensor([[0.0, 0.0, width, height]]).repeat(len(some), 1)
-                gpu_radiomics(some, boxes.to(device), settings=settings, dtype=torch.float64).cpu()
+        def compute_features(number: int) -> None:
+            pixels = batches[number % len(batches)].to(device)
+            for batch in pixels.split(64 if device.startswith("cuda") else 16):
+                height, width = batch.shape[1:]
+                boxes = torch.tensor([[0.0, 0.0, width, height]]).repeat(len(batch), 1)
+                gpu_radiomics(batch, boxes.to(device), settings=settings, dtype=torch.float64).cpu()
 
-        action = {"decoding alone": decoded, "features of decoded images": featured}.get(what, extracted)
+        action = {"decoding alone": decode, "features of decoded images": compute_features}.get(stage, extract_files)
         action(0)
-        timed(benchmark, action, rounds)
-    benchmark.extra_info.update(part="extraction", who=OURS, title=title, what=what, images=count)
+        time_rounds(benchmark, action, rounds)
+    benchmark.extra_info.update(part="extraction", who=PROJECT, title=title, what=stage, images=count)

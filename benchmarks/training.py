@@ -32,7 +32,7 @@ from kacl_gpu.kacl.training.clock import STAGES, StepTimes
 
 WARMUP = 5  # steps that compile, and are left out
 EVERY = 5  # steps from one reading of the clock to the next: each one waits for the device
-MOST = 0.05  # of a step on a GPU, for radiomics and boxes
+LIMIT = 0.05  # of a step on a GPU, for radiomics and boxes
 
 
 class KeptTimes(StepTimes):
@@ -121,13 +121,13 @@ def main() -> int:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     seconds = {part: np.array([step.get(part, 0.0) for step in steps]) for part in STAGES}
     # data waits beside the device's work: not a part of the step's time there
-    whole = sum(values for part, values in seconds.items() if part != "data")
-    counted = f"{EVERY * len(steps)} steps, read every {EVERY}"
-    print(f"{device}, PyTorch {torch.__version__}, batch {arguments.batch}, {counted}")
+    total = sum(values for part, values in seconds.items() if part != "data")
+    description = f"{EVERY * len(steps)} steps, read every {EVERY}"
+    print(f"{device}, PyTorch {torch.__version__}, batch {arguments.batch}, {description}")
     for part, values in seconds.items():
         low, median, high = np.percentile(values, (25, 50, 75)) * 1000
         print(f"  {part:<12} {median:9.2f} ms ({low:.2f} to {high:.2f})")
-    share = float(np.median((seconds["gradcam"] + seconds["radiomics"]) / whole))
+    share = float(np.median((seconds["gradcam"] + seconds["radiomics"]) / total))
     print(f"  boxes and radiomics: {100 * share:.1f} % of the step")
     if arguments.out:
         result = {
@@ -139,7 +139,7 @@ def main() -> int:
             "share": share,
         }
         arguments.out.write_text(json.dumps(result, indent=1))
-    return int(torch.cuda.is_available() and share > MOST)
+    return int(torch.cuda.is_available() and share > LIMIT)
 
 
 if __name__ == "__main__":

@@ -68,24 +68,24 @@ def heatmap_boxes_224(count: int = 64, seed: int = 0) -> Workload:
     return Workload("64 Grad-CAM boxes in 224 x 224", synthetic_radiographs(count, 224), rows, THIRTY_TWO_BINS)
 
 
-def whole(size: int, count: int) -> Workload:
+def whole_images(size: int, count: int) -> Workload:
     """Return whole images."""
     images = synthetic_radiographs(min(count, 8), size)
-    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
+    copies = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
     rows = torch.tensor([0.0, 0.0, 0.0, size, size]).repeat(count, 1).double()
     rows[:, 0] = torch.arange(count)
-    return Workload(f"{count} whole images of {size} x {size}", several, rows, THIRTY_TWO_BINS)
+    return Workload(f"{count} whole images of {size} x {size}", copies, rows, THIRTY_TWO_BINS)
 
 
 def whole_1024(count: int = 64) -> Workload:
     """Return whole images of 1024 x 1024."""
-    return whole(1024, count)
+    return whole_images(1024, count)
 
 
 def scattered(size: int = 256, count: int = 8) -> Workload:
     """Return half of the pixels, drawn one by one: as many zones as there can be."""
     generator = torch.Generator().manual_seed(0)
-    work = whole(size, count)
+    work = whole_images(size, count)
     masks = (torch.rand(count, size, size, generator=generator) < 0.5).to(torch.uint8)
     noise = torch.randint(0, 256, (count, size, size), generator=generator).to(torch.uint8)
     return work._replace(name=f"{count} scattered masks in {size} x {size}", images=noise, masks=masks)
@@ -99,7 +99,9 @@ def spiral(size: int = 256, count: int = 8) -> Workload:
     order = torch.from_numpy(spiral_order(size))
     images = torch.stack([((order + 701 * n) // 4096 * 50 % 256).to(torch.uint8) for n in range(count)])
     masks = (order >= 0).to(torch.uint8).expand(count, -1, -1).contiguous()
-    return whole(size, count)._replace(name=f"{count} spirals in {size} x {size}", images=images * masks, masks=masks)
+    return whole_images(size, count)._replace(
+        name=f"{count} spirals in {size} x {size}", images=images * masks, masks=masks
+    )
 
 
 def spiral_order(size: int) -> NDArray[np.int64]:
@@ -124,9 +126,9 @@ def boxes_1024(count: int = 64, seed: int = 0) -> Workload:
     first = generator.integers(0, 1025 - side)
     rows = np.concatenate([np.arange(count)[:, None], first, first + side], 1)
     images = synthetic_radiographs(8, 1024)
-    several = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
+    copies = torch.stack([images[n % 8].roll(n // 8, -1) for n in range(count)])
     name = f"{count} drawn boxes on images of 1024 x 1024"
-    return Workload(name, several, torch.from_numpy(rows).double(), THIRTY_TWO_BINS)
+    return Workload(name, copies, torch.from_numpy(rows).double(), THIRTY_TWO_BINS)
 
 
 def official_boxes_1024(regions: int | None = None) -> Workload | None:
@@ -155,5 +157,5 @@ def official_boxes_1024(regions: int | None = None) -> Workload | None:
 def workloads() -> list[Workload]:
     """Return those that every peer gets, the two that matter most first."""
     real = official_boxes_1024() or boxes_1024(43)
-    sizes = [whole(size, count) for size, count in ((224, 64), (512, 16), (1024, 8), (2048, 2))]
+    sizes = [whole_images(size, count) for size, count in ((224, 64), (512, 16), (1024, 8), (2048, 2))]
     return [heatmap_boxes_224(), real, *sizes, scattered(), spiral()]

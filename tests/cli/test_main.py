@@ -36,8 +36,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("lightning" if command == "fit" else "jsonargparse")
     assert main([*command.split(), "--help"]) == 0
-    shown, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
-    assert shown.startswith("usage: kacl-gpu")
+    help_text, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    assert help_text.startswith("usage: kacl-gpu")
     lines = examples.rstrip("\n").splitlines()
     assert lines and all(line.startswith("  ") and "kacl" in line for line in lines)
 
@@ -48,9 +48,9 @@ def test_help_of_fit_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     everything = capsys.readouterr().out
     assert "--trainer.limit_val_batches" in everything and "--trainer.profiler" in everything
     assert main(["fit", "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert shown.count("\n") < 350 < everything.count("\n")
-    assert "-->" not in shown  # what fit sets itself, as the diseases of the model
+    help_text = capsys.readouterr().out
+    assert help_text.count("\n") < 350 < everything.count("\n")
+    assert "-->" not in help_text  # what fit sets itself, as the diseases of the model
     titles = (
         "run",
         "data",
@@ -62,10 +62,12 @@ def test_help_of_fit_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
         "schedule",
         "hardware",
     )
-    assert [line[:-1] for line in shown.splitlines() if line[:-1] in titles and line.endswith(":")] == list(titles)
-    ours = {word.strip("[],") for word in everything.split() if word.startswith(("--model.", "--data."))}
-    assert len(ours) > 25
-    assert {name for name in ours if f"{name} " not in shown and f"{name}," not in shown} <= {"--data.diseases+"}
+    assert [line[:-1] for line in help_text.splitlines() if line[:-1] in titles and line.endswith(":")] == list(titles)
+    names = {word.strip("[],") for word in everything.split() if word.startswith(("--model.", "--data."))}
+    assert len(names) > 25
+    assert {name for name in names if f"{name} " not in help_text and f"{name}," not in help_text} <= {
+        "--data.diseases+"
+    }
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,9 @@ def test_wrong_use_is_one_line_and_status_2(
     pytest.importorskip("lightning")
     monkeypatch.chdir(tmp_path)
     assert main(argv) == 2
-    printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and printed.err.startswith("kacl-gpu") and printed.out == ""
-    assert words in printed.err and "<class" not in printed.err
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and output.err.startswith("kacl-gpu") and output.out == ""
+    assert words in output.err and "<class" not in output.err
     assert not any(tmp_path.iterdir())
 
 
@@ -132,19 +134,19 @@ def test_a_missing_extra_is_named(command: str, module: str, extras: str, tmp_pa
 
 
 def test_other_missing_modules_are_not_blamed_on_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> Any:
+    def raise_memory(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'something'", name="something")
 
-    monkeypatch.setattr("kacl_gpu.cli.main.importlib.import_module", broken)
+    monkeypatch.setattr("kacl_gpu.cli.main.importlib.import_module", raise_memory)
     with pytest.raises(ModuleNotFoundError):
         main(["demo"])
 
 
 def test_a_system_error_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(name: str) -> Any:
+    def raise_disk(name: str) -> Any:
         raise OSError(28, "No space left on device", "out/table.csv")
 
-    monkeypatch.setattr("kacl_gpu.cli.main.importlib.import_module", full)
+    monkeypatch.setattr("kacl_gpu.cli.main.importlib.import_module", raise_disk)
     assert main(["phantom", "x", "--images", "1"]) == 1
     assert capsys.readouterr().err == "kacl-gpu phantom: error: No space left on device: out/table.csv\n"
 

@@ -21,27 +21,27 @@ class Source:
     """Images for the names of empty files, and how many of them are held at most."""
 
     def __init__(self) -> None:
-        self.held = self.peak = 0
+        self.count = self.peak = 0
         self.lock = threading.Lock()
 
     def read(self, path, *_, **__):
         image = np.random.default_rng(int(path.stem)).integers(0, 256, (SIDE, SIDE)).astype(np.uint8)
         with self.lock:
-            self.held += 1
-            self.peak = max(self.peak, self.held)
+            self.count += 1
+            self.peak = max(self.peak, self.count)
         weakref.finalize(image, self.release)
         return image, (1.0 + int(path.stem), 0.5)
 
     def release(self) -> None:
         with self.lock:
-            self.held -= 1
+            self.count -= 1
 
 
 @pytest.fixture
 def source(monkeypatch) -> Source:
-    made = Source()
-    monkeypatch.setattr(folder, "read_image", made.read)
-    return made
+    source = Source()
+    monkeypatch.setattr(folder, "read_image", source.read)
+    return source
 
 
 def files(path, count):
@@ -73,11 +73,11 @@ def test_spacing_stays_with_its_image_beside_a_bad_region(tmp_path, source) -> N
     assert table["image"].tolist() == ["00.png", "02.png", "03.png", "04.png"]
     for row in table.to_dict("records"):
         image, spacing = source.read(tmp_path / row["image"])
-        alone = gpu_radiomics(
+        expected = gpu_radiomics(
             torch.from_numpy(image)[None],
             torch.tensor([[5, 5, 40, 50]]),
             settings=settings,
             spacing=spacing,
             dtype=torch.float64,
         )
-        assert [float(row[name]) for name in feature_names(settings)] == alone[0].tolist()
+        assert [float(row[name]) for name in feature_names(settings)] == expected[0].tolist()

@@ -28,7 +28,7 @@ from kacl_gpu.radiomics.api import compute
 from tests.io.files import full_disk, pixels, save, write_dicom
 
 NIH_HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
-WHERE = ["image", "label", "x1", "y1", "x2", "y2"]
+PLACE_COLUMNS = ["image", "label", "x1", "y1", "x2", "y2"]
 FEATURES = list(feature_names())
 
 
@@ -88,17 +88,17 @@ def test_whole_images_in_the_order_of_their_names(tmp_path, suffix, capsys):
     (tmp_path / "features.errors.csv").write_text("of an earlier run\n")
     assert run(tmp_path / "images", "--out", out) == 0
     table = table_of(out)
-    assert list(table.columns) == WHERE + FEATURES
+    assert list(table.columns) == PLACE_COLUMNS + FEATURES
     assert list(table["image"]) == sorted(images)
-    assert (table[WHERE[1:]] == ["", 0, 0, 48, 40]).all(axis=None)
+    assert (table[PLACE_COLUMNS[1:]] == ["", 0, 0, 48, 40]).all(axis=None)
     assert (table[FEATURES].dtypes == np.float64).all()
     for _, line in table.iterrows():
         assert_row(line, row(images[line["image"]]))
     assert not (tmp_path / "features.errors.csv").exists()
     assert_no_leftovers(out)
-    printed = capsys.readouterr()
-    assert "6 regions; 6 images in" in printed.out
-    assert "6/6" in printed.err
+    output = capsys.readouterr()
+    assert "6 regions; 6 images in" in output.out
+    assert "6/6" in output.err
 
 
 def test_csv_is_unquoted_and_its_floats_come_back_to_the_bit(tmp_path):
@@ -108,7 +108,7 @@ def test_csv_is_unquoted_and_its_floats_come_back_to_the_bit(tmp_path):
     text = (tmp_path / "features.csv").read_bytes()
     assert b'"' not in text
     assert b"\r" not in text
-    assert text.split(b"\n")[0].decode() == ",".join(WHERE + FEATURES)
+    assert text.split(b"\n")[0].decode() == ",".join(PLACE_COLUMNS + FEATURES)
     parquet = table_of(tmp_path / "features.parquet")
     pd.testing.assert_frame_equal(table_of(tmp_path / "features.csv"), parquet, check_exact=True, check_dtype=False)
 
@@ -131,7 +131,7 @@ def test_nih_layout_and_boxes_as_they_are(tmp_path):
     assert list(table["image"]) == [first, second, first]
     assert list(table["label"]) == ["Infiltration", "Mass", "Pneumonia"]
     expected = [(100.5 / 8, 200.25 / 16, 400.5 / 8, 600.375 / 16), (0, 0, 128, 64), (64, 32, 612 / 8, 612 / 16)]
-    assert [tuple(line) for line in table[WHERE[2:]].to_numpy()] == expected
+    assert [tuple(line) for line in table[PLACE_COLUMNS[2:]].to_numpy()] == expected
     for (_, line), box in zip(table.iterrows(), expected, strict=True):
         assert_row(line, row(images[line["image"]], box))
 
@@ -145,7 +145,7 @@ def test_plain_boxes_any_column_order_and_quoted_names(tmp_path):
     out = tmp_path / "features.csv"
     assert run(tmp_path / "images", "--boxes", boxes, "--out", out) == 0
     table = table_of(out)
-    assert table[WHERE].to_numpy().tolist() == [["i001.png", "", 3, 4, 20, 30], ["a, b.png", "", 3, 4, 20, 31]]
+    assert table[PLACE_COLUMNS].to_numpy().tolist() == [["i001.png", "", 3, 4, 20, 30], ["a, b.png", "", 3, 4, 20, 31]]
     assert_row(table.loc[0], row(images["i001.png"], (3, 4, 20, 30)))
     assert_row(table.loc[1], row(images["i000.png"], (3, 4, 20, 31)))
 
@@ -188,7 +188,7 @@ def test_settings_in_pyradiomics_format(tmp_path):
     settings = RadiomicsSettings(bin_count=8, feature_class={"firstorder": None, "glcm": ["Contrast"]})
     names = list(feature_names(settings))
     table = table_of(out)
-    assert list(table.columns) == WHERE + names
+    assert list(table.columns) == PLACE_COLUMNS + names
     np.testing.assert_array_equal(table.loc[1, names].to_numpy(float), row(images["i001.png"], settings=settings))
 
 
@@ -246,14 +246,14 @@ def test_masks_alone_and_with_boxes(tmp_path):
     assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--out", out) == 0
     table = table_of(out)
     ys, xs = np.nonzero(labels() == 1)
-    assert (table[WHERE[1:]] == [1, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).all(axis=None)
+    assert (table[PLACE_COLUMNS[1:]] == [1, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).all(axis=None)
     for _, line in table.iterrows():
         assert_row(line, row(images[line["image"]], mask=labels()))
 
     boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2,label", ("i001.png", 5, 5, 20, 20, "left"))
     assert run(tmp_path / "images", "--masks", tmp_path / "masks", "--boxes", boxes, "--out", out) == 0
     table = table_of(out)
-    assert table[WHERE].to_numpy().tolist() == [["i001.png", "left", 5, 5, 20, 20]]
+    assert table[PLACE_COLUMNS].to_numpy().tolist() == [["i001.png", "left", 5, 5, 20, 20]]
     assert_row(table.loc[0], row(images["i001.png"], (5, 5, 20, 20), labels()))
 
 
@@ -270,7 +270,7 @@ def test_label_of_the_settings_and_what_is_wrong_with_masks(tmp_path):
     out = tmp_path / "features.csv"
     assert run(tmp_path / "images", "--masks", masks, "--settings", parameters, "--out", out) == 3
     table = table_of(out)
-    assert table[WHERE].to_numpy().tolist() == [["i000.png", 2, 25, 30, 45, 36]]
+    assert table[PLACE_COLUMNS].to_numpy().tolist() == [["i000.png", 2, 25, 30, 45, 36]]
     assert_row(table.loc[0], row(images["i000.png"], mask=labels(), settings=RadiomicsSettings(label=2)))
     reasons = errors_of(out).set_index("image")["reason"]
     assert list(reasons.index) == ["i001.png", "i002.png", "i003.png", "i004.png", "i005.png"]
@@ -286,35 +286,35 @@ def test_label_of_the_settings_and_what_is_wrong_with_masks(tmp_path):
 
 def test_bad_regions_are_listed_and_the_rest_goes_on(tmp_path, capsys):
     images = folder_of(tmp_path / "images", 5)
-    whole = (tmp_path / "images" / "i001.png").read_bytes()
-    (tmp_path / "images" / "i001.png").write_bytes(whole[: len(whole) // 2])
+    data = (tmp_path / "images" / "i001.png").read_bytes()
+    (tmp_path / "images" / "i001.png").write_bytes(data[: len(data) // 2])
     (tmp_path / "images" / "i002.png").write_bytes(b"")
-    good = (4, 4, 20, 20)
+    box = (4, 4, 20, 20)
     boxes = write_csv(
         tmp_path / "b.csv",
         "image,x1,y1,x2,y2,label",
-        ("i000.png", *good, "good"),
-        ("i001.png", *good, "truncated"),
+        ("i000.png", *box, "good"),
+        ("i001.png", *box, "truncated"),
         ("i000.png", 48, 4, 60, 20, "outside"),
-        ("i002.png", *good, "empty"),
-        ("i009.png", *good, "missing"),
+        ("i002.png", *box, "empty"),
+        ("i009.png", *box, "missing"),
         ("i003.png", 20, 4, 4, 20, "inverted"),
         ("i003.png", -5, -5, 20.5, 20, "clipped"),
         ("i003.png", "nan", 4, 20, 20, "nan"),
         ("i004.png", "left", 4, 20, 20, "words"),
         ("i004.png", 4, 4, 20, "", "short"),
         ("i004.png", 4, 4, 5, 5, "pixel"),
-        ("i004.png", *good, "last"),
+        ("i004.png", *box, "last"),
     )
     out = tmp_path / "features.csv"
     assert run(tmp_path / "images", "--boxes", boxes, "--out", out, "--batch-size", 4) == 3
     table = table_of(out)
     assert list(table["label"]) == ["good", "clipped", "last"]
-    assert_row(table.loc[0], row(images["i000.png"], good))
+    assert_row(table.loc[0], row(images["i000.png"], box))
     assert_row(table.loc[1], row(images["i003.png"], (-5, -5, 20.5, 20)))
-    assert_row(table.loc[2], row(images["i004.png"], good))
+    assert_row(table.loc[2], row(images["i004.png"], box))
     errors = errors_of(out)
-    assert list(errors.columns) == [*WHERE, "reason"]
+    assert list(errors.columns) == [*PLACE_COLUMNS, "reason"]
     reasons = errors.set_index("label")["reason"].to_dict()
     assert list(reasons) == ["truncated", "outside", "empty", "missing", "inverted", "nan", "words", "short", "pixel"]
     assert reasons["truncated"].startswith("cannot be read: ")
@@ -326,7 +326,7 @@ def test_bad_regions_are_listed_and_the_rest_goes_on(tmp_path, capsys):
     assert reasons["words"] == "the box is not four numbers: left, 4, 20, 20"
     assert reasons["short"] == "the box is not four numbers: 4, 4, 20, "
     assert reasons["pixel"] == "it is a single pixel"
-    assert errors.loc[errors["label"] == "missing", WHERE[2:]].to_numpy(float).tolist() == [[4, 4, 20, 20]]
+    assert errors.loc[errors["label"] == "missing", PLACE_COLUMNS[2:]].to_numpy(float).tolist() == [[4, 4, 20, 20]]
     assert f"{tmp_path / 'features.errors.csv'}: 9 regions" in capsys.readouterr().err
     assert_no_leftovers(out)
 
@@ -334,10 +334,10 @@ def test_bad_regions_are_listed_and_the_rest_goes_on(tmp_path, capsys):
 def test_reasons_are_those_of_gpu_radiomics(tmp_path):
     """Each reason is the end of the message that gpu_radiomics gives for that region alone."""
     images = folder_of(tmp_path / "images", 1)
-    bad = [(48.0, 4.0, 60.0, 20.0), (20.0, 4.0, 4.0, 20.0), (np.inf, 4.0, 20.0, 20.0), (4.0, 4.0, 5.0, 5.0)]
-    boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", *(("i000.png", *box) for box in bad))
+    rows = [(48.0, 4.0, 60.0, 20.0), (20.0, 4.0, 4.0, 20.0), (np.inf, 4.0, 20.0, 20.0), (4.0, 4.0, 5.0, 5.0)]
+    boxes = write_csv(tmp_path / "b.csv", "image,x1,y1,x2,y2", *(("i000.png", *box) for box in rows))
     assert run(tmp_path / "images", "--boxes", boxes, "--out", tmp_path / "features.csv") == 3
-    for box, reason in zip(bad, errors_of(tmp_path / "features.csv")["reason"], strict=True):
+    for box, reason in zip(rows, errors_of(tmp_path / "features.csv")["reason"], strict=True):
         with pytest.raises(ValueError, match="1 of 1 regions") as error:
             row(images["i000.png"], box)
         assert str(error.value).endswith(f"]): {reason}")
@@ -355,7 +355,7 @@ def test_bad_regions_are_computed_in_one_call_with_good_ones(tmp_path, monkeypat
         == 3
     )
     assert calls.regions == 30
-    assert errors_of(out)[WHERE[2:]].to_numpy().tolist() == [[*box] for box in boxes[::2]]
+    assert errors_of(out)[PLACE_COLUMNS[2:]].to_numpy().tolist() == [[*box] for box in boxes[::2]]
     for (_, line), box in zip(table_of(out).iterrows(), boxes[1::2], strict=True):
         assert_row(line, row(images["i000.png"], box))
 
@@ -367,7 +367,7 @@ def test_nothing_but_errors(tmp_path):
     assert run(tmp_path / "images", "--boxes", boxes, "--out", out) == 3
     table = table_of(out)
     assert len(table) == 0
-    assert list(table.columns) == WHERE + FEATURES
+    assert list(table.columns) == PLACE_COLUMNS + FEATURES
     # a box in NIH's frame has no place on an image of unknown size
     assert errors_of(out).to_numpy().tolist() == [
         ["x.png", "Mass", "", "", "", "", "missing image: there are i000.png"]
@@ -407,7 +407,7 @@ def test_wrong_use_ends_with_2_and_one_line(tmp_path, monkeypatch, capsys, chang
     write_csv(Path("header.csv"), "image,source,label,left,top,w,h", ("i000.png", "RSNA", "Opacity", 1, 2, 3, 4))
     write_csv(Path("none.csv"), "image,x1,y1,x2,y2")
     Path("wrong.json").write_text('{"binWidht": 5}')
-    before = sorted(Path().rglob("*"))
+    files = sorted(Path().rglob("*"))
     options = {"--out": "features.csv", **change}
     images = options.pop("images", "images")
     assert main(["extract", images, *(word for option in options.items() for word in option)]) == 2
@@ -415,7 +415,7 @@ def test_wrong_use_ends_with_2_and_one_line(tmp_path, monkeypatch, capsys, chang
     assert len(message.splitlines()) == 1
     for word in words:
         assert word in message
-    assert sorted(Path().rglob("*")) == before
+    assert sorted(Path().rglob("*")) == files
 
 
 def test_help(capsys):
@@ -509,10 +509,10 @@ def test_resume_without_an_interrupted_run_begins(tmp_path):
 @pytest.mark.parametrize("change", ["settings", "image", "boxes", "masks"])
 def test_resume_of_another_run_is_refused(tmp_path, interrupted, capsys, change):
     journal = (tmp_path / "features.csv.partial").read_bytes()
-    more = []
+    arguments = []
     if change == "settings":
         (tmp_path / "params.json").write_text('{"binWidth": 10}')
-        more, words = ["--settings", tmp_path / "params.json"], "bin_width was 25.0, is 10.0"
+        arguments, words = ["--settings", tmp_path / "params.json"], "bin_width was 25.0, is 10.0"
     elif change == "image":
         save(tmp_path / "images" / "i007.png", pixels(41, 48))
         words = "the image files have changed"
@@ -520,11 +520,11 @@ def test_resume_of_another_run_is_refused(tmp_path, interrupted, capsys, change)
         boxes = write_csv(
             tmp_path / "b.csv", "image,x1,y1,x2,y2", *((f"i{k:03d}.png", 4, 4, 20, 20) for k in range(10))
         )
-        more, words = ["--boxes", boxes], "the boxes have changed"
+        arguments, words = ["--boxes", boxes], "the boxes have changed"
     else:
         save(tmp_path / "masks" / "i000.png", labels())
-        more, words = ["--masks", tmp_path / "masks"], "mask files was None"
-    assert run(*interrupted[0], "--resume", *more) == 2
+        arguments, words = ["--masks", tmp_path / "masks"], "mask files was None"
+    assert run(*interrupted[0], "--resume", *arguments) == 2
     message = capsys.readouterr().err
     assert len(message.splitlines()) == 1
     assert words in message
@@ -536,8 +536,8 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
     count = 240
     images = folder_of(tmp_path / "images", count, height=400, width=400)  # the last third outlives the signal by far
     (tmp_path / "images" / "i050.png").write_bytes(b"broken")
-    whole, out = tmp_path / "whole.csv", tmp_path / "features.csv"
-    assert run(tmp_path / "images", "--out", whole) == 3
+    complete, out = tmp_path / "whole.csv", tmp_path / "features.csv"
+    assert run(tmp_path / "images", "--out", complete) == 3
 
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
@@ -555,9 +555,9 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
     ]
     command += ["--device", "cpu", "--resume"]
     journal = tmp_path / "features.csv.partial"
-    done = 1
+    finished = 1
     for ending in (signal.SIGKILL, signal.SIGINT):
-        done = moment.randrange(done + 1, done + count // 3)
+        finished = moment.randrange(finished + 1, finished + count // 3)
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -567,22 +567,22 @@ def test_killed_and_resumed_equals_an_uninterrupted_run(tmp_path):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 60
-        while not (journal.exists() and journal.read_bytes().count(b"\n") > done):
+        while not (journal.exists() and journal.read_bytes().count(b"\n") > finished):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(moment.uniform(0, 0.01))
         process.send_signal(ending)
-        _, printed = process.communicate(timeout=60)
-        assert process.returncode == (130 if ending == signal.SIGINT else -ending), printed
+        _, output = process.communicate(timeout=60)
+        assert process.returncode == (130 if ending == signal.SIGINT else -ending), output
         assert not out.exists()
-        done = journal.read_bytes().count(b"\n")
-        assert done < count, "ended before the signal came"
+        finished = journal.read_bytes().count(b"\n")
+        assert finished < count, "ended before the signal came"
         if ending == signal.SIGINT:
-            assert f"{journal} keeps the results so far: the same command with --resume goes on" in printed
-            assert "Traceback" not in printed
+            assert f"{journal} keeps the results so far: the same command with --resume goes on" in output
+            assert "Traceback" not in output
     assert run(tmp_path / "images", "--out", out, "--resume", "--batch-size", 7) == 3
-    assert out.read_bytes() == whole.read_bytes()
-    assert out.with_name("features.errors.csv").read_bytes() == whole.with_name("whole.errors.csv").read_bytes()
+    assert out.read_bytes() == complete.read_bytes()
+    assert out.with_name("features.errors.csv").read_bytes() == complete.with_name("whole.errors.csv").read_bytes()
     assert len(table_of(out)) == len(images) - 1
     assert_no_leftovers(out)
 
@@ -591,19 +591,19 @@ def test_a_failure_while_writing_leaves_the_old_output(tmp_path, monkeypatch, ca
     folder_of(tmp_path / "images", 2)
     out = tmp_path / "features.parquet"
     assert run(tmp_path / "images", "--out", out) == 0
-    before = out.read_bytes()
+    data = out.read_bytes()
 
-    def full(self, file, **_):
+    def refuse(self, file, **_):
         file.write(b"half of a table")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", refuse)
     capsys.readouterr()
     assert run(tmp_path / "images", "--out", out) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"cannot write {out}: No space left on device; {out}.partial keeps 2 of 2 regions: " in message
     assert "the same command with --resume goes on" in message
-    assert out.read_bytes() == before
+    assert out.read_bytes() == data
     assert sorted(path.name for path in tmp_path.glob("features.*")) == ["features.parquet", "features.parquet.partial"]
     monkeypatch.undo()
     monkeypatch.setattr(extraction, "compute", Interrupter(0))
@@ -623,11 +623,11 @@ def test_a_full_disk_at_any_moment_ends_in_one_line(tmp_path, capsys, room):
     with full_disk(room):
         status = run(tmp_path / "images", "--out", out, "--batch-size", 2)
     assert status == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "cannot write" in said and "File too large" in said and "Traceback" not in said
+    error_text = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot write" in error_text and "File too large" in error_text and "Traceback" not in error_text
     assert [path.name for path in out.parent.glob("*.tmp")] == []
     if room > 1000:
-        assert "keeps " in said and "--resume goes on" in said
+        assert "keeps " in error_text and "--resume goes on" in error_text
         assert (out.parent / "features.csv.partial").exists()
     else:
         assert list(out.parent.iterdir()) == []
@@ -653,13 +653,13 @@ def real_data():
 def test_real_xrays(tmp_path, folder, with_boxes):
     data = real_data() / folder
     with (data / "BBox_List_2017.csv").open() as file:
-        listed = list(csv.reader(file))[1:]
+        lines = list(csv.reader(file))[1:]
     out = tmp_path / "features.parquet"
     assert run(data, "--out", out, *(["--boxes", data / "BBox_List_2017.csv"] if with_boxes else [])) == 0
     table = table_of(out)
     if with_boxes:
-        assert list(table["image"]) == [line[0] for line in listed]
-        assert list(table["label"]) == [line[1].replace("Infiltrate", "Infiltration") for line in listed]
+        assert list(table["image"]) == [line[0] for line in lines]
+        assert list(table["label"]) == [line[1].replace("Infiltrate", "Infiltration") for line in lines]
     else:
         assert list(table["image"]) == sorted(path.name for path in (data / "images").iterdir())
     assert not (tmp_path / "features.errors.csv").exists()
@@ -669,10 +669,10 @@ def test_real_xrays(tmp_path, folder, with_boxes):
             array = np.asarray(file.convert("RGBA"))[..., 0]
         box = None
         if with_boxes:
-            x, y, w, h = map(float, listed[place][2:6])
+            x, y, w, h = map(float, lines[place][2:6])
             scale = array.shape[1] / 1024
             box = (x * scale, y * scale, (x + w) * scale, (y + h) * scale)
-            assert tuple(line[WHERE[2:]]) == box
+            assert tuple(line[PLACE_COLUMNS[2:]]) == box
         assert_row(line, row(array, box))
 
 
@@ -765,7 +765,7 @@ def test_labels(tmp_path, typed, expected):
     assert list(zip(table["image"], table["label"])) == rows
     for (name, label), (_, line) in zip(rows, table.iterrows(), strict=True):
         ys, xs = np.nonzero(maps[name] == label)
-        assert tuple(line[WHERE[2:]]) == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+        assert tuple(line[PLACE_COLUMNS[2:]]) == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
         assert_row(line, row(images[name], mask=maps[name], settings=RadiomicsSettings(label=label)))
     reasons = errors_of(out).set_index("image")["reason"]
     assert list(reasons.index) == ["i001.png"] * (1 not in expected) + ["i002.png"]
@@ -773,7 +773,7 @@ def test_labels(tmp_path, typed, expected):
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("arguments", "words"),
     [
         (["--labels", "all"], "labels need masks"),
         (["--labels", "0", "--masks", "masks"], "above 0"),
@@ -782,12 +782,12 @@ def test_labels(tmp_path, typed, expected):
         (["--labels", "all", "--masks", "masks", "--boxes", "b.csv"], "together with boxes"),
     ],
 )
-def test_labels_that_cannot_be(tmp_path, monkeypatch, capsys, more, words):
+def test_labels_that_cannot_be(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     folder_of(Path("images"), 1)
     save(Path("masks") / "i000.png", labels())
     write_csv(Path("b.csv"), "image,x1,y1,x2,y2", ("i000.png", 4, 4, 20, 20))
-    assert run("images", "--out", "features.csv", *more) == 2
+    assert run("images", "--out", "features.csv", *arguments) == 2
     assert words in capsys.readouterr().err
 
 
@@ -828,14 +828,14 @@ def test_resume_after_a_file_changed_with_equal_size(tmp_path, monkeypatch, caps
     assert run(*arguments) == 130
     monkeypatch.undo()
     file = tmp_path / f"{change}s" / "i003.png"
-    before = file.stat()
+    status = file.stat()
     file.write_bytes(file.read_bytes())
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
-    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+    assert file.stat().st_size == status.st_size
     capsys.readouterr()
     assert run(*arguments, "--resume") == 2
     assert f"the {change} files have changed" in capsys.readouterr().err
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert run(*arguments, "--resume") == 0
 
 
@@ -843,14 +843,14 @@ def test_foreign_lines_in_the_journal_are_computed_again(tmp_path, interrupted, 
     arguments, _ = interrupted
     journal = tmp_path / "features.csv.partial"
     lines = journal.read_bytes().splitlines(keepends=True)
-    foreign = [
+    bad_lines = [
         b"hello\n",
         b'{"target": 99, "rows": []}\n',
         b'{"target": 9, "rows": [{"label": "", "box": null, "features": [1.0], "reason": null}]}\n',
         b'{"target": 9, "rows": [{"label": "", "box": [1, 2], "features": null, "reason": "x"}]}\n',
         lines[1][:40] + b"\n",
     ]
-    journal.write_bytes(b"".join([lines[0], *foreign, *lines[2:]]))
+    journal.write_bytes(b"".join([lines[0], *bad_lines, *lines[2:]]))
     assert run(*arguments, "--resume") == 3
     assert "5 of its lines (line 2, 3, 4, 5, 6) are cut off or foreign" in capsys.readouterr().err
     resumed, errors = (tmp_path / "features.csv").read_bytes(), (tmp_path / "features.errors.csv").read_bytes()
@@ -900,12 +900,12 @@ def test_an_interruption_waits_for_no_image(tmp_path):
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "decoding\n"
-    started = time.monotonic()
+    start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=50)
-    assert time.monotonic() - started < 5  # of 60; a process also has to end
-    assert process.returncode == 130, said
-    assert "--resume goes on" in said and "Traceback" not in said
+    _, error_text = process.communicate(timeout=50)
+    assert time.monotonic() - start < 5  # of 60; a process also has to end
+    assert process.returncode == 130, error_text
+    assert "--resume goes on" in error_text and "Traceback" not in error_text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")

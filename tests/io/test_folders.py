@@ -175,7 +175,7 @@ def test_what_is_not_clear_is_not_matched(case):
 
 
 @pytest.mark.parametrize(
-    ("names", "files", "matched"),
+    ("names", "files", "expected"),
     [
         (["p1/a.png", "p2/a.png"], ["a.png"], []),  # images of two patients
         (["a.png", "a.jpg"], ["a.png"], ["a.png"]),
@@ -185,10 +185,10 @@ def test_what_is_not_clear_is_not_matched(case):
         (["1.2.1", "1.2.2"], ["1.2.1.png"], ["1.2.1"]),
     ],
 )
-def test_a_file_is_not_given_to_two_names_that_differ(names, files, matched):
+def test_a_file_is_not_given_to_two_names_that_differ(names, files, expected):
     matches, problems = match_names(names, files)
-    assert list(matches) == matched
-    assert set(problems) == set(names) - set(matched)
+    assert list(matches) == expected
+    assert set(problems) == set(names) - set(expected)
 
 
 def test_problems_name_what_is_there():

@@ -60,7 +60,7 @@ def test_nothing_is_said_of_a_sound_journal(path, capsys):
     assert capsys.readouterr().err == ""
 
 
-FOREIGN = {
+BAD_LINES = {
     "words": b"hello\n",
     "no object": b"[1, 2]\n",
     "other keys": b'{"region": 3}\n',
@@ -73,30 +73,30 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("kind", BAD_LINES)
 def test_a_foreign_line_is_passed_over_with_a_word(path, capsys, kind):
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:2], FOREIGN[kind], *lines[2:]]))
+    path.write_bytes(b"".join([*lines[:2], BAD_LINES[kind], *lines[2:]]))
     journal = open_journal(path)
     assert numbers(journal) == [1, 2, 3]
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
+    error_text = capsys.readouterr().err
+    assert len(error_text.splitlines()) == 1
     for words in (str(path), "1 of its lines", "line 3"):
-        assert words in said
+        assert words in error_text
     journal.close()
 
 
-@pytest.mark.parametrize("cut", [1, 2, 10, 25])
-def test_what_follows_a_cut_line_is_kept(path, cut):
-    path.write_bytes(path.read_bytes()[:-cut])
+@pytest.mark.parametrize("length", [1, 2, 10, 25])
+def test_what_follows_a_cut_line_is_kept(path, length):
+    path.write_bytes(path.read_bytes()[:-length])
     journal = open_journal(path)
-    whole = [1, 2, 3] if cut == 1 else [1, 2]  # only the end of the line is missing
-    assert numbers(journal) == whole
+    values = [1, 2, 3] if length == 1 else [1, 2]  # only the end of the line is missing
+    assert numbers(journal) == values
     journal.add([{"number": 4, "value": 4}])
-    assert numbers(journal) == [*whole, 4]
+    assert numbers(journal) == [*values, 4]
     journal.close()
     journal = open_journal(path)
-    assert numbers(journal) == [*whole, 4]
+    assert numbers(journal) == [*values, 4]
     journal.close()
 
 
@@ -110,24 +110,24 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path, text):
 
 
 def test_another_run_is_refused_with_what_differs(path):
-    before = path.read_bytes()
+    content = path.read_bytes()
     run = {**RUN, "size": 9, "files": "sha256 4567", "settings": {"width": 25.0, "distances": (1, 3)}}
     with pytest.raises(InputError) as error:
         open_journal(path, run)
     for words in ("size was 8, is 9", "the files have changed", "distances was [1, 2], is [1, 3]"):
         assert words in str(error.value)
     assert "width" not in str(error.value)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == content
 
 
 def test_what_a_full_disk_refuses_leaves_no_part_of_a_line(path):
     journal = open_journal(path)
-    before = path.read_bytes()
-    refused = pytest.raises(OutputError, match=f"cannot write {path}: File too large")
-    with full_disk(len(before) + 10), refused:
+    content = path.read_bytes()
+    error = pytest.raises(OutputError, match=f"cannot write {path}: File too large")
+    with full_disk(len(content) + 10), error:
         journal.add([{"number": 4, "value": 4}])
-    assert path.read_bytes() == before
-    with full_disk(len(before) + 1000):
+    assert path.read_bytes() == content
+    with full_disk(len(content) + 1000):
         journal.add([{"number": 5, "value": 5}])
     assert numbers(journal) == [1, 2, 3, 5]
     journal.close()
@@ -195,6 +195,6 @@ def test_a_missing_folder_is_not_made(tmp_path):
 
 
 def test_the_file_is_lines_of_json(path):
-    first, *others = [json.loads(line) for line in path.read_text().splitlines()]
+    first, *records = [json.loads(line) for line in path.read_text().splitlines()]
     assert first == json.loads(json.dumps(RUN))
-    assert [line["number"] for line in others] == [1, 2, 3]
+    assert [line["number"] for line in records] == [1, 2, 3]

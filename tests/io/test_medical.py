@@ -36,10 +36,10 @@ def test_dicom_equals_simpleitk(tmp_path, case):
     array, elements = DICOM_CASES[case]
     elements = {"RescaleSlope": 1, "RescaleIntercept": 0, **elements}
     write_dicom(tmp_path / "a.dcm", array, **elements)
-    ours, spacing = read_image(tmp_path / "a.dcm")
-    theirs = sitk.ReadImage(str(tmp_path / "a.dcm"))
-    np.testing.assert_array_equal(ours, sitk.GetArrayFromImage(theirs)[0])
-    assert spacing == theirs.GetSpacing()[1::-1]
+    image, spacing = read_image(tmp_path / "a.dcm")
+    reference = sitk.ReadImage(str(tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(image, sitk.GetArrayFromImage(reference)[0])
+    assert spacing == reference.GetSpacing()[1::-1]
 
 
 def change(path, edit):
@@ -67,15 +67,15 @@ def set_raw(name, vr, value):
 def test_empty_and_missing_rescaling_is_1_and_0(tmp_path, name, value):
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     array = pixels(dtype=np.uint16, high=4000)
-    rest = {"RescaleSlope": 2, "RescaleIntercept": 5}
-    del rest[name]
-    write_dicom(tmp_path / "a.dcm", array, **rest)
+    elements = {"RescaleSlope": 2, "RescaleIntercept": 5}
+    del elements[name]
+    write_dicom(tmp_path / "a.dcm", array, **elements)
     if value is not None:
         change(tmp_path / "a.dcm", set_raw(name, "DS", value.encode()))
     expected = array + 5.0 if name == "RescaleSlope" else 2.0 * array
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm")[0], expected)
     if value != "":  # SimpleITK takes only empty values so
-        write_dicom(tmp_path / "a.dcm", array, **{"RescaleSlope": 1, "RescaleIntercept": 0, **rest})
+        write_dicom(tmp_path / "a.dcm", array, **{"RescaleSlope": 1, "RescaleIntercept": 0, **elements})
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.dcm")))[0], expected)
 
 

@@ -33,11 +33,11 @@ def test_grey_in_every_kind_of_picture(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "bit.png"), grey > 100)
 
     for high, dtype in ((30000, np.int16), (65536, np.float32)):
-        deep = pixels(dtype=np.uint16, high=high)
-        save(tmp_path / "deep.png", deep)
+        image = pixels(dtype=np.uint16, high=high)
+        save(tmp_path / "deep.png", image)
         read, _ = read_image(tmp_path / "deep.png")
         assert read.dtype == dtype
-        np.testing.assert_array_equal(read, deep)
+        np.testing.assert_array_equal(read, image)
 
     save(tmp_path / "grey.jpg", np.stack([grey] * 3, -1))
     np.testing.assert_array_equal(
@@ -135,10 +135,10 @@ def test_images_may_be_lossy(tmp_path, name):
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
 def test_16_bits_in_tiff(tmp_path, byte_order):
-    deep = pixels(dtype=np.uint16, high=60000)
-    Image.fromarray(deep.astype(f"{byte_order}u2")).save(tmp_path / "a.tif")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], deep)
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), deep)
+    image = pixels(dtype=np.uint16, high=60000)
+    Image.fromarray(image.astype(f"{byte_order}u2")).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], image)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), image)
 
 
 def test_numbers_of_32_bits_in_tiff(tmp_path):
@@ -166,9 +166,9 @@ def test_label_maps_of_four_bits(tmp_path):
 def test_white_is_zero_in_tiff(tmp_path, dtype):
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
     tifffile = pytest.importorskip("tifffile")
-    stored = (pixels() > 100).astype(dtype) if dtype == np.bool_ else pixels().astype(dtype)
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="miniswhite")
-    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), stored)
+    values = (pixels() > 100).astype(dtype) if dtype == np.bool_ else pixels().astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), values)
     if dtype != np.bool_:
         read = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.tif")))
         np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], read)
@@ -198,13 +198,13 @@ def test_reasons_are_words(tmp_path, name):
     save(tmp_path / name, pixels())
     data = (tmp_path / name).read_bytes()
     generator = np.random.default_rng(0)
-    broken = [data[:length] for length in (0, 1, 5, 12, 20, 30, 60, len(data) // 2, len(data) - 10)]
+    files = [data[:length] for length in (0, 1, 5, 12, 20, 30, 60, len(data) // 2, len(data) - 10)]
     for _ in range(20):
         bytes_ = np.frombuffer(data, np.uint8).copy()
         bytes_[generator.integers(4, min(len(data), 200), 3)] = generator.integers(0, 256, 3)
-        broken.append(bytes_.tobytes())
+        files.append(bytes_.tobytes())
     reasons = set()
-    for content in broken:
+    for content in files:
         (tmp_path / name).write_bytes(content)
         for read in (read_image, read_mask):
             try:

@@ -17,13 +17,13 @@ TABLE = pd.DataFrame({"image": [f"i{k}.png" for k in range(2000)], "area": 0.1})
 def test_a_full_disk_leaves_the_old_table_and_nothing_else(tmp_path, suffix):
     path = tmp_path / f"table{suffix}"
     write_table(TABLE, path)
-    before = path.read_bytes()
+    content = path.read_bytes()
     with full_disk(1000), pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
         write_table(TABLE[::-1], path)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
     write_table(TABLE[::-1], path)
-    assert path.read_bytes() != before
+    assert path.read_bytes() != content
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])

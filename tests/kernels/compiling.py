@@ -21,7 +21,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import compiler as backend
 
-from benchmarks.model import written
+from benchmarks.model import split_document
 from kacl_gpu import RadiomicsSettings
 from kacl_gpu.kernels import common
 from kacl_gpu.kernels.components import largest_components
@@ -326,7 +326,7 @@ def table() -> list[str]:
 
 def table_in_docs() -> tuple[str, list[str], str]:
     """Return the table of docs/kernels.md, with the text before and after it."""
-    return written(DOCS, BEGIN, END)
+    return split_document(DOCS, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def named_files(text: str) -> set[str]:
     return set(re.findall(r"`([\w./]+\.(?:py|md))`", text))
 
 
-def missing(text: str) -> list[str]:
+def missing_paths(text: str) -> list[str]:
     return sorted(name for name in named_files(text) if not any((home / name).exists() for home in HOMES))
 
 
@@ -23,8 +23,8 @@ def missing(text: str) -> list[str]:
 def test_named_files_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     assert len(named_files(text)) > 10
-    assert missing(text) == []
+    assert missing_paths(text) == []
 
 
 def test_a_file_that_is_gone_is_seen() -> None:
-    assert missing("see `cpu/_sums.py`, `gone.py` and `kernels/<operator>.py`") == ["gone.py"]
+    assert missing_paths("see `cpu/_sums.py`, `gone.py` and `kernels/<operator>.py`") == ["gone.py"]

@@ -22,10 +22,10 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)  # examples may write files
     try:
         module = import_module(name)
-    except ModuleNotFoundError as missing:
-        if str(missing.name).split(".")[0] not in EXTRAS:
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in EXTRAS:
             raise
-        pytest.skip(f"{missing.name} is not installed")
+        pytest.skip(f"{error.name} is not installed")
     with warnings.catch_warnings():
         result = doctest.testmod(module, optionflags=OPTIONS)
     assert result.attempted > 0
@@ -33,14 +33,14 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_wrong_example_is_seen() -> None:
-    def wrong() -> None:
+    def example() -> None:
         """
         >>> 1 + 1
         3
         """
 
     runner = doctest.DocTestRunner(verbose=False, optionflags=OPTIONS)
-    (test,) = doctest.DocTestFinder().find(wrong, "wrong")
+    (test,) = doctest.DocTestFinder().find(example, "wrong")
     assert runner.run(test, out=lambda _: None).failed == 1
 
 

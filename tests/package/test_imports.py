@@ -31,23 +31,23 @@ READS_PARAMETERS = {"kacl_gpu.radiomics.pyradiomics": {"yaml"}}
 
 def modules() -> dict[str, Path]:
     """Return the file of each module of the package, by its name."""
-    found = {}
+    modules = {}
     for package, folder in FOLDERS.items():
         for file in sorted(folder.rglob("*.py")):
             parts = file.relative_to(folder).with_suffix("").parts
             if package == "kacl_gpu" and parts[0] == "kernels":
                 continue
             name = ".".join((package, *parts)).removesuffix(".__init__")
-            found[name] = file
-    return found
+            modules[name] = file
+    return modules
 
 
 MODULES = modules()
 
 
-def imports(name: str, text: str, known: dict[str, Path]) -> Iterator[str]:
+def imports(name: str, text: str, modules: dict[str, Path]) -> Iterator[str]:
     """Yield the full name of each module that a module imports anywhere in its text."""
-    is_package = name in known and known[name].name == "__init__.py"
+    is_package = name in modules and modules[name].name == "__init__.py"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -57,8 +57,8 @@ def imports(name: str, text: str, known: dict[str, Path]) -> Iterator[str]:
                 parents = name.split(".")[: len(name.split(".")) - node.level + is_package]
                 base = ".".join([*parents, base] if base else parents)
             for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                yield inner if inner in known else base
+                path = f"{base}.{alias.name}"
+                yield path if path in modules else base
 
 
 def part(name: str) -> str:
@@ -66,34 +66,34 @@ def part(name: str) -> str:
     return name.split(".")[1] if "." in name else ""
 
 
-def wrong_arrows(known: dict[str, Path], texts: dict[str, str]) -> list[str]:
-    wrong = []
+def wrong_arrows(modules: dict[str, Path], texts: dict[str, str]) -> list[str]:
+    errors = []
     for name, text in texts.items():
         own = part(name)
-        allowed = MAY_IMPORT[own]
-        for target in imports(name, text, known):
+        targets = MAY_IMPORT[own]
+        for target in imports(name, text, modules):
             if target.split(".")[0] in ("reference", "tests", "benchmarks"):
-                wrong.append(f"{name} -> {target}")
+                errors.append(f"{name} -> {target}")
             if target.split(".")[0] != "kacl_gpu" or part(target) == own:
                 continue
-            inner = target.removeprefix("kacl_gpu").removeprefix(".")
-            if not any(inner == one or (one and inner.startswith(one + ".")) for one in allowed):
-                wrong.append(f"{name} -> {target}")
-    return wrong
+            path = target.removeprefix("kacl_gpu").removeprefix(".")
+            if not any(path == one or (one and path.startswith(one + ".")) for one in targets):
+                errors.append(f"{name} -> {target}")
+    return errors
 
 
-def foreign(known: dict[str, Path], texts: dict[str, str]) -> list[str]:
+def foreign_imports(modules: dict[str, Path], texts: dict[str, str]) -> list[str]:
     """Return imports of libraries, beside the few with which features are computed, where features are computed."""
-    wrong = []
+    errors = []
     for name, text in texts.items():
         if part(name) not in ("radiomics", "kernels"):
             continue
-        allowed = COMPUTES_WITH | READS_PARAMETERS.get(name, set())
-        for target in imports(name, text, known):
+        targets = COMPUTES_WITH | READS_PARAMETERS.get(name, set())
+        for target in imports(name, text, modules):
             root = target.split(".")[0]
-            if root not in allowed and root not in sys.stdlib_module_names and root not in ("kacl_gpu", ""):
-                wrong.append(f"{name} -> {target}")
-    return wrong
+            if root not in targets and root not in sys.stdlib_module_names and root not in ("kacl_gpu", ""):
+                errors.append(f"{name} -> {target}")
+    return errors
 
 
 TEXTS = {name: file.read_text(encoding="utf-8") for name, file in MODULES.items()}
@@ -108,7 +108,7 @@ def test_dependencies_run_one_way() -> None:
 
 
 def test_features_are_computed_without_pyradiomics_simpleitk_and_scipy() -> None:
-    assert foreign(MODULES, TEXTS) == []
+    assert foreign_imports(MODULES, TEXTS) == []
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_wrong_arrow_is_seen(name: str, line: str) -> None:
 @pytest.mark.parametrize("line", ["import SimpleITK", "from scipy.ndimage import label", "from radiomics import glcm"])
 @pytest.mark.parametrize("name", ["kacl_gpu.radiomics.api", "kacl_gpu.kernels.glcm", "kacl_gpu.radiomics.pyradiomics"])
 def test_a_foreign_library_is_seen(name: str, line: str) -> None:
-    assert len(foreign(MODULES, {name: line})) == 1
+    assert len(foreign_imports(MODULES, {name: line})) == 1
 
 
 def test_importing_the_package_loads_neither_compilers_nor_extras() -> None:
@@ -148,5 +148,5 @@ def test_importing_the_package_loads_neither_compilers_nor_extras() -> None:
         " 'jsonargparse', 'torchvision', 'torchmetrics', 'scipy', 'sklearn', 'SimpleITK', 'radiomics')\n"
         "print([name for name in names if name in sys.modules and name not in before])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

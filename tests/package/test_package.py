@@ -24,7 +24,7 @@ def run(code: str) -> Any:
 
 IMPORT = """
 import json, sys, time
-{before}
+{statement}
 import torch
 loaded = set(sys.modules)
 start = time.perf_counter()
@@ -36,13 +36,13 @@ print(json.dumps([time.perf_counter() - start, sorted(set(sys.modules) - loaded)
 
 def test_importing_takes_under_half_a_second_on_top_of_torch() -> None:
     # Any of three tries: the others may have waited for the processor or the disk
-    assert any(run(IMPORT.format(before=""))[0] < 0.5 for _ in range(3))
+    assert any(run(IMPORT.format(statement=""))[0] < 0.5 for _ in range(3))
 
 
-@pytest.mark.parametrize("before", ["", "sys.modules['triton'] = None"], ids=["as installed", "without triton"])
-def test_importing_loads_nothing_that_the_first_call_can_load(before: str) -> None:
-    _, loaded, version = run(IMPORT.format(before=before))
-    packages = {name.partition(".")[0] for name in loaded}
+@pytest.mark.parametrize("statement", ["", "sys.modules['triton'] = None"], ids=["as installed", "without triton"])
+def test_importing_loads_nothing_that_the_first_call_can_load(statement: str) -> None:
+    _, modules, version = run(IMPORT.format(statement=statement))
+    packages = {name.partition(".")[0] for name in modules}
     assert "kacl_gpu" in packages
     assert version == "0.1.0"
     heavy = {
@@ -76,7 +76,7 @@ SOURCES = (
     "kacl_gpu", "kernels", "reference", "tests", "benchmarks", "docs", "examples", "setup.py", "pyproject.toml",
     "MANIFEST.in", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
 )  # fmt: skip
-BUILT = ("__pycache__", ".nbi", ".nbc", ".pyc")
+BUILD_OUTPUTS = ("__pycache__", ".nbi", ".nbc", ".pyc")
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +117,13 @@ def test_the_source_distribution_holds_what_its_tests_need(unpacked: pathlib.Pat
     for name in SOURCES:
         path = ROOT / name
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        files = [file for file in files if not any(word in str(file.relative_to(ROOT)) for word in BUILT)]
+        files = [file for file in files if not any(word in str(file.relative_to(ROOT)) for word in BUILD_OUTPUTS)]
         assert [file for file in files if not (unpacked / file.relative_to(ROOT)).is_file()] == []
     # the link of the repository is a copy, as tests import kacl_gpu.kernels from the folder
     assert {path.name for path in (ROOT / "kernels").glob("*.py")} <= {
         path.name for path in (unpacked / "kacl_gpu" / "kernels").iterdir()
     }
-    assert not [path for path in unpacked.rglob("*") if path.name.endswith(BUILT)]
+    assert not [path for path in unpacked.rglob("*") if path.name.endswith(BUILD_OUTPUTS)]
 
 
 @pytest.mark.slow
@@ -152,18 +152,18 @@ def test_the_installed_command_works_outside_the_repository(wheel: zipfile.ZipFi
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    held = set(wheel.namelist())
+    members = set(wheel.namelist())
     in_tree = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu").rglob("*.py")}
     in_tree |= {f"kacl_gpu/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
     assert "kacl_gpu/radiomics/settings.py" in in_tree
     in_tree |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu" / "configs").rglob("*.yaml")}
     in_tree |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kacl_gpu").rglob("*.csv")}
     assert "kacl_gpu/kacl/evaluation/paper/table1_auc.csv" in in_tree
-    assert in_tree <= held
-    assert "kacl_gpu/py.typed" in held and "kacl_gpu/configs/variants/base.yaml" in held
-    assert any(name.startswith("kacl_gpu/kernels/") for name in held)
-    assert {name.partition("/")[0] for name in held} == {"kacl_gpu", "kacl_gpu-0.1.0.dist-info"}
-    assert not any(name.endswith((".nbi", ".nbc", ".pyc")) for name in held)
+    assert in_tree <= members
+    assert "kacl_gpu/py.typed" in members and "kacl_gpu/configs/variants/base.yaml" in members
+    assert any(name.startswith("kacl_gpu/kernels/") for name in members)
+    assert {name.partition("/")[0] for name in members} == {"kacl_gpu", "kacl_gpu-0.1.0.dist-info"}
+    assert not any(name.endswith((".nbi", ".nbc", ".pyc")) for name in members)
 
 
 def test_the_wheel_names_the_command_and_the_extras(wheel: zipfile.ZipFile) -> None:

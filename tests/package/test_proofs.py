@@ -10,7 +10,7 @@ def test_the_document_is_current() -> None:
 
 
 def test_every_operator_has_its_place() -> None:
-    of_classes = {operator for used in proofs.OPERATORS.values() for operator in used}
+    of_classes = {operator for operators in proofs.OPERATORS.values() for operator in operators}
     assert of_classes | {*proofs.EVERYWHERE, *proofs.WITHOUT_FEATURES} == set(ops.KERNELS)
     assert set(proofs.OPERATORS) == set(FEATURES)
 
