@@ -14,8 +14,10 @@ import numba
 import pytest
 import torch
 
+from kacl_gpu.radiomics import ops
 from kacl_gpu.radiomics.cpu import _threads
-from kacl_gpu.radiomics.cpu._threads import CELLS_ASIDE, for_each
+from kacl_gpu.radiomics.cpu._threads import CELLS_ASIDE, for_each, for_each_region
+from kacl_gpu.radiomics.volumes import half_offsets
 
 MANY = CELLS_ASIDE * 100  # cells: whatever the number of tasks below, each counts as a long one
 
@@ -187,3 +189,49 @@ def test_a_failing_call_leaves_no_job_of_another_thread_behind(monkeypatch: pyte
         torch.set_num_threads(before)
     assert not slow.is_alive() and not failing.is_alive()
     assert sorted(done) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_large_regions_are_divided_and_small_ones_are_not(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_threads, "SHARED", 100)
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    parts: dict[int, int] = {}
+    try:
+        for_each_region(lambda k, n: parts.update({k: n}), [99, 100, 1, 5000])
+    finally:
+        torch.set_num_threads(before)
+    assert parts == {0: 1, 1: number, 2: 1, 3: number}
+
+
+def matrices(volume: torch.Tensor, offsets: list[int], threads: int) -> list[torch.Tensor]:
+    """Return all integer matrices of one volume, computed by so many threads."""
+    packed = volume.flatten(), torch.zeros(1, dtype=torch.int64), torch.tensor([volume.shape])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        wanted = {"gldm_a": 1, "pairs": True, "dependences": True, "differences": True}
+        tables = ops.neighbourhood(*packed, offsets, 3, **wanted)
+        runs = ops.glrlm(*packed, offsets, 3, max(volume.shape))
+        return [*tables, runs, ops.glszm(*packed, offsets, 3, volume.numel())]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("filled", [0.0, 0.02, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("size", [(1, 40, 9), (12, 9, 7), (3, 30, 30), (30, 1, 1), (1, 1, 30), (2, 2, 5000)])
+def test_the_matrices_of_a_divided_region_are_those_of_one_thread(
+    size: tuple[int, int, int], filled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_threads, "SHARED", 1)
+    generator = torch.Generator().manual_seed(5)
+    levels = torch.randint(1, 4, size, generator=generator)
+    inside = torch.rand(size, generator=generator) < filled
+    volume = (levels * inside).to(torch.uint8)
+    in_space = half_offsets((1,), dimensions=3)
+    triples = [in_space[n : n + 3] for n in range(0, len(in_space), 3)]
+    plane = [[step for o in triples if o[axis] == 0 for step in o] for axis in range(3)]
+    for offsets in (in_space, *plane):
+        expected = matrices(volume, offsets, 1)
+        for threads in (2, 3, 7):
+            assert all(torch.equal(a, b) for a, b in zip(matrices(volume, offsets, threads), expected))

@@ -3,7 +3,7 @@
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 
@@ -12,6 +12,7 @@ import torch
 CELLS_FOR_A_THREAD = 1 << 14
 COMPILED = 16  # times as many cells a task counts for that is compiled as a whole: hardly any of its time is Python's
 CELLS_ASIDE = 1 << 20  # a task of so many may take long enough for somebody to lose patience
+SHARED = 1 << 19  # voxels from which on a region is divided among the threads
 
 
 class Threads:
@@ -112,3 +113,20 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
                 del _pools[key]  # the next call gets threads that are not busy with this one
             pool.dismiss()
         raise
+
+
+def for_each_region(task: Callable[[int, int], None], voxels: Sequence[int]) -> None:
+    """Run ``task(k, parts)`` for regions of so many voxels each, which counts for loops that are compiled as a whole.
+
+    Small regions come in one part each, and threads take one after the other. Large ones follow one by one in as many
+    parts as there are threads; the task shares these by :func:`for_each`.
+    """
+    threads, total = torch.get_num_threads(), sum(voxels)
+    if threads == 1 or total < SHARED:
+        for_each(lambda k: task(k, 1), len(voxels), total * COMPILED)
+        return
+    small = [k for k, n in enumerate(voxels) if n < SHARED]
+    for_each(lambda n: task(small[n], 1), len(small), sum(voxels[k] for k in small) * COMPILED)
+    for k, n in enumerate(voxels):
+        if n >= SHARED:
+            task(k, threads)

@@ -15,10 +15,10 @@ TOGETHER = 4  # regions that a thread computes between two returns to Python, wh
 
 
 @jit
-def count_pairs(levels: Array, rows: Array, width: int, steps: Array, out: Array) -> None:
+def count_pairs(levels: Array, rows: Array, steps: Array, out: Array) -> None:
     """Add each pair, pairs with level 0 (outside) among them, to (A, ng + 1, ng + 1)."""
-    for first in rows:
-        for p in range(first, first + width):
+    for row in range(rows.shape[0]):
+        for p in range(rows[row, 0], rows[row, 1]):
             i = levels[at(p)]
             for a in range(steps.size):
                 out[a, at(i), at(levels[at(p + steps[a])])] += 1

@@ -1,12 +1,14 @@
 """Grey-level co-occurrence, dependence and neighbouring grey-tone difference: all look at the same neighbours."""
 
+import threading
+
 import numpy as np
 
 from ..columns import NGTDM
 from ._compile import jit
-from ._regions import Array, Padded, at, volume, with_margin
+from ._regions import BLOCK, Array, Padded, at, block_end, for_each_part, volume, with_margin
 from ._sums import central_moments, weighted_sums
-from ._threads import COMPILED, for_each
+from ._threads import for_each_region
 from .glcm import count_pairs
 
 
@@ -27,85 +29,113 @@ def neighbourhood(
     glcm = np.zeros((regions * pairs, len(offsets), ng, ng), np.int32)
     gldm = np.zeros((regions * dependences, ng, columns), np.int32)
     ngtdm = np.zeros((regions * differences, ng, columns), np.int64)
+    narrow = columns <= np.iinfo(np.uint8).max, columns * ng <= np.iinfo(np.uint16).max
+    top, lock = int(np.iinfo(levels.dtype).max), threading.Lock()
 
-    def task(k: int) -> None:
-        region = volume(levels, start, size, k)
-        padded = with_margin(region, offsets)
-        if pairs:
-            table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0, so that no pair needs a test
-            count_pairs(*padded, table)
-            glcm[k] = table[:, 1:, 1:]
-        if dependences or differences:
-            scratch = np.empty((3, padded.width), np.int32)
-            tables = (table[k] if len(table) else table[:, 0] for table in (gldm, ngtdm))
-            count_neighbours(padded, gldm_a, *scratch, *tables)
+    def task(k: int, parts: int) -> None:
+        padded = with_margin(volume(levels, start, size, k), offsets, parts)
 
-    for_each(task, regions, len(levels) * COMPILED)
+        def count(part: Padded) -> None:
+            if pairs:
+                table = np.zeros((len(offsets), ng + 1, ng + 1), np.int32)  # with level 0: no pair needs a test
+                count_pairs(part.levels, part.rows, part.steps, table)
+                with lock:
+                    glcm[k] += table[:, 1:, 1:]
+            if dependences or differences:
+                limits = np.empty((2, BLOCK), levels.dtype)
+                numbers = np.empty((2, BLOCK), np.uint8 if narrow[0] else np.uint16)
+                scratch = limits, numbers, np.empty(BLOCK, np.uint16 if narrow[1] else np.int32)
+                own_gldm, own_ngtdm = np.zeros_like(gldm[k : k + 1]), np.zeros_like(ngtdm[k : k + 1])
+                count_neighbours(part, gldm_a, top, scratch, own_gldm, own_ngtdm)
+                with lock:
+                    gldm[k : k + 1] += own_gldm
+                    ngtdm[k : k + 1] += own_ngtdm
+
+        for_each_part(padded, parts, count)
+
+    for_each_region(task, size.prod(1).tolist())
     return glcm, gldm, ngtdm
 
 
 @jit
 def count_neighbours(
-    padded: Padded, gldm_a: int, count: Array, total: Array, dependent: Array, gldm: Array, ngtdm: Array
+    padded: Padded, gldm_a: int, top: int, scratch: tuple[Array, Array, Array], gldm: Array, ngtdm: Array
 ) -> None:
-    """Count the pixels of one region for GLDM and NGTDM; a table without rows is not asked for.
+    """Count the pixels of one region for GLDM and NGTDM; (1, ng, C); an empty table is not asked for.
 
     A pixel of level i has c neighbours inside, whose levels sum to S, and of which some are dependent: they differ from
-    it by at most ``gldm_a``. |i - S / c| is |c * i - S| / c, so the sums per level and c are integers. ``count``,
-    ``total`` and ``dependent`` are scratch for a row.
+    it by at most ``gldm_a``; ``top`` is the greatest number of the levels' type. |i - S / c| is |c * i - S| / c, so the
+    sums per level and c are integers. ``scratch``: for a block, limits (2,) of the levels' type, numbers (2,), totals.
     """
-    levels, rows, width, steps = padded
+    levels, rows = padded.levels, padded.rows
+    limits, numbers, totals = scratch
+    first, last = 0, len(rows)
     dependences, differences = len(gldm) > 0, len(ngtdm) > 0
-    for first in rows:
-        centre = levels[first : first + width]
-        for x in range(width):
-            count[x], total[x], dependent[x] = 0, 0, 0
-        for step in steps:
-            for shifted in (first + step, first - step):
-                neighbours = levels[shifted : shifted + width]
-                if dependences and differences:
-                    add_neighbour(centre, neighbours, gldm_a, count, total, dependent)
-                elif dependences:
-                    add_dependent(centre, neighbours, gldm_a, dependent)
-                else:
-                    add_levels(neighbours, count, total)
-        for x in range(width):
-            i = np.int64(centre[x])
-            if i > 0 and dependences:
-                gldm[at(i - 1), at(dependent[x])] += 1
-            if i > 0 and differences:
-                ngtdm[at(i - 1), at(count[x])] += abs(count[x] * i - total[x])
+    while first < last:
+        end = block_end(rows, first, last)
+        begin = rows[first, 0]
+        n = rows[end - 1, 1] - begin
+        low, high, total = limits[0, :n], limits[1, :n], totals[:n]
+        dependent, number = numbers[0, :n], numbers[1, :n]
+        for x in range(n):
+            dependent[x] = 0
+        for x in range(n):
+            number[x] = 0
+        for x in range(n):
+            total[x] = 0
+        if dependences:
+            write_limits(levels[begin : begin + n], gldm_a, top, low, high)
+        for step in padded.steps:
+            after, before = levels[begin + step : begin + step + n], levels[begin - step : begin - step + n]
+            if dependences:
+                add_dependent(low, high, after, before, dependent)
+            if differences:
+                add_inside(after, before, number)
+                add_levels(after, before, total)
+        for row in range(first, end):
+            for p in range(rows[row, 0], rows[row, 1]):
+                i, x = np.int64(levels[at(p)]), p - begin
+                if i > 0 and dependences:
+                    gldm[0, at(i - 1), at(dependent[at(x)])] += 1
+                if i > 0 and differences:
+                    c = np.int64(number[at(x)])
+                    ngtdm[0, at(i - 1), at(c)] += abs(c * i - np.int64(total[at(x)]))
+        first = end
 
 
-# One neighbour of each pixel of a row, each on its own, so that the compiler turns the loop into vector instructions
-
-
-@jit
-def add_neighbour(centre: Array, neighbours: Array, gldm_a: int, count: Array, total: Array, dependent: Array) -> None:
-    """Add one neighbour of each pixel to both matrices, which read it once."""
-    for x in range(centre.size):
-        i, j = np.int32(centre[x]), np.int32(neighbours[x])
-        inside = np.int32(j > 0)
-        count[x] += inside
-        total[x] += j
-        dependent[x] += inside & np.int32(abs(j - i) <= gldm_a)
-
-
-@jit
-def add_dependent(centre: Array, neighbours: Array, gldm_a: int, dependent: Array) -> None:
-    """Add one neighbour of each pixel to the dependences alone."""
-    for x in range(centre.size):
-        i, j = np.int32(centre[x]), np.int32(neighbours[x])
-        dependent[x] += np.int32(j > 0) & np.int32(abs(j - i) <= gldm_a)
+# Two neighbours of each pixel of a block, few arrays at a time and each as narrow as it can be, so that the compiler
+# turns the loops into vector instructions
 
 
 @jit
-def add_levels(neighbours: Array, count: Array, total: Array) -> None:
-    """Add one neighbour of each pixel to the differences alone."""
-    for x in range(neighbours.size):
-        j = np.int32(neighbours[x])
-        count[x] += np.int32(j > 0)
-        total[x] += j
+def write_limits(levels: Array, gldm_a: int, top: int, low: Array, high: Array) -> None:
+    """Write the least and the greatest level of a dependent neighbour: nothing of it is outside."""
+    for x in range(levels.size):
+        low[x] = max(np.int64(levels[x]) - gldm_a, 1)
+    for x in range(levels.size):
+        high[x] = min(np.int64(levels[x]) + gldm_a, top)
+
+
+@jit
+def add_dependent(low: Array, high: Array, after: Array, before: Array, dependent: Array) -> None:
+    """Add how many of two neighbours are within limits."""
+    for x in range(dependent.size):
+        i, j = after[x], before[x]
+        dependent[x] += np.uint8((i >= low[x]) & (i <= high[x])) + np.uint8((j >= low[x]) & (j <= high[x]))
+
+
+@jit
+def add_inside(after: Array, before: Array, number: Array) -> None:
+    """Add how many of two neighbours are inside."""
+    for x in range(number.size):
+        number[x] += np.uint8(after[x] > 0) + np.uint8(before[x] > 0)
+
+
+@jit
+def add_levels(after: Array, before: Array, total: Array) -> None:
+    """Add the levels of two neighbours."""
+    for x in range(total.size):
+        total[x] += np.uint16(after[x]) + np.uint16(before[x])
 
 
 def ngtdm_sums(histogram: Array, differences: Array) -> Array:
