@@ -40,6 +40,45 @@ def calls(settings: RadiomicsSettings, invalid: Any = "nan") -> list[Callable[[]
     ]
 
 
+def volume_calls(settings: RadiomicsSettings, invalid: Any = "nan") -> list[Callable[[], Tensor]]:
+    """Return calls on volumes as :func:`calls` on images, one of them on a list of several sizes."""
+    images, boxes, rows = empty(4, 1, 30, 64, 48), empty(4, 6), empty(9, 7)
+    masks = empty(4, 1, 30, 64, 48, dtype=torch.uint8)
+    options: dict[str, Any] = {"settings": settings, "invalid": invalid}
+    ragged = [empty(depth, 64, 48) for depth in (20, 9, 20, 4)]
+    return [
+        lambda: gpu_radiomics(images, boxes, spacing=empty(3), **options),
+        lambda: gpu_radiomics(images, rows, spacing=(2.5, 0.5, 0.7), **options),
+        lambda: gpu_radiomics(images, masks=masks, spacing=empty(4, 3), **options),
+        lambda: gpu_radiomics(images, [boxes[:2], boxes[:0], boxes, boxes[1:]], masks=masks, **options),
+        lambda: gpu_radiomics(ragged, rows, spacing=empty(4, 3), **options),
+    ]
+
+
+VOLUME_SETTINGS = {name: replace(settings, max_region=(16, 32, 32)) for name, settings in SETTINGS.items()}
+VOLUME_SETTINGS["plane"] = replace(VOLUME_SETTINGS["count"], force2d=True, force2d_dimension=1)
+
+
+@pytest.mark.parametrize("settings", VOLUME_SETTINGS.values(), ids=VOLUME_SETTINGS)
+def test_no_value_of_a_volume_goes_to_the_host(settings: RadiomicsSettings) -> None:
+    with FakeTensorMode():
+        for call, k in zip(volume_calls(settings), (4, 9, 4, 9, 9), strict=True):
+            assert call().shape == (k, 107)
+
+
+def test_volumes_of_which_any_part_may_be_a_region_are_waited_for() -> None:
+    with FakeTensorMode(), pytest.raises(DataDependentOutputException):
+        volume_calls(SETTINGS["count"])[0]()
+
+
+@pytest.mark.parametrize("settings", VOLUME_SETTINGS.values(), ids=VOLUME_SETTINGS)
+def test_a_call_on_volumes_traces_as_one_graph(settings: RadiomicsSettings) -> None:
+    torch._dynamo.reset()
+    with FakeTensorMode():
+        for call in volume_calls(settings):
+            assert torch.compile(call, fullgraph=True, backend="eager")().shape[1] == 107
+
+
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_no_value_goes_to_the_host(settings: RadiomicsSettings) -> None:
     with FakeTensorMode():
@@ -64,7 +103,7 @@ def test_the_check_can_fail() -> None:
 )
 def test_a_spacing_that_would_be_copied_is_refused(spacing: Callable[[], Any]) -> None:
     """A copy from the host's memory waits, and a graph would hold its address."""
-    message = r"spacing is on cpu, images on cuda:0.*two numbers.*\.to\('cuda:0'\)"
+    message = r"spacing is on cpu, images on cuda:0.*2 numbers.*\.to\('cuda:0'\)"
     with FakeTensorMode(), pytest.raises(ValueError, match=message):
         gpu_radiomics(empty(4, 64, 48), empty(4, 4), spacing=spacing(), settings=SETTINGS["count"], invalid="nan")
 
