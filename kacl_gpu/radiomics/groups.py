@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from .checks import Boxes, Spacing, check_boxes, check_image_list, check_label_values, check_same_shape, check_spacing
+from .columns import SIZE
 from .regions import Images, Labels, Regions, cut_to_labels, limit_size, locate, make_regions, reasons
 from .settings import RadiomicsSettings
 
@@ -179,10 +179,15 @@ def _stack(volumes: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     return batch, _sizes_on(sizes, batch.device)
 
 
-@lru_cache(maxsize=64)
 def _sizes_on(sizes: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
-    """Return sizes as a tensor: the same one each time, for a copy to a device may wait for it."""
-    return torch.tensor(sizes, dtype=torch.int64).to(device, non_blocking=True)
+    """Return sizes as a tensor (B, 3) int64; filled on a device, for a copy to it might wait."""
+    if device.type == "cpu":
+        return torch.tensor(sizes, dtype=torch.int64)
+    rows = torch.empty((len(sizes), len(SIZE)), dtype=torch.int64, device=device)
+    for row, size in zip(rows, sizes):
+        for axis in SIZE:
+            row[axis] = size[axis]
+    return rows
 
 
 def _places(rows: Tensor, count: int) -> list[int]:
