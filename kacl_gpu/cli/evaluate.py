@@ -36,8 +36,15 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--boxes",
         metavar="FILE",
-        help="boxes of another source, evaluated separately: CSV with the columns image, label, x, y, w, h, in NIH's "
-        "frame of 1024 x 1024, and optionally source",
+        help="boxes of another source, evaluated separately: CSV with the columns image, label, x, y, w, h, and "
+        "optionally source",
+    )
+    parser.add_argument(
+        "--boxes-frame",
+        metavar="N",
+        type=float,
+        default=1024,
+        help="side in pixels of the square frame in which these boxes are (default: 1024, NIH's)",
     )
     parser.add_argument("--compare", metavar="FILE", help="second checkpoint, evaluated on the same images")
     parser.add_argument("--batch-size", metavar="N", type=int, default=32, help="images per batch")

@@ -56,7 +56,7 @@ def pool_box(activations: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tenso
         tensor([[3.]])
     """
     activations = activations.to(torch.promote_types(activations.dtype, torch.float32))
-    height, width = (here / there for here, there in zip(activations.shape[-2:], size, strict=True))
+    height, width = (cells / pixels for cells, pixels in zip(activations.shape[-2:], size, strict=True))
     # Sides that the stride does not divide have a scale of their own, of which roi_align takes one
     columns = [boxes[:, k] * scale for k, scale in enumerate((width, height, width, height))]
     image = torch.arange(len(boxes), device=boxes.device)

@@ -178,7 +178,10 @@ def test_a_class_without_positives_is_said_to_be_one() -> None:
     assert found.loc[MEAN, "auc"] == found.loc[DISEASES[2], "auc"]
     assert found.loc[MEAN, "low"] == found.loc[DISEASES[2], "low"] > 0
     assert set(roc(cases)["disease"]) == set(thresholds(cases)) == {DISEASES[2]}
-    assert operating_points(cases, thresholds(cases), draws=5)["disease"].tolist() == [DISEASES[2]]
+    points = operating_points(cases, thresholds(cases), draws=5)
+    assert points["disease"].tolist() == [DISEASES[2]]
+    none = operating_points(cases, {}, draws=5)  # as of validation images without a disease that has both
+    assert none.empty and [*none.columns] == [*points.columns]
 
     nothing = by_disease(auc(cases[cases["disease"] != DISEASES[2]], draws=20))
     assert nothing["auc"].isna().all() and nothing.loc[MEAN, "note"] == f"without {none}, {all_}"
@@ -602,6 +605,14 @@ def test_boxes_of_other_sources(phantoms: Path, checkpoint: Checkpoint, tmp_path
         ["B", first, patient, "Mass", SIZE / 2, SIZE / 2, SIZE, SIZE],
     ]
     assert words.startswith("2 of 4 boxes used; 1 are on images") and words.endswith("Diffuse Nodule")
+    for frame in (SIZE, 512.0):
+        scaled = other_boxes(file, images, frame)[0][[*BOX_COLUMNS]]
+        np.testing.assert_array_equal(scaled, table[[*BOX_COLUMNS]] * (1024 / frame))
+    for frame in (0, -1, np.nan, np.inf):
+        with pytest.raises(InputError, match="boxes_frame must be positive and finite"):
+            other_boxes(file, images, frame)
+    with pytest.raises(InputError, match="boxes_frame is for a CSV with the columns"):
+        other_boxes(phantoms / "BBox_List_2017.csv", images, 512)
     nih, _ = other_boxes(phantoms / "BBox_List_2017.csv", images)
     order = ["image", "disease", *BOX_COLUMNS]
     pd.testing.assert_frame_equal(

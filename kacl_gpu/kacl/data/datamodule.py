@@ -327,9 +327,9 @@ def _compare_processes(own: dict[str, str]) -> None:
         if "problem" in other:
             raise InputError(f"process {rank}: {other['problem']}")
     for name in ("data", "split"):
-        if others := [str(rank) for rank, other in enumerate(each) if other[name] != each[0][name]]:
+        if ranks := [str(rank) for rank, other in enumerate(each) if other[name] != each[0][name]]:
             raise InputError(
-                f"process {', '.join(others)} of {len(each)} has {_DIFFERENCES[name]} than process 0: "
+                f"process {', '.join(ranks)} of {len(each)} has {_DIFFERENCES[name]} than process 0: "
                 "make the folder and the split file of all nodes the same"
             )
 

@@ -370,10 +370,10 @@ def radiograph(
     density, air = _tissue(chest, anatomy), chest.lung.copy()
     found = []
     for name, stream in lesions.items():
-        for where, added, airless in _lesions(name, stream, chest, plate):
+        for region, added, airless in _lesions(name, stream, chest, plate):
             density += added
             air *= 1 - airless
-            found.append((name, _bounds(where)))
+            found.append((name, _bounds(region)))
     hilum = np.exp(-(np.hypot((chest.side - 0.16) / 0.28, (chest.y + 0.02) / 0.35) ** 2))
     texture = _texture(grain, size, 1.3)
     density += air * (0.13 * _vessels(chest, anatomy) + (0.012 + 0.015 * hilum) * texture + 0.05 * hilum)
@@ -535,17 +535,17 @@ def _opacity(name: str, random: Generator, chest: _Chest, which: int) -> Lesion:
         solid = np.clip(1 - distance**2, 0, 1) ** 0.45 * np.sqrt(chest.lung)
         spots = _pattern("speckled", random, chest) if name == "Mass" else 1.0
         return (distance < 1.02) & (chest.lung > 0.1), strength * solid * spots, 0.5 * solid
-    where = (distance < 1) & (chest.lung > 0.4)
+    region = (distance < 1) & (chest.lung > 0.4)
     if name == "Infiltration":
         net = _soft(1 - distance, 0.14) * chest.lung * _pattern("reticular", random, chest)
-        return where, random.uniform(0.14, 0.24) * net, 0.2 * net
+        return region, random.uniform(0.14, 0.24) * net, 0.2 * net
     # airways stay open in the consolidated lung, and show as dark branches from the side of the hilum
     inwards = np.arctan2(0.02 - centre[1], which * 0.12 - centre[0])
     root = centre + 0.8 * radius * np.array([np.cos(inwards), np.sin(inwards)])
     airways = _branches(random, np.tile(root, (3, 1)), inwards + np.pi + np.array([-0.45, 0, 0.45]), 0.12, 0.013, 3)
     patch = _soft(1 - distance, 0.10) * chest.lung
     grains = _pattern("granular", random, chest)
-    return where, random.uniform(0.20, 0.32) * patch * grains * (1 - 0.8 * _draw_lines(airways, chest)), 0.7 * patch
+    return region, random.uniform(0.20, 0.32) * patch * grains * (1 - 0.8 * _draw_lines(airways, chest)), 0.7 * patch
 
 
 def _pattern(kind: str, random: Generator, chest: _Chest) -> Plane:

@@ -54,14 +54,10 @@ def explain(
         put on this normal image; -1 for the disease itself), x1 ... y2, and the features under PyRadiomics' names.
 
     Example:
-        >>> import tempfile, pathlib
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
         >>> from kacl_gpu.kacl.evaluation.predictions import true_boxes
-        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=40, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
-        >>> truth = true_boxes(images)
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
+        >>> truth = true_boxes(images).query("disease == 'Pneumonia'")
         >>> table, _ = explain(images, truth, truth.assign(rank=0, fallback=False), device=torch.device("cpu"))
         >>> [*dict.fromkeys(table["boxes"])]
         ['true boxes', 'predicted boxes']
@@ -92,12 +88,8 @@ def controls(images: ChestXrayImages, regions: pd.DataFrame, seed: int = 0, numb
         The same columns, and control_of: the row of ``regions``.
 
     Example:
-        >>> import tempfile, pathlib
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
-        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=20, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
         >>> image, patient = images.table.loc[~images.table["normal"], ["image", "patient"]].iloc[0]
         >>> regions = pd.DataFrame({"image": [image], "patient": [patient], "disease": ["Mass"]})
         >>> controls(images, regions.assign(x1=0, y1=0, x2=9, y2=9), number=2)["control_of"].tolist()
@@ -136,16 +128,12 @@ def features(
         A row for each region, in this order, NaN where a region has none; the columns are PyRadiomics' names.
 
     Example:
-        >>> import tempfile, pathlib
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
-        >>> root = pathlib.Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
         >>> regions = images.table[["image"]].assign(x1=4, y1=4, x2=20, y2=20)
         >>> settings = RadiomicsSettings(bin_count=32, feature_class={"firstorder": ["Mean"]})
         >>> features(images, regions, torch.device("cpu"), settings).shape
-        (12, 1)
+        (60, 1)
     """
     row = dict(zip(images.table["image"], range(len(images))))
     names = [*dict.fromkeys(regions["image"])]

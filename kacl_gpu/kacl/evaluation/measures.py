@@ -132,8 +132,8 @@ def auc(cases: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Return the AUC of ours less that of another model, on the same images and diseases.
+def auc_difference(cases: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Return the AUC of a model less that of another one, on the same images and diseases.
 
     Paired: each draw of patients is the same for both.
 
@@ -150,16 +150,16 @@ def auc_difference(ours: pd.DataFrame, other: pd.DataFrame, draws: int = 1000, s
         >>> auc_difference(cases, cases.assign(probability=[0.3, 0.2, 0.4]), draws=0)["difference"].tolist()
         [0.5, 0.5]
     """
-    score, label, patients = _wide(ours)
-    theirs, their_label, _ = _wide(other)
-    common = [name for name in label.columns if name in their_label.columns]
+    score, label, patients = _wide(cases)
+    other_score, other_label, _ = _wide(other)
+    common = [name for name in label.columns if name in other_label.columns]
     if not common:
         raise ValueError("the models have no disease in common")
-    if not label[common].equals(their_label[common]):
+    if not label[common].equals(other_label[common]):
         raise ValueError("the models were not evaluated on the same images")
     sampler = Bootstrap(patients, draws, seed)
     a, a_samples = _aucs(score[common], label[common], sampler)
-    b, b_samples = _aucs(theirs[common], label[common], sampler)
+    b, b_samples = _aucs(other_score[common], label[common], sampler)
     used = np.isfinite(a)
     rows = [
         {"disease": name, "auc": x, "other": y, "difference": x - y, **interval(sample)}
@@ -207,6 +207,12 @@ def thresholds(cases: pd.DataFrame) -> dict[str, float]:
     return chosen
 
 
+POINT_COLUMNS = [
+    "disease", "threshold", "true_positives", "false_negatives", "false_positives", "true_negatives",
+    *(f"{kind}{end}" for kind in ("sensitivity", "specificity") for end in ("", "_low", "_high")),
+]  # fmt: skip
+
+
 def operating_points(
     cases: pd.DataFrame, chosen: Mapping[str, float], draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
@@ -244,7 +250,7 @@ def operating_points(
             ends = interval(np.concatenate([part[:, d] for part in samples[kind]] or [np.empty(0)]))
             row |= {f"{kind}_low": ends["low"], f"{kind}_high": ends["high"]}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=POINT_COLUMNS)
 
 
 # --- localisation

@@ -82,6 +82,11 @@ def load_checkpoint(path: str | Path, device: torch.device, encoder: nn.Module |
 
     Raises:
         InputError: missing, unreadable, from something else, or its weights do not fit its settings.
+
+    Example:
+        >>> loaded = load_checkpoint(checkpoint, torch.device("cpu"))  # runs/nih/checkpoints/best.ckpt, say
+        >>> loaded.epoch, loaded.data["size"]
+        (0, 32)
     """
     path = Path(path)
     saved = read_checkpoint(path)
@@ -117,6 +122,11 @@ def open_data(
 
     Raises:
         InputError: see `ChestXrays`; the split file of the training is not there.
+
+    Example:
+        >>> data = open_data(load_checkpoint(checkpoint, torch.device("cpu")), phantoms, workers=0)
+        >>> sum(len(images) for images in (data.train, data.validation, data.test))
+        60
     """
     settings = {**checkpoint.data, "root": root, "batch_size": batch_size, "workers": workers}
     file = settings["split_file"] = split_file or settings.get("split_file")
@@ -152,15 +162,11 @@ def predict(
         InputError: a probability is NaN.
 
     Example:
-        >>> import tempfile
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
-        >>> root = Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
-        >>> tables = predict(KACL(weights=None).eval(), images, images.table["image"][:1], batch_size=12)
-        >>> len(tables.cases), sorted({*tables.peaks["image"]}) == [images.table["image"][0]], tables.grid
-        (96, True, (1, 1))
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
+        >>> tables = predict(KACL(weights=None).eval(), images, images.table["image"][:1])
+        >>> len(tables.cases) == 8 * len(images), {*tables.peaks["image"]} == {images.table["image"][0]}, tables.grid
+        (True, True, (1, 1))
     """
     model.eval()
     names = model.diseases
@@ -170,7 +176,7 @@ def predict(
     regions: list[tuple[np.ndarray, ...]] = []  # row, disease, rank, total, fallback, box
     highest: list[tuple[np.ndarray, ...]] = []  # row, disease, place
     grid: tuple[int, int] | None = None
-    wanted = images.table["image"].isin([*localised]).to_numpy(bool)
+    is_localised = images.table["image"].isin([*localised]).to_numpy(bool)
     loader = DataLoader(images, batch_size, num_workers=workers)
     with torch.inference_mode():
         for batch in progress("batches", len(loader), items=loader):
@@ -178,7 +184,7 @@ def predict(
             activations, pooled = model.encoder(pixels)
             rows.append(index)
             probabilities.append(model.classifier(pooled).double().sigmoid().cpu().numpy())  # float32 would tie at 1
-            chosen = wanted[index]
+            chosen = is_localised[index]
             if not chosen.any():
                 continue
             part = activations[torch.from_numpy(chosen).to(model.device)]
@@ -228,12 +234,8 @@ def true_boxes(images: ChestXrayImages) -> pd.DataFrame:
     """Return all true boxes of images: image, patient, disease, x1, y1, x2, y2, in pixels of the returned images.
 
     Example:
-        >>> import tempfile
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
-        >>> root = Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
         >>> [*true_boxes(images).columns]
         ['image', 'patient', 'disease', 'x1', 'y1', 'x2', 'y2']
     """
@@ -243,31 +245,30 @@ def true_boxes(images: ChestXrayImages) -> pd.DataFrame:
     return table
 
 
-def other_boxes(path: str | Path, images: ChestXrayImages) -> tuple[pd.DataFrame, str]:
+def other_boxes(path: str | Path, images: ChestXrayImages, frame: float = NIH_FRAME) -> tuple[pd.DataFrame, str]:
     """Read boxes of another source than NIH's list on these images.
 
     A label names a disease if it is that of one of the images' diseases, or has it in brackets, whatever the case, with
     blanks for underscores: ``LungOpacity(pneumonia)`` is Pneumonia.
 
     Args:
-        path: a CSV with the columns image, label, x, y, w, h in NIH's frame of 1024 x 1024 and, if wanted, source; or a
-            list in NIH's format.
+        path: a CSV with the columns image, label, x, y, w, h and, if wanted, source; or a list in NIH's format.
+        images: the images that are evaluated.
+        frame: side in pixels of the square frame in which the boxes of the CSV are, whatever the size of the stored
+            images; NIH's lists are in one of 1024 x 1024.
 
     Returns:
         The table of :func:`true_boxes` with a column source, the file's name if it tells none; and what was left out,
         in words.
 
     Raises:
-        InputError: unreadable, other columns, numbers that are none, or no box of these diseases on these images.
+        InputError: unreadable, other columns, numbers that are none, a frame that is not positive, or another one than
+            NIH's for its list; or no box of these diseases on these images.
 
     Example:
-        >>> import tempfile
         >>> from kacl_gpu.kacl.data.dataset import NIHChestXray14
-        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
-        >>> root = Path(tempfile.mkdtemp(), "phantoms")
-        >>> _ = make_phantoms(root, images=12, size=32, seed=0, boxed=1.0, workers=1)
-        >>> images = NIHChestXray14(root)
-        >>> path = root / "opacities.csv"
+        >>> images = NIHChestXray14(phantoms)  # the folder of `kacl-gpu phantom`
+        >>> path = Path("opacities.csv")
         >>> header, image = "image,label,x,y,w,h" + chr(10), images.table["image"][0]
         >>> _ = path.write_text(header + f"{image},LungOpacity(pneumonia),0,0,512,512")
         >>> table, words = other_boxes(path, images)
@@ -275,6 +276,8 @@ def other_boxes(path: str | Path, images: ChestXrayImages) -> tuple[pd.DataFrame
         ([['Pneumonia', 16.0]], '1 of 1 boxes used; 0 are on images that are not evaluated here')
     """
     path = Path(path)
+    if not 0 < frame < np.inf:
+        raise InputError(f"boxes_frame must be positive and finite, got {frame}")
     table = read_csv(path)
     if {"image", "label", "x", "y", "w", "h"} <= {*table.columns}:
         x, y, w, h = (pd.to_numeric(table[name], errors="coerce") for name in ("x", "y", "w", "h"))
@@ -282,6 +285,8 @@ def other_boxes(path: str | Path, images: ChestXrayImages) -> tuple[pd.DataFrame
         table = table[["image", "label"]].assign(source=table.get("source", path.name))
     else:
         regions = read_boxes(path)
+        if frame != NIH_FRAME:
+            raise InputError(f"boxes_frame is for a CSV with the columns image, label, x, y, w, h, which {path} is not")
         if any(region.box and region.frame != NIH_FRAME for region in regions):
             raise InputError(f"{path} must be NIH's list or have the columns image, label, x, y, w, h")
         places = pd.DataFrame([region.box or (np.nan,) * 4 for region in regions], columns=[*BOX_COLUMNS])
@@ -291,22 +296,21 @@ def other_boxes(path: str | Path, images: ChestXrayImages) -> tuple[pd.DataFrame
     if not usable.all():
         wrong = table.loc[~usable, "image"]
         raise InputError(f"{path}: {len(wrong)} boxes without four numbers or an area: {first_names(wrong)}")
-    table = pd.concat([table, places * (images.size / NIH_FRAME)], axis=1)
+    table = pd.concat([table, places * (images.size / frame)], axis=1)
     table["disease"] = [_disease(label, images.diseases) for label in table["label"]]
     patient = dict(zip(images.table["image"], images.table["patient"]))
     evaluated = table["image"].isin([*patient])
-    kept = table[evaluated & (table["disease"] != "")].reset_index(drop=True)
-    if kept.empty:
+    usable_boxes = table[evaluated & (table["disease"] != "")].reset_index(drop=True)
+    if usable_boxes.empty:
         raise InputError(
             f"{path}: no box of {', '.join(images.diseases)} on the {len(images)} images that are evaluated"
         )
     unknown = sorted({*table.loc[evaluated & (table["disease"] == ""), "label"]})
-    words = (
-        f"{len(kept)} of {len(table)} boxes used; {int((~evaluated).sum())} are on images that are not evaluated here"
-    )
+    absent = int((~evaluated).sum())
+    words = f"{len(usable_boxes)} of {len(table)} boxes used; {absent} are on images that are not evaluated here"
     words += f"; labels that are no disease of the model: {', '.join(unknown)}" if unknown else ""
-    kept.insert(1, "patient", kept["image"].map(patient))
-    return kept[["source", "image", "patient", "disease", *BOX_COLUMNS]], words
+    usable_boxes.insert(1, "patient", usable_boxes["image"].map(patient))
+    return usable_boxes[["source", "image", "patient", "disease", *BOX_COLUMNS]], words
 
 
 # --- pieces
@@ -341,12 +345,12 @@ def _placed(
     """Return a table of places from parts (row, disease, ..., numbers (n, k)), sorted by image and disease."""
     if not parts:
         return pd.DataFrame(columns=["image", "patient", "disease", *columns])
-    row, disease, *others, places = (np.concatenate(values) for values in zip(*parts))
-    table = pd.DataFrame(dict(zip(columns, [*others, *places.astype(float).T])))
+    row, disease, *numbers, places = (np.concatenate(values) for values in zip(*parts))
+    table = pd.DataFrame(dict(zip(columns, [*numbers, *places.astype(float).T])))
     table.insert(0, "image", images.table["image"].to_numpy()[row])
     table.insert(1, "patient", images.table["patient"].to_numpy()[row])
     table.insert(2, "disease", np.array(names, object)[disease])
-    rank = others[0] if others else np.zeros(len(row))
+    rank = numbers[0] if numbers else np.zeros(len(row))
     return table.iloc[np.lexsort((rank, disease, row))].reset_index(drop=True)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from kacl_gpu import __version__
 from kacl_gpu.devices import choose_device
 from kacl_gpu.errors import InputError, OutputError
-from kacl_gpu.io.boxes import BOX_COLUMNS
+from kacl_gpu.io.boxes import BOX_COLUMNS, NIH_FRAME
 from kacl_gpu.io.journal import lock
 from kacl_gpu.io.tables import write_table
 
@@ -43,7 +43,7 @@ from .validation import IOU_THRESHOLDS
 FEW_PATIENTS = 5  # with fewer an interval says little
 STRONGEST = 5  # features of a disease in the report; all are in the table
 
-OURS, OTHER = "this model", "comparison"
+MODEL, OTHER = "this model", "comparison"
 PROTOCOLS = {
     TOP: "The prediction for an image and disease is the component of the heatmap with the largest total activation.",
     BEST: "Of all components of the heatmap the one counts that overlaps most, which the true box chooses, as in the "
@@ -85,6 +85,7 @@ def evaluate(
     split: str = "test",
     split_file: str | Path | None = None,
     boxes: str | Path | None = None,
+    boxes_frame: float = NIH_FRAME,
     compare: str | Path | None = None,
     batch_size: int = 32,
     workers: int = 2,
@@ -106,6 +107,7 @@ def evaluate(
         split: the set to evaluate: test, validation or train.
         split_file: another split than that of the checkpoint.
         boxes: boxes of another source, evaluated by themselves, see `kacl_gpu.kacl.evaluation.predictions.other_boxes`.
+        boxes_frame: side in pixels of the square frame in which these boxes are.
         compare: a second checkpoint, on the same images.
         batch_size: number of images computed together.
         workers: number of processes that read images.
@@ -120,6 +122,13 @@ def evaluate(
     Raises:
         InputError: an argument, the checkpoint or the data cannot be used; OUT holds something.
         OutputError: OUT cannot be written, for instance on a full disk; it is removed.
+
+    Example:
+        >>> evaluate(checkpoint, phantoms, "report", bootstrap=0, workers=0, device="cpu").name
+        test: 29 images
+        validation, for the thresholds: 4 images
+        figures and tables
+        'report.html'
     """
     out = Path(out)
     if split not in SPLITS:
@@ -139,47 +148,47 @@ def evaluate(
         raise InputError(f"the split has no images for {split}")
     notes = _notes(trained, module, split, data, split_file)
 
-    others, words = (None, "") if boxes is None else other_boxes(boxes, images)
-    localised = [*true_boxes(images)["image"], *([] if others is None else others["image"])]
+    sources, words = (None, "") if boxes is None else other_boxes(boxes, images, boxes_frame)
+    localised = [*true_boxes(images)["image"], *([] if sources is None else sources["image"])]
     print(f"{split}: {len(images)} images", flush=True)
-    ours = Evaluated(trained, images, predict(trained.model, images, localised, **loading), true_boxes(images))
-    theirs = None
+    model = Evaluated(trained, images, predict(trained.model, images, localised, **loading), true_boxes(images))
+    comparison = None
     if second is not None:
         notes += _trained_on(second, images, data)
         same = _same_images(second, images, data)
         print(f"{split}, comparison: {len(same)} images", flush=True)
-        theirs = Evaluated(second, same, predict(second.model, same, localised, **loading), true_boxes(same))
+        comparison = Evaluated(second, same, predict(second.model, same, localised, **loading), true_boxes(same))
     chooses = split == "test" and len(module.validation) > 0
     if chooses:
         print(f"validation, for the thresholds: {len(module.validation)} images", flush=True)
-    choosing = predict(trained.model, module.validation, **loading) if chooses else ours.predictions
+    choosing = predict(trained.model, module.validation, **loading) if chooses else model.predictions
 
     with _output_folder(out):
         report = Document(out, f"Evaluation of {trained.path.name}")
-        report.facts(_facts(ours, theirs, split, data, bootstrap, seed), notes)
+        report.facts(_facts(model, comparison, split, data, bootstrap, seed), notes)
         report.add(f"What the folder holds: {escape(' '.join(str(images.inventory).split()))}.")
         full = is_full_set(module.train.table, module.validation.table, module.test.table)
         training = true_boxes(module.train)
         print("figures and tables", flush=True)
         draws: dict[str, Any] = {"draws": bootstrap, "seed": seed}
-        _classification(report, ours, theirs, choosing, chooses, full, draws)
-        _localisation(report, ours, theirs, training, full, draws)
-        if others is not None:
-            _other_sources(report, ours, others, words, Path(str(boxes)), training, draws)
-        _features(report, ours, chosen, seed)
+        _classification(report, model, comparison, choosing, chooses, full, draws)
+        _localisation(report, model, comparison, training, full, draws)
+        if sources is not None:
+            _other_sources(report, model, sources, words, Path(str(boxes)), training, draws)
+        _features(report, model, chosen, seed)
         raw = {
-            "predictions": ours.predictions.cases,
-            "boxes": ours.predictions.boxes,
-            "peaks": ours.predictions.peaks,
-            "true_boxes": ours.truth,
+            "predictions": model.predictions.cases,
+            "boxes": model.predictions.boxes,
+            "peaks": model.predictions.peaks,
+            "true_boxes": model.truth,
         }
         raw |= {"predictions_validation": choosing.cases} if chooses else {}
-        raw |= {"other_boxes": others} if others is not None else {}
-        if theirs is not None:
+        raw |= {"other_boxes": sources} if sources is not None else {}
+        if comparison is not None:
             raw |= {
-                "comparison_predictions": theirs.predictions.cases,
-                "comparison_boxes": theirs.predictions.boxes,
-                "comparison_peaks": theirs.predictions.peaks,
+                "comparison_predictions": comparison.predictions.cases,
+                "comparison_boxes": comparison.predictions.boxes,
+                "comparison_peaks": comparison.predictions.peaks,
             }
         return report.write(raw)
 
@@ -213,8 +222,8 @@ def _check_free(out: Path) -> None:
 
 def _classification(
     report: Document,
-    ours: Evaluated,
-    theirs: Evaluated | None,
+    model: Evaluated,
+    comparison: Evaluated | None,
     choosing: Predictions,
     chosen_apart: bool,
     full: bool,
@@ -222,8 +231,8 @@ def _classification(
 ) -> None:
     """Add AUC, operating points, the paper's Tables 1 and 3, the comparison, and the curves."""
     report.add("## Classification")
-    table = measures.auc(ours.predictions.cases, **draws)
-    points = measures.operating_points(ours.predictions.cases, measures.thresholds(choosing.cases), **draws)
+    table = measures.auc(model.predictions.cases, **draws)
+    points = measures.operating_points(model.predictions.cases, measures.thresholds(choosing.cases), **draws)
     report.table("auc", table)
     report.table("operating_points", points)
     at = points.set_index("disease").to_dict("index") if len(points) else {}
@@ -242,19 +251,19 @@ def _classification(
     report.grid(["", "positives", "AUC", "threshold", "sensitivity", "specificity"], rows)
     source = "the validation images" if chosen_apart else "these images themselves, so both figures are too good"
     report.add(
-        f"Of {len(ours.images)} images of {ours.images.table['patient'].nunique()} patients. {_intervals(draws)} The "
+        f"Of {len(model.images)} images of {model.images.table['patient'].nunique()} patients. {_intervals(draws)} The "
         f"threshold is the probability that makes sensitivity + specificity largest on {source}; "
         "there is none where these have no positive or no negative. Uncertain labels (-1) are left out.",
-        _few(ours.predictions.cases.query("label == 1"), draws),
+        _few(model.predictions.cases.query("label == 1"), draws),
     )
-    curves = {OURS: measures.roc(ours.predictions.cases)}
-    values = {OURS: dict(zip(table["disease"], table["auc"]))}
-    if theirs is not None:
-        difference = measures.auc_difference(ours.predictions.cases, theirs.predictions.cases, **draws)
+    curves = {MODEL: measures.roc(model.predictions.cases)}
+    values = {MODEL: dict(zip(table["disease"], table["auc"]))}
+    if comparison is not None:
+        difference = measures.auc_difference(model.predictions.cases, comparison.predictions.cases, **draws)
         report.table("auc_difference", difference)
-        report.add(f"### Against `{theirs.checkpoint.path}`")
+        report.add(f"### Against `{comparison.checkpoint.path}`")
         report.grid(
-            ["AUC", OURS, OTHER, "difference"],
+            ["AUC", MODEL, OTHER, "difference"],
             [
                 [
                     _name(row["disease"]),
@@ -266,14 +275,14 @@ def _classification(
             ],
         )
         report.add("The interval of the difference is paired: each draw of patients is the same for both models.")
-        curves[OTHER] = measures.roc(theirs.predictions.cases)
+        curves[OTHER] = measures.roc(comparison.predictions.cases)
         values[OTHER] = dict(zip(difference["disease"], difference["other"]))
-    diseases = ours.checkpoint.model.diseases
+    diseases = model.checkpoint.model.diseases
     report.add("### Beside the paper's Tables 1 and 3: AUC of each disease")
     rows = [_numbers_row(f"**{name}**", at, diseases) for name, at in values.items()]
     report.grid(["", *diseases, MEAN], [*rows, *published_rows(published_auc(), diseases, full)])
     report.add(published_note(full))
-    if len(curves[OURS]):
+    if len(curves[MODEL]):
         report.add("### Receiver operating curves")
         report.table("roc", pd.concat([table.assign(model=name) for name, table in curves.items()]))
         report.picture("roc", figures.roc_curves(curves, points, values), "Receiver operating curves")
@@ -282,8 +291,8 @@ def _classification(
 
 def _localisation(
     report: Document,
-    ours: Evaluated,
-    theirs: Evaluated | None,
+    model: Evaluated,
+    comparison: Evaluated | None,
     training: pd.DataFrame,
     full: bool,
     draws: Mapping[str, Any],
@@ -295,55 +304,55 @@ def _localisation(
         full: the data are the full set.
     """
     report.add("## Localisation")
-    if ours.truth.empty:
+    if model.truth.empty:
         report.add("None of these images has a true box, so there is nothing to localise.")
         return
-    tables = {OURS: _localised(report, "", ours.predictions, ours.truth, draws)}
-    if theirs is not None:
-        truth = theirs.truth[theirs.truth["disease"].isin(ours.checkpoint.model.diseases)]
-        tables[OTHER] = _localised(report, "comparison_", theirs.predictions, truth, draws)
-    fallback = ours.truth.merge(ours.predictions.boxes.query("rank == 0"), on=["image", "disease"])["fallback"].mean()
+    tables = {MODEL: _localised(report, "", model.predictions, model.truth, draws)}
+    if comparison is not None:
+        truth = comparison.truth[comparison.truth["disease"].isin(model.checkpoint.model.diseases)]
+        tables[OTHER] = _localised(report, "comparison_", comparison.predictions, truth, draws)
+    fallback = model.truth.merge(model.predictions.boxes.query("rank == 0"), on=["image", "disease"])["fallback"].mean()
     report.add(
-        f"{len(ours.truth)} true boxes on {ours.truth['image'].nunique()} images. Share of them whose overlap with the "
-        f"prediction (intersection over union, IoU) is above a threshold. {_intervals(draws)} The mean is over the "
+        f"{len(model.truth)} true boxes on {model.truth['image'].nunique()} images. Share of them whose overlap with "
+        f"the prediction (intersection over union, IoU) is above a threshold. {_intervals(draws)} The mean is over the "
         "diseases that have boxes. Each true box is a case, also where an image has several of one disease. For "
         f"{fallback:.0%} of them the heatmap shows nothing, and the whole image counts as the prediction.",
-        _few(ours.truth, draws),
+        _few(model.truth, draws),
     )
-    beside = _baselines(ours, ours.truth, training)
-    others = {
-        name: measures.localisation(measures.overlaps(ours.truth, boxes), **draws)
+    beside = _baselines(model, model.truth, training)
+    untrained = {
+        name: measures.localisation(measures.overlaps(model.truth, boxes), **draws)
         for name, boxes in beside.boxes.items()
     }
-    report.table("localisation_baselines", pd.concat([table.assign(boxes=name) for name, table in others.items()]))
+    report.table("localisation_baselines", pd.concat([table.assign(boxes=name) for name, table in untrained.items()]))
     report.add(beside.words)
     for protocol, words in PROTOCOLS.items():
         report.add(f"### Protocol: {protocol}", words)
-        rows = [_accuracy_row(_name(name), part) for name, part in _by_disease(tables[OURS], protocol)]
+        rows = [_accuracy_row(_name(name), part) for name, part in _by_disease(tables[MODEL], protocol)]
         for name, part in _by_disease(tables[OTHER], protocol) if OTHER in tables else ():
             if name in (MEAN, ALL):
                 rows.append(_accuracy_row(f"**{OTHER}, {name}**", part))
-        report.grid(ACCURACIES, [*rows, *_baseline_rows(others, protocol)])
+        report.grid(ACCURACIES, [*rows, *_baseline_rows(untrained, protocol)])
     report.add("### Beside the paper's Table 2: share of boxes right, of each disease")
-    diseases = ours.checkpoint.model.diseases
-    report.grid(["IoU >", "", *diseases, MEAN], _table_2(tables, others, diseases, full))
+    diseases = model.checkpoint.model.diseases
+    report.grid(["IoU >", "", *diseases, MEAN], _table_2(tables, untrained, diseases, full))
     report.add(published_note(full), "By which of the two protocols the paper's boxes were counted is not known here.")
     lines = {
         f"{name}, {protocol}, {MEAN}": _line(table, protocol, MEAN)
         for name, table in tables.items()
         for protocol in (TOP, BEST)
     }
-    lines |= {f"{name}, {MEAN}": _line(table, TOP, MEAN)[["threshold", "value"]] for name, table in others.items()}
+    lines |= {f"{name}, {MEAN}": _line(table, TOP, MEAN)[["threshold", "value"]] for name, table in untrained.items()}
     table = published_localisation()
     table = table[table["system"].str.startswith("KACL")].rename(columns={"iou_above": "threshold", "Mean": "value"})
     lines[f"KACL as published{'' if full else f', {NOT_COMPARABLE}'}"] = table[["threshold", "value"]]
     report.picture("localisation", figures.localisation_curves(lines), "Accuracy of localisation over the threshold")
 
     report.add("### Pointing game and average precision")
-    _points(report, "", ours, ours.truth, draws)
+    _points(report, "", model, model.truth, draws)
     report.add(POINTS)
     report.add("### Confusion of boxes")
-    confusion = measures.confusion(ours.truth, ours.predictions.boxes)
+    confusion = measures.confusion(model.truth, model.predictions.boxes)
     report.table("confusion", confusion.reset_index())
     report.picture(
         "confusion", figures.box_confusion(confusion), "Mean overlap of true boxes with those of other diseases"
@@ -353,7 +362,7 @@ def _localisation(
         "asked for each disease (column). A network that tells places apart has its largest values where both are the "
         "same (bold)."
     )
-    _figure_5(report, ours, theirs)
+    _figure_5(report, model, comparison)
 
 
 def _baselines(model: Evaluated, truth: pd.DataFrame, training: pd.DataFrame) -> Baselines:
@@ -387,7 +396,7 @@ def _baseline_rows(tables: Mapping[str, pd.DataFrame], protocol: str) -> list[li
 
 
 def _table_2(
-    tables: Mapping[str, pd.DataFrame], others: Mapping[str, pd.DataFrame], diseases: Sequence[str], full: bool
+    tables: Mapping[str, pd.DataFrame], untrained: Mapping[str, pd.DataFrame], diseases: Sequence[str], full: bool
 ) -> list[list[str]]:
     """Return the rows of the paper's Table 2: for each threshold models, baselines, and the systems compared there."""
     published = published_localisation()
@@ -396,7 +405,7 @@ def _table_2(
         lines = [
             (f"**{name}, {protocol}**", table, protocol) for name, table in tables.items() for protocol in PROTOCOLS
         ]
-        lines += [(name, table, TOP) for name, table in others.items()]
+        lines += [(name, table, TOP) for name, table in untrained.items()]
         for name, table, protocol in lines:
             part = table[(table["protocol"] == protocol) & (table["measure"] == f"iou > {level}")]
             rows.append([f"{level}", *_numbers_row(name, dict(zip(part["disease"], part["value"])), diseases)])
@@ -416,10 +425,10 @@ def _localised(
     return table
 
 
-def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
+def _points(report: Document, prefix: str, model: Evaluated, truth: pd.DataFrame, draws: Mapping[str, Any]) -> None:
     """Add the table of the pointing game and of average precision."""
-    pointing = measures.pointing(truth, ours.predictions.peaks, **draws)
-    precision = measures.average_precision(ours.predictions.cases, truth, ours.predictions.boxes)
+    pointing = measures.pointing(truth, model.predictions.peaks, **draws)
+    precision = measures.average_precision(model.predictions.cases, truth, model.predictions.boxes)
     report.table(f"{prefix}pointing", pointing)
     report.table(f"{prefix}average_precision", precision)
     at = precision.set_index("disease").to_dict("index")
@@ -431,25 +440,25 @@ def _points(report: Document, prefix: str, ours: Evaluated, truth: pd.DataFrame,
     report.grid(["", "cases", "pointing game", *(name.replace("ap_", "AP at IoU ") for name in levels)], rows)
 
 
-def _figure_5(report: Document, ours: Evaluated, theirs: Evaluated | None) -> None:
-    """Add original, comparison and ours of each disease's first image, in the order of the table, that has a box."""
-    diseases = [
-        name for name in ours.checkpoint.model.diseases if theirs is None or name in theirs.checkpoint.model.diseases
-    ]
-    first = ours.truth.drop_duplicates("disease").set_index("disease")["image"]
+def _figure_5(report: Document, model: Evaluated, comparison: Evaluated | None) -> None:
+    """Add original, comparison and this model of each disease's first image with a box, in the order of the table."""
+    known = {*(model if comparison is None else comparison).checkpoint.model.diseases}
+    diseases = [name for name in model.checkpoint.model.diseases if name in known]
+    truth = model.truth
+    first = truth.drop_duplicates("disease").set_index("disease")["image"]
     shown = [(name, first[name]) for name in diseases if name in first.index]
     if not shown:
         return
-    places = dict(zip(ours.images.table["image"], range(len(ours.images))))
+    places = dict(zip(model.images.table["image"], range(len(model.images))))
     rows = []
-    for name, model in ((OTHER, theirs), (OURS, ours)):
-        if model is not None:
-            rows.append((name, *_look(model.checkpoint.model, model.images, shown)))
+    for name, evaluated in ((OTHER, comparison), (MODEL, model)):
+        if evaluated is not None:
+            rows.append((name, *_look(evaluated.checkpoint.model, evaluated.images, shown)))
     picture = figures.comparison(
-        torch.stack([ours.images[places[image]]["image"] for _, image in shown]),
+        torch.stack([model.images[places[image]]["image"] for _, image in shown]),
         rows,
         [
-            ours.truth.loc[(ours.truth["image"] == image) & (ours.truth["disease"] == name), [*BOX_COLUMNS]].to_numpy()
+            truth.loc[(truth["image"] == image) & (truth["disease"] == name), [*BOX_COLUMNS]].to_numpy()
             for name, image in shown
         ],
         [f"{name}\n{image}" for name, image in shown],
@@ -475,8 +484,8 @@ def _look(model: KACL, images: ChestXrayImages, shown: Sequence[tuple[str, str]]
 
 def _other_sources(
     report: Document,
-    ours: Evaluated,
-    others: pd.DataFrame,
+    model: Evaluated,
+    sources: pd.DataFrame,
     words: str,
     path: Path,
     training: pd.DataFrame,
@@ -485,14 +494,14 @@ def _other_sources(
     """Add the accuracy on boxes of other sources than NIH, source by source."""
     report.add(f"## Localisation on boxes of other sources: `{path.name}`")
     report.add(f"Not NIH's boxes, and in no figure above. {escape(words[0].upper() + words[1:])}.")
-    if ours.truth.empty:
+    if model.truth.empty:
         report.add(*PROTOCOLS.values(), POINTS)
-    for source, truth in others.groupby("source", sort=False):
+    for source, truth in sources.groupby("source", sort=False):
         name, truth = re.sub(r"\W+", "_", str(source)), truth.reset_index(drop=True)
         report.add(f"### {escape(str(source))}")
         report.add(_few(truth, draws))
-        table = _localised(report, f"{name}_", ours.predictions, truth, draws)
-        beside = _baselines(ours, truth, training)
+        table = _localised(report, f"{name}_", model.predictions, truth, draws)
+        beside = _baselines(model, truth, training)
         tables = {
             kind: measures.localisation(measures.overlaps(truth, boxes), **draws)
             for kind, boxes in beside.boxes.items()
@@ -502,13 +511,13 @@ def _other_sources(
             report.add(f"Protocol: {protocol}.")
             rows = [_accuracy_row(_name(disease), part) for disease, part in _by_disease(table, protocol)]
             report.grid(ACCURACIES, [*rows, *_baseline_rows(tables, protocol)])
-        _points(report, f"{name}_", ours, truth, draws)
+        _points(report, f"{name}_", model, truth, draws)
 
 
-def _features(report: Document, ours: Evaluated, device: torch.device, seed: int) -> None:
+def _features(report: Document, model: Evaluated, device: torch.device, seed: int) -> None:
     """Add the features that move with a disease."""
     report.add("## Radiomic features and diseases")
-    table, measured = explain.explain(ours.images, ours.truth, ours.predictions.boxes, device=device, seed=seed)
+    table, measured = explain.explain(model.images, model.truth, model.predictions.boxes, device=device, seed=seed)
     if table.empty:
         report.add(f"No disease has {explain.FEWEST} boxes and normal images to compare them with.")
         return
@@ -547,18 +556,18 @@ def _features(report: Document, ours: Evaluated, device: torch.device, seed: int
 
 
 def _facts(
-    ours: Evaluated, theirs: Evaluated | None, split: str, data: str | Path, bootstrap: int, seed: int
+    model: Evaluated, comparison: Evaluated | None, split: str, data: str | Path, bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    trained = ours.checkpoint
+    trained = model.checkpoint
     facts = {
         "checkpoint": trained.path,
         "epochs": trained.epoch + 1,
         "data": data,
         "set": split,
-        "images": len(ours.images),
+        "images": len(model.images),
     }
-    facts |= {"patients": ours.images.table["patient"].nunique(), "size_of_images": ours.images.size}
-    facts |= {"comparison": theirs.checkpoint.path} if theirs is not None else {}
+    facts |= {"patients": model.images.table["patient"].nunique(), "size_of_images": model.images.size}
+    facts |= {"comparison": comparison.checkpoint.path} if comparison is not None else {}
     return {**facts, "bootstrap": bootstrap, "seed": seed, "kacl_gpu": __version__, "torch": torch.__version__}
 
 

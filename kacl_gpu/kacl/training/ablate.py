@@ -55,6 +55,12 @@ def ablate(variants: Sequence[str | Path], seeds: Sequence[int], out: Path, argv
 
     Raises:
         InputError: a variant is named twice or is not there, the seeds are not usable, or see `fit`.
+
+    Example:
+        >>> ablate(["base"], [0], Path("ablation"), settings)  # ["--data.root=phantoms", ...], as of `fit`
+        base, seed 0: ablation/base/seed_0
+        >>> sorted(path.name for path in Path("ablation").iterdir())
+        ['ablation.md', 'base', 'cells.csv', 'pairs.csv', 'summary.csv']
     """
     files = [Path(find_config(str(variant))) for variant in variants]
     names = [file.stem for file in files]
@@ -86,31 +92,48 @@ def train(cell: Path, argv: Sequence[str]) -> bool:
 
     Returns:
         True if this process is the one that writes.
+
+    Example:
+        >>> train(Path("ablation", "base", "seed_0"), [*settings, "--config=base", "--seed_everything=0"])
+        True
+        >>> pd.read_csv("ablation/base/seed_0/test.csv")["variant"][-2:].tolist()
+        ['mean training box', 'map that knows the box (1 x 1)']
     """
-    done = fit([*argv, f"--out={cell}", "--resume"])
+    run = fit([*argv, f"--out={cell}", "--resume"])
     paths = {name: cell / "checkpoints" / f"{name}.ckpt" for name in (BEST, LAST)}
     table = cell / "test.csv"
     if not table.exists() or table.stat().st_mtime < paths[LAST].stat().st_mtime:
-        data = done.datamodule
+        data = run.datamodule
         rows: dict[str, dict[str, Any]] = {}
         for name, path in paths.items():
             if path.exists():
                 epoch = read_checkpoint(path)["epoch"]  # counted from 0
                 tested = rows.get(BEST)
                 # Both are written at the end of an epoch, so of the same one they are equal
-                measures = tested if tested and tested["epoch"] == epoch else test(done, path)
+                measures = tested if tested and tested["epoch"] == epoch else test(run, path)
                 rows[name] = {**measures, "epoch": epoch, "variant": cell.parent.name, "checkpoint": name}
         full = is_full_set(data.train.table, data.validation.table, data.test.table)
-        if done.trainer.is_global_zero:
-            written = pd.DataFrame([*rows.values(), *baseline_rows(done)]).assign(full_set=full)
+        if run.trainer.is_global_zero:
+            written = pd.DataFrame([*rows.values(), *baseline_rows(run)]).assign(full_set=full)
             write_table(written[[name for name in FACTS if name in written] + measures_of(written)], table)
-    return done.trainer.is_global_zero
+    return run.trainer.is_global_zero
 
 
-def test(done: Command, checkpoint: Path) -> dict[str, float]:
-    """Return the measures of a checkpoint on the test images, those of boxes also disease by disease."""
-    (measures,) = done.trainer.test(done.model, done.datamodule, ckpt_path=str(checkpoint), verbose=False)
-    tables, diseases = done.model.predictions, np.array(done.model.diseases, object)
+def test(run: Command, checkpoint: Path) -> dict[str, float]:
+    """Return the measures of a checkpoint on the test images, those of boxes also disease by disease.
+
+    Args:
+        run: command that trained; its model holds the predictions afterwards.
+        checkpoint: its file.
+
+    Example:
+        >>> run = fit([*settings, "--out=run", "--resume"])
+        >>> measures = test(run, Path("run/checkpoints/last.ckpt"))
+        >>> "test/auc" in measures, "test/localisation_0.1_mean" in measures
+        (True, True)
+    """
+    (measures,) = run.trainer.test(run.model, run.datamodule, ckpt_path=str(checkpoint), verbose=False)
+    tables, diseases = run.model.predictions, np.array(run.model.diseases, object)
     boxed = has_box(tables["true_boxes"])
     overlap = iou(tables["boxes"][boxed], tables["true_boxes"][boxed]).numpy()
     return {**measures, **accuracies(overlap, diseases[boxed.nonzero()[:, 1].numpy()])}
@@ -144,9 +167,19 @@ def accuracies(overlap: NDArray[np.floating], disease: NDArray[np.object_]) -> d
     return measures
 
 
-def baseline_rows(done: Command) -> list[dict[str, Any]]:
-    """Return the accuracy of boxes that nobody trained, and of a map that knows the box, on the boxes of a test."""
-    model, data = done.model, done.datamodule
+def baseline_rows(run: Command) -> list[dict[str, Any]]:
+    """Return the accuracy of boxes that nobody trained, and of a map that knows the box, on the boxes of a test.
+
+    Args:
+        run: command whose model was tested.
+
+    Example:
+        >>> run = fit([*settings, "--out=run", "--resume"])
+        >>> _ = test(run, Path("run/checkpoints/last.ckpt"))
+        >>> [row["variant"] for row in baseline_rows(run)][:2]
+        ['whole image', 'middle half']
+    """
+    model, data = run.model, run.datamodule
     tables, images = model.predictions, data.test
     boxed = has_box(tables["true_boxes"])
     if not boxed.any():
@@ -173,6 +206,14 @@ def publish(out: Path, settings: Settings) -> None:
     Args:
         out: folder of the cells.
         settings: of each variant, see `kacl_gpu.kacl.evaluation.ablation.controls`.
+
+    Example:
+        >>> cell = Path("two", "base", "seed_3")
+        >>> cell.mkdir(parents=True)
+        >>> _ = (cell / "test.csv").write_text("variant,checkpoint,test/auc" + chr(10) + "base,best,0.7")
+        >>> publish(Path("two"), {"base": {"model": {"byop": False}}})
+        >>> sorted(path.name for path in Path("two").glob("*.csv"))
+        ['cells.csv', 'pairs.csv', 'summary.csv']
     """
     table = cells(out, [*settings])
     compared = pairs(table)

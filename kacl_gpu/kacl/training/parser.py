@@ -132,9 +132,9 @@ class FitParser(LightningArgumentParser):
             return super().format_help(*args)
         actions = {action.dest: action for action in self._actions if action.help != argparse.SUPPRESS}
         settable = [name for name, action in actions.items() if action.option_strings[0].startswith("--")]  # no links
-        ours = [name for name in settable if name.startswith(("model.", "data.")) and not name.endswith(".help")]
+        settings = [name for name in settable if name.startswith(("model.", "data.")) and not name.endswith(".help")]
         listed = {name for names in GROUPS.values() for name in names}
-        groups = GROUPS | {"other settings of model and data": [name for name in ours if name not in listed]}
+        groups = GROUPS | {"other settings of model and data": [name for name in settings if name not in listed]}
         before = self._action_groups
         self._action_groups = []
         try:
