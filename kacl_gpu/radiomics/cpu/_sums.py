@@ -18,25 +18,50 @@ def total(terms: Array) -> Any:
     return np.cumsum(terms, axis=-1)[..., -1] if terms.shape[-1] else np.zeros(terms.shape[:-1])
 
 
-def weighted_sums(rows: Array, *weights: Array) -> Array:
-    """Return inner products of rows (K, A, n) with each of M weights, (n,) or (K, n): (M, K, A); zeros add nothing."""
-    stacked = np.stack(np.broadcast_arrays(*(np.atleast_2d(w) for w in weights)), 1)
-    out = np.zeros((*rows.shape[:2], len(weights)))
-    inner_products(np.ascontiguousarray(rows), stacked, out)  # one layout: compiled once; too little work for threads
-    return np.moveaxis(out, 2, 0)
+@jit
+def weighted_sum(row: Array, weights: Array) -> float:
+    """Return the inner product of a row (n,) with weights; an empty level adds nothing, whatever its weight."""
+    sum_ = 0.0
+    for i in range(row.size):
+        if row[i] != 0.0:
+            sum_ += row[i] * weights[i]
+    return sum_
 
 
 @jit
-def inner_products(rows: Array, weights: Array, out: Array) -> None:
-    """Add the inner products of rows (K, A, n) with weights (K or 1, M, n) to ``out`` (K, A, M)."""
-    for k in range(rows.shape[0]):
-        w = k % weights.shape[0]
-        for a in range(rows.shape[1]):
-            for i in range(rows.shape[2]):
-                v = rows[k, a, i]
-                if v != 0.0:  # an empty level adds nothing, whatever its weight (1 / 0 among them)
-                    for m in range(weights.shape[1]):
-                        out[k, a, m] += v * weights[w, m, i]
+def sum_of_squares(row: Array) -> float:
+    """Return the sum of the squares of a row (n,)."""
+    sum_ = 0.0
+    for i in range(row.size):
+        if row[i] != 0.0:
+            sum_ += row[i] * row[i]
+    return sum_
+
+
+@jit
+def central_moments(row: Array, values: Array) -> tuple[float, float, float, float]:
+    """Return mean and central moments 2, 3, 4 of a histogram (n,) over ``values`` (n,).
+
+    NaN of an empty histogram; of a single value the moments are exactly 0.
+    """
+    n, first, filled = 0.0, 0.0, 0
+    for i in range(row.size):
+        if row[i] != 0.0:
+            n += row[i]
+            first += row[i] * values[i]
+            filled += row[i] > 0.0
+    mean = first / n
+    m2, m3, m4 = 0.0, 0.0, 0.0
+    for i in range(row.size):
+        if row[i] != 0.0:
+            d = values[i] - mean
+            square = d * d
+            m2 += row[i] * square
+            m3 += row[i] * (square * d)
+            m4 += row[i] * (square * square)
+    if filled == 1:
+        return mean, 0.0, 0.0, 0.0
+    return mean, m2 / n, m3 / n, m4 / n
 
 
 def mixed(matrices: Array, weights: Array) -> Array:
@@ -49,25 +74,3 @@ def entropy(rows: Array) -> Array:
     with np.errstate(invalid="ignore"):
         p = rows / total(rows)[..., None]
     return -total(p * np.log2(p + EPS))
-
-
-def squares(rows: Array) -> Array:
-    """Return the sum of squares of each row of (K, A, n): (K, A)."""
-    flat = rows.reshape(-1, rows.shape[-1])
-    return weighted_sums(flat[:, None], flat)[0].reshape(rows.shape[:-1])
-
-
-def central_moments(rows: Array, values: Array) -> tuple[Array, ...]:
-    """Return mean and central moments 2, 3, 4 of histograms (K, A, n) over ``values`` (n,) or (K, n): four of (K, A).
-
-    NaN of an empty histogram; of a single value the moments are exactly 0.
-    """
-    n, first = weighted_sums(rows, np.ones_like(values), values)
-    with np.errstate(invalid="ignore"):
-        mean = first / n
-    d = (np.atleast_2d(values)[:, None] - mean[..., None]).reshape(-1, rows.shape[-1])
-    square = d * d
-    powers = weighted_sums(rows.reshape(-1, 1, rows.shape[-1]), square, square * d, square * square)
-    is_single = (rows > 0).sum(-1) == 1
-    with np.errstate(invalid="ignore"):
-        return mean, *(np.where(is_single, 0.0, p.reshape(mean.shape) / n) for p in powers)

@@ -8,7 +8,7 @@ import numpy as np
 from ..columns import FIRST_ORDER, number_of_columns
 from ._compile import jit
 from ._regions import Array, volume
-from ._sums import entropy, squares
+from ._sums import entropy, sum_of_squares
 from ._threads import for_each
 from .levels import count, cut, intensities, small_integers
 
@@ -36,7 +36,8 @@ def first_order(
     out = np.full((len(box), number_of_columns(FIRST_ORDER)), np.nan)
     pixels_of_levels = histogram.astype(np.float64)[:, None]
     out[:, FIRST_ORDER.entropy] = entropy(pixels_of_levels)[:, 0]
-    out[:, FIRST_ORDER.level_squares] = squares(pixels_of_levels)[:, 0]
+    for k, pixels in enumerate(pixels_of_levels):
+        out[k, FIRST_ORDER.level_squares] = sum_of_squares(pixels[0])
     integers = small_integers(images, moments)
 
     def task(k: int) -> None:

@@ -8,7 +8,7 @@ from ..columns import GLCM
 from ..constants import EPS
 from ._compile import jit
 from ._regions import Array, at
-from ._sums import central_moments, entropy, mixed, weighted_sums
+from ._sums import central_moments, entropy, mixed, weighted_sum
 from ._threads import COMPILED, for_each
 
 TOGETHER = 4  # regions that a thread computes between two returns to Python, where it waits for the others
@@ -29,27 +29,10 @@ def glcm_sums(
 ) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glcm_sums`."""
     marginals, diagonals, out = statistics_of_directions(counts, log_weights, symmetric, mcc)
-    ng = counts.shape[-1]
-    (x, y), (added, subtracted) = marginals.transpose(2, 0, 1, 3), diagonals.transpose(2, 0, 1, 3)
-    level, k, top = np.arange(1.0, ng + 1), np.arange(2.0 * ng), n_levels[:, None].astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a region without levels has no top
-        weights_of_k = {
-            GLCM.contrast: k * k,
-            GLCM.inverse: 1 / (1 + k),
-            GLCM.inverse_square: 1 / (1 + k * k),
-            GLCM.inverse_normalised: 1 / (1 + k / top),
-            GLCM.inverse_square_normalised: 1 / (1 + (k * k) / (top * top)),
-            GLCM.inverse_variance: 1 / np.where(k == 0, np.inf, k * k),
-        }
-        for column, sums in zip(weights_of_k, weighted_sums(subtracted, *weights_of_k.values())):
-            out[..., column] = sums
-    out[..., GLCM.hx], out[..., GLCM.hy] = entropy(x), entropy(y)
-    out[..., GLCM.h_sum], out[..., GLCM.h_difference] = entropy(added), entropy(subtracted)
-    out[..., GLCM.mean_x], out[..., GLCM.variance_x] = central_moments(x, level)[:2]
-    out[..., GLCM.mean_y], out[..., GLCM.variance_y] = central_moments(y, level)[:2]
-    mean, m2, m3, m4 = central_moments(added, k + 2)
-    out[..., GLCM.sum_mean], out[..., GLCM.sum_m2], out[..., GLCM.sum_m3], out[..., GLCM.sum_m4] = mean, m2, m3, m4
-    out[..., GLCM.difference_mean], out[..., GLCM.difference_m2] = central_moments(subtracted, k)[:2]
+    for k, top in enumerate(n_levels.tolist()):
+        write_marginal_sums(marginals[k], diagonals[k], float(top), out[k])
+    out[..., GLCM.hx], out[..., GLCM.hy] = entropy(marginals).transpose(2, 0, 1)
+    out[..., GLCM.h_sum], out[..., GLCM.h_difference] = entropy(diagonals).transpose(2, 0, 1)
     empty = out[..., GLCM.total] == 0
     out[empty] = np.nan
     out[empty, GLCM.total] = 0
@@ -79,7 +62,9 @@ def statistics_of_directions(
         filled = filled.any(1) | filled.any(2)  # many levels below the greatest may be empty too, above it all are
         present, levels = np.argsort(~filled, 1, kind="stable"), filled.sum(1)
         scaled = np.empty((*matrices.shape[:2], levels.max(), levels.max()))
-        sums_of_pairs(matrices, present, levels, symmetric, marginals[group], diagonals[group], out[group], scaled)
+        logs = np.empty((2, *scaled.shape[2:]))
+        tables = marginals[group], diagonals[group], out[group]
+        sums_of_pairs(matrices, present, levels, symmetric, tables, scaled, logs)
         if not mcc:
             out[group, :, GLCM.mcc_square] = np.nan
             return
@@ -106,22 +91,59 @@ def weights(counts: Array, log_weights: Array) -> Array:
 
 
 @jit
+def write_marginal_sums(marginals: Array, diagonals: Array, top: float, out: Array) -> None:
+    """Write the columns of (A, 29) that follow from p_x, p_y (A, 2, n) and p_{x+y}, p_{x-y} (A, 2, 2 n)."""
+    n = marginals.shape[2]
+    levels, sums, weights = np.empty(n), np.empty(2 * n), np.empty((6, 2 * n))
+    for i in range(n):
+        levels[i] = i + 1.0
+    for i in range(2 * n):
+        k = float(i)
+        sums[i] = k + 2.0
+        weights[0, i] = k * k
+        weights[1, i] = 1.0 / (1.0 + k)
+        weights[2, i] = 1.0 / (1.0 + k * k)
+        weights[3, i] = 1.0 / (1.0 + k / top)
+        weights[4, i] = 1.0 / (1.0 + (k * k) / (top * top))
+        weights[5, i] = 1.0 / (k * k) if i > 0 else 0.0
+    differences = np.empty(2 * n)
+    for i in range(2 * n):
+        differences[i] = i
+    for a in range(out.shape[0]):
+        row, subtracted = out[a], diagonals[a, 1]
+        row[GLCM.contrast] = weighted_sum(subtracted, weights[0])
+        row[GLCM.inverse] = weighted_sum(subtracted, weights[1])
+        row[GLCM.inverse_square] = weighted_sum(subtracted, weights[2])
+        row[GLCM.inverse_normalised] = weighted_sum(subtracted, weights[3])
+        row[GLCM.inverse_square_normalised] = weighted_sum(subtracted, weights[4])
+        row[GLCM.inverse_variance] = weighted_sum(subtracted, weights[5])
+        mean, m2, m3, m4 = central_moments(diagonals[a, 0], sums)
+        row[GLCM.sum_mean], row[GLCM.sum_m2], row[GLCM.sum_m3], row[GLCM.sum_m4] = mean, m2, m3, m4
+        mean, m2, m3, m4 = central_moments(marginals[a, 0], levels)
+        row[GLCM.mean_x], row[GLCM.variance_x] = mean, m2
+        mean, m2, m3, m4 = central_moments(marginals[a, 1], levels)
+        row[GLCM.mean_y], row[GLCM.variance_y] = mean, m2
+        mean, m2, m3, m4 = central_moments(subtracted, differences)
+        row[GLCM.difference_mean], row[GLCM.difference_m2] = mean, m2
+
+
+@jit
 def sums_of_pairs(
     counts: Array,
     present: Array,
     levels: Array,
     symmetric: bool,
-    marginals: Array,
-    diagonals: Array,
-    out: Array,
+    tables: tuple[Array, Array, Array],
     scaled: Array,
+    logs: Array,
 ) -> None:
     """Fill p_x, p_y; p_{x+y}, p_{x-y}; total and sums over pairs of levels of each direction; 0 without pairs.
 
     Of ``counts`` (K, A, n, n) only ``levels`` (K,) levels have pairs, of which ``present`` (K, n) begins with a list.
     Among these, ``scaled`` becomes p / sqrt(px py + eps): PyRadiomics adds eps there, which shows where a part of the
-    region holds few pixels.
+    region holds few pixels. ``logs`` (2, n, n) is scratch.
     """
+    marginals, diagonals, out = tables
     for k in range(counts.shape[0]):
         for a in range(counts.shape[1]):
             count, p_xy, sums = counts[k, a], scaled[k, a], out[k, a]
@@ -150,15 +172,21 @@ def sums_of_pairs(
                 for n in range(levels[k]):
                     i, j = present[k, m], present[k, n]
                     p, independent = p_xy[m, n], p_x[i] * p_y[j]
-                    log_independent = math.log2(independent + EPS)
+                    if symmetric and n < m:  # the other half, to the last bit
+                        log, log_independent = logs[0, n, m], logs[1, n, m]
+                        p_xy[m, n] = p_xy[n, m]
+                    else:
+                        log_independent = math.log2(independent + EPS)
+                        log = math.log2(p + EPS) if p > 0.0 else 0.0
+                        logs[0, m, n], logs[1, m, n] = log, log_independent
+                        p_xy[m, n] = p / math.sqrt(independent + EPS)
                     sums[GLCM.hxy2] -= independent * log_independent
                     if p > 0.0:
                         sums[GLCM.energy] += p * p
-                        sums[GLCM.hxy] -= p * math.log2(p + EPS)
+                        sums[GLCM.hxy] -= p * log
                         sums[GLCM.hxy1] -= p * log_independent
                         sums[GLCM.maximum] = max(sums[GLCM.maximum], p)
                         sums[GLCM.covariance] += p * (i + 1.0 - mean_x) * (j + 1.0 - mean_y)
-                    p_xy[m, n] = p / math.sqrt(independent + EPS)
 
 
 @jit
@@ -183,9 +211,12 @@ def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals:
             beside[k + 1] = -length if u[k + 1] > 0.0 else length
             square = 2.0 * length * (length + abs(u[k + 1]))  # of the reflection's vector
             u[k + 1] -= beside[k + 1]
-            for j in range(k + 1, n):
-                for i in range(k + 1, n):
-                    w[i] += matrix[j, i] * u[j]
+            reflection, product = u[k + 1 : n], w[k + 1 : n]
+            fourth = k + 1 + (n - k - 1) // 4 * 4
+            for j in range(k + 1, fourth, 4):
+                add_rows(matrix[j : j + 4, k + 1 : n], u[j : j + 4], product)
+            for j in range(fourth, n):
+                add_row(matrix[j, k + 1 : n], u[j], product)
             projection = 0.0
             for i in range(k + 1, n):
                 w[i] *= 2.0 / square
@@ -193,10 +224,35 @@ def tridiagonalise(matrices: Array, sizes: Array, u: Array, w: Array, diagonals:
             for j in range(k + 1, n):
                 w[j] -= projection / square * u[j]
             for j in range(k + 1, n):
-                for i in range(k + 1, n):
-                    matrix[j, i] -= u[j] * w[i] + w[j] * u[i]
+                subtract_products(matrix[j, k + 1 : n], u[j], product, w[j], reflection)
         for i in range(n):
             diagonals[row, a, i] = matrix[i, i]
+
+
+# Loops over few arrays, which the compiler turns into vector instructions; sums keep their order
+
+
+@jit
+def add_rows(rows: Array, factors: Array, out: Array) -> None:
+    """Add four rows (4, n), the first first, each times its factor."""
+    one, two, three, four = rows[0], rows[1], rows[2], rows[3]
+    a, b, c, d = factors[0], factors[1], factors[2], factors[3]
+    for i in range(out.size):
+        out[i] = (((out[i] + one[i] * a) + two[i] * b) + three[i] * c) + four[i] * d
+
+
+@jit
+def add_row(row: Array, factor: float, out: Array) -> None:
+    """Add a row times a factor."""
+    for i in range(out.size):
+        out[i] += row[i] * factor
+
+
+@jit
+def subtract_products(row: Array, a: float, x: Array, b: float, y: Array) -> None:
+    """Subtract a x + b y from a row."""
+    for i in range(row.size):
+        row[i] -= a * x[i] + b * y[i]
 
 
 @jit
@@ -207,7 +263,7 @@ def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute:
     lowest. Eigenvalues are found by Sturm counts. Eight shifts at once cut the interval to a ninth each time: their
     divisions do not wait for each other.
     """
-    pivot, above = np.empty(8), np.empty(8, np.int64)
+    shifts = np.empty(16)  # for each the last pivot, and how many were above 0
     for which in range(out.shape[0] * out.shape[1]):
         row, a = which // out.shape[1], which % out.shape[1]
         diagonal, beside, n, second = diagonals[row, a], besides[row, a], sizes[row], 0.0
@@ -215,24 +271,35 @@ def second_eigenvalues(diagonals: Array, besides: Array, sizes: Array, absolute:
         for i in range(n):  # Gershgorin
             bound = max(bound, abs(diagonal[i]) + abs(beside[i]) + abs(beside[i + 1]))
         for sign, rank in ((1.0, 2), (-1.0, 1)):
-            if not absolute and sign < 0.0:
+            if sign < 0.0 and not (absolute and some_below(diagonal, beside, n, -second)):
                 break
             low, high = 0.0, bound
             for _ in range(20):
                 step = (high - low) / 9.0
                 for s in range(8):
-                    pivot[s], above[s] = 1.0, 0
+                    shifts[s], shifts[8 + s] = 1.0, 0.0
                 for i in range(n):
-                    square = beside[i] * beside[i]
+                    centre, square = sign * diagonal[i], beside[i] * beside[i]
                     for s in range(8):
-                        q = sign * diagonal[i] - (low + (s + 1) * step) - square / pivot[s]
+                        q = centre - (low + (s + 1) * step) - square / shifts[s]
                         q = 1e-300 if q == 0.0 else q
-                        pivot[s] = q
-                        above[s] += q > 0.0
+                        shifts[s] = q
+                        shifts[8 + s] += 1.0 if q > 0.0 else 0.0
                 parts = 0
                 for s in range(8):
-                    parts += above[s] >= rank
+                    parts += shifts[8 + s] >= rank
                 low += parts * step
                 high = low + step
             second = max(second, low)
         out[row, a, GLCM.mcc_square] = second * second if absolute else second
+
+
+@jit
+def some_below(diagonal: Array, beside: Array, n: int, limit: float) -> bool:
+    """Return True if a tridiagonal matrix has an eigenvalue below a limit: else none is found there."""
+    pivot, number = 1.0, 0
+    for i in range(n):
+        pivot = -diagonal[i] + limit - beside[i] * beside[i] / pivot
+        pivot = 1e-300 if pivot == 0.0 else pivot
+        number += pivot > 0.0
+    return number > 0

@@ -7,7 +7,7 @@ import numpy as np
 from ..columns import NGTDM
 from ._compile import jit
 from ._regions import BLOCK, Array, Padded, at, block_end, for_each_part, volume, with_margin
-from ._sums import central_moments, weighted_sums
+from ._sums import central_moments, weighted_sum
 from ._threads import for_each_region
 from .glcm import count_pairs
 
@@ -140,18 +140,28 @@ def add_levels(after: Array, before: Array, total: Array) -> None:
 
 def ngtdm_sums(histogram: Array, differences: Array) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.ngtdm_sums`."""
-    counts = np.maximum(np.arange(differences.shape[-1], dtype=np.float64), 1)  # no neighbours, no difference
-    (s,) = weighted_sums(differences.astype(np.float64), 1 / counts)
-    n = histogram.astype(np.float64)[:, None]
-    total, ns = weighted_sums(n, np.ones_like(s), s)
-    out = np.zeros((len(s), len(NGTDM)))
-    out[:, NGTDM.n], out[:, NGTDM.ns] = total[:, 0], ns[:, 0]
-    out[:, NGTDM.s] = weighted_sums(s[:, None], np.ones(s.shape[1]))[0, :, 0]
-    out[:, NGTDM.variance] = central_moments(n, np.arange(1.0, n.shape[-1] + 1))[1][:, 0]
-    out[:, NGTDM.levels] = (histogram > 0).sum(1)
-    for k in range(len(s)):
-        add_pairs(histogram[k], s[k], np.flatnonzero(histogram[k]), out[k])
+    levels = np.arange(1.0, histogram.shape[1] + 1)
+    weights = 1 / np.maximum(np.arange(differences.shape[-1], dtype=np.float64), 1)  # no neighbours, no difference
+    out = np.zeros((len(histogram), len(NGTDM)))
+    for k, pixels in enumerate(histogram):
+        s = np.zeros(len(pixels))
+        add_differences(pixels.astype(np.float64), differences[k], weights, levels, s, out[k])
+        add_pairs(pixels, s, np.flatnonzero(pixels), out[k])
     return out
+
+
+@jit
+def add_differences(pixels: Array, differences: Array, weights: Array, levels: Array, s: Array, out: Array) -> None:
+    """Write the differences ``s`` of each level, (ng,), and the sums over levels of one region's row."""
+    for i in range(pixels.size):
+        s[i] = weighted_sum(differences[i], weights)
+        if pixels[i] != 0.0:
+            out[NGTDM.n] += pixels[i]
+            out[NGTDM.ns] += pixels[i] * s[i]
+            out[NGTDM.levels] += 1
+        if s[i] != 0.0:
+            out[NGTDM.s] += s[i]
+    out[NGTDM.variance] = central_moments(pixels, levels)[1]
 
 
 @jit

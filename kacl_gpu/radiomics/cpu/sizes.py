@@ -8,7 +8,7 @@ from ..columns import SIZES
 from ..constants import EPS
 from ._compile import jit
 from ._regions import Array
-from ._sums import central_moments, mixed, squares, weighted_sums
+from ._sums import central_moments, mixed, sum_of_squares
 from ._threads import for_each
 
 
@@ -17,34 +17,46 @@ def size_sums(counts: Array, n_levels: Array, weights: Array) -> Array:
     regions, directions, ng, sizes = counts.shape
     rows = 1 if len(weights) else directions
     by_level, by_size = np.zeros((regions, rows, ng)), np.zeros((regions, rows, sizes))
-    out = np.zeros((regions, rows, len(SIZES)))
+    out, each_size = np.zeros((regions, rows, len(SIZES))), np.arange(1.0, sizes + 1)
 
     def task(k: int) -> None:
         matrices = counts[k, :, : n_levels[k]]  # levels above are empty
         if len(weights):
             matrices = mixed(matrices, weights[k])
         add_sizes(matrices, by_level[k], by_size[k], out[k])
+        write_marginal_sums(by_level[k], by_size[k], each_size, out[k])
 
     for_each(task, regions, counts.size)
-    write_marginal_sums(by_level, by_size, np.arange(1.0, sizes + 1), out)
     return out
 
 
+@jit
 def write_marginal_sums(by_level: Array, by_size: Array, sizes: Array, out: Array) -> None:
-    """Write the columns of (K, A, 15) that follow from the marginals by level (K, A, ng) and by size (K, A, S).
+    """Write the columns of (A, 15) that follow from the marginals by level (A, ng) and by size (A, S).
 
-    ``sizes``: the sizes (S,) or (K, S) that the latter stand for.
+    ``sizes``: the sizes (S,) that the latter stand for; 0 in unused rows of a table of zones.
     """
-    i = np.arange(1.0, by_level.shape[-1] + 1)
-    with np.errstate(divide="ignore"):  # unused rows of a table of zones have size 0
-        small = 1 / (sizes * sizes)
-    n, low, high = weighted_sums(by_level, np.ones_like(i), 1 / (i * i), i * i)
-    out[..., SIZES.n], out[..., SIZES.low], out[..., SIZES.high] = n, low, high
-    pixels, small, large = weighted_sums(by_size, sizes, small, sizes * sizes)
-    out[..., SIZES.pixels], out[..., SIZES.small], out[..., SIZES.large] = pixels, small, large
-    out[..., SIZES.level_squares], out[..., SIZES.size_squares] = squares(by_level), squares(by_size)
-    out[..., SIZES.level_variance] = central_moments(by_level, i)[1]
-    out[..., SIZES.size_variance] = central_moments(by_size, sizes)[1]
+    levels, squares = np.empty(by_level.shape[1]), np.empty(by_level.shape[1])
+    for i in range(levels.size):
+        levels[i] = i + 1.0
+        squares[i] = levels[i] * levels[i]
+    for a in range(out.shape[0]):
+        sums = out[a]
+        for i in range(levels.size):
+            count = by_level[a, i]
+            if count != 0.0:
+                sums[SIZES.n] += count
+                sums[SIZES.low] += count * (1.0 / squares[i])
+                sums[SIZES.high] += count * squares[i]
+        for j in range(sizes.size):
+            count, square = by_size[a, j], sizes[j] * sizes[j]
+            if count != 0.0:
+                sums[SIZES.pixels] += count * sizes[j]
+                sums[SIZES.small] += count * (1.0 / square)
+                sums[SIZES.large] += count * square
+        sums[SIZES.level_squares], sums[SIZES.size_squares] = sum_of_squares(by_level[a]), sum_of_squares(by_size[a])
+        sums[SIZES.level_variance] = central_moments(by_level[a], levels)[1]
+        sums[SIZES.size_variance] = central_moments(by_size[a], sizes)[1]
 
 
 @jit
