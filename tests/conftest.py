@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -39,6 +40,23 @@ def pytest_configure(config: pytest.Config) -> None:
         from tests.kernels.mirror import mirrored
 
         setattr(common, "launch", mirrored(common.launch, device))  # noqa: B010 - mypy takes functions for fixed
+    if INTERPRETING:
+        _convert_arrays_of_one_element()
+
+
+def _convert_arrays_of_one_element() -> None:
+    """Let a kernel's scalar be a bound of `range`.
+
+    NumPy 2.5 refuses `int` of an array with a dimension, which the interpreter of Triton 3.6 calls for it.
+    """
+    interpreter = import_module("triton.runtime.interpreter")
+    original = interpreter._patch_lang_tensor
+
+    def patch(tensor: Any, scope: Any) -> None:
+        original(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    setattr(interpreter, "_patch_lang_tensor", patch)  # noqa: B010
 
 
 def _is_interpreted(item: pytest.Item) -> bool:
