@@ -27,7 +27,12 @@ examples:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of this command, which leaves the arguments of ``kacl-gpu fit`` alone.
 
-    argparse's, because jsonargparse refuses to parse a part of the arguments.
+    argparse's, because jsonargparse parses all arguments or none: its `parse_known_args` raises NotImplementedError.
+
+    Example:
+        >>> arguments, fit_arguments = make_parser().parse_known_args(["--out", "runs", "--config", "nih"])
+        >>> arguments.seeds, fit_arguments
+        ([0, 1, 2], ['--config', 'nih'])
     """
     parser = CommandParser(
         prog="kacl-gpu ablate",

@@ -48,7 +48,12 @@ NORMAL = 32  # images without a finding that a region is compared with
 
 
 def make_parser() -> Parser:
-    """Return the parser of this command."""
+    """Return the parser of this command.
+
+    Example:
+        >>> make_parser().parse_args([]).out
+        'demo_output'
+    """
     parser = Parser("demo", DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("--out", metavar="FOLDER", default="demo_output", help="folder to write")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
@@ -137,7 +142,21 @@ def show_features(out: Path, device: Any) -> None:
 
 
 def draw_features(images: Any, boxes: Any, table: Any) -> Any:
-    """Draw eight images with their boxes, and the features of all regions as standard scores."""
+    """Draw six images with their boxes, and the features of all regions as standard scores.
+
+    Args:
+        images: array (B, H, W).
+        boxes: array (K, 5) of image, x1, y1, x2, y2.
+        table: data frame with the columns image and finding, then features.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"image": ["a", "b"], "finding": "Mass", "original_glcm_Contrast": [1.0, 2.0]})
+        >>> figure = draw_features(np.zeros((2, 9, 9)), np.array([[0, 1, 1, 5, 5], [1, 2, 2, 8, 8]]), table)
+        >>> len(figure.subfigs)
+        2
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 

@@ -19,7 +19,12 @@ EXAMPLES = """\
 
 
 def make_parser() -> Parser:
-    """Return the parser of this command."""
+    """Return the parser of this command.
+
+    Example:
+        >>> make_parser().parse_args(["--checkpoint", "best.ckpt", "--data", "nih224", "--out", "report"]).data
+        'nih224'
+    """
     parser = Parser("evaluate", DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("--checkpoint", metavar="FILE", required=True, help="checkpoint that kacl-gpu fit wrote")
     parser.add_argument(

@@ -46,7 +46,12 @@ EXAMPLES = """\
 
 
 def make_parser() -> Parser:
-    """Return the parser of this command."""
+    """Return the parser of this command.
+
+    Example:
+        >>> make_parser().parse_args(["scans/", "--out", "features.csv"]).images
+        ['scans/']
+    """
     parser = Parser("extract", DESCRIPTION, notes=NOTES, examples=EXAMPLES)
     parser.add_argument("images", metavar="IMAGES", nargs="+", help="folders, image files or patterns")
     parser.add_argument("--out", metavar="FILE", required=True, help="table to write, ending in .parquet or .csv")
@@ -92,7 +97,17 @@ def make_parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Extract features; return the exit status."""
+    """Extract features; return the exit status.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.linear_gradient("L").save(folder / "a.png")
+        >>> run([str(folder), "--out", str(folder / "features.csv")])  # doctest: +ELLIPSIS
+        /.../features.csv: 1 regions; 1 images in ... s (... images/s)
+        0
+    """
     arguments = make_parser().parse_args(list(argv))
     from kacl_gpu.extract.folder import extract, read_settings
 

@@ -60,7 +60,14 @@ examples:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parser without jsonargparse, for what runs before an extra is needed, and for a part of a command's arguments."""
+    """Parser without jsonargparse, for what runs before an extra is needed, and for a part of a command's arguments.
+
+    Example:
+        >>> parser = CommandParser(prog="kacl-gpu")
+        >>> _ = parser.add_argument("--out")
+        >>> parser.parse_known_args(["--out", "runs", "--seed", "1"])
+        (Namespace(out='runs'), ['--seed', '1'])
+    """
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and the message in one line."""
@@ -75,6 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 1 failed, 2 wrong use, 3 some images or regions could not be used, 130 interrupted.
+
+    Example:
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        kacl-gpu ...
+        0
     """
     owns_process = argv is None
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -117,7 +129,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(command: str, message: str, status: int) -> int:
-    """Write one line to stderr and return the exit status."""
+    """Write one line to stderr and return the exit status.
+
+    Example:
+        >>> fail("extract", "error: no such folder", 2)
+        2
+    """
     print(f"kacl-gpu {command}: {' '.join(message.split())}", file=sys.stderr)
     return status
 

@@ -30,6 +30,17 @@ class Parser(ArgumentParser):
         description: sentences that the help begins with.
         notes: text that the help ends with, before the examples.
         examples: command lines, one or more.
+
+    Example:
+        >>> parser = Parser("count", "Count images.", examples="  kacl-gpu count scans/")
+        >>> _ = parser.add_argument("--size", type=int, default=224, help="width and height")
+        >>> print(parser.format_help())  # doctest: +ELLIPSIS
+        usage: kacl-gpu count ...
+          --size SIZE           width and height (default: 224)
+        <BLANKLINE>
+        examples:
+          kacl-gpu count scans/
+        <BLANKLINE>
     """
 
     def __init__(self, command: str, description: str, *, examples: str, notes: str = "") -> None:

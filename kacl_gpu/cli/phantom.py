@@ -18,7 +18,12 @@ EXAMPLES = """\
 
 
 def make_parser() -> Parser:
-    """Return the parser of this command."""
+    """Return the parser of this command.
+
+    Example:
+        >>> make_parser().parse_args(["phantoms", "--images", "20"]).size
+        256
+    """
     parser = Parser("phantom", DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--images", metavar="N", type=int, required=True, help="number of images")
@@ -34,7 +39,15 @@ def make_parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Draw phantoms; return the exit status."""
+    """Draw phantoms; return the exit status.
+
+    Example:
+        >>> import tempfile
+        >>> out = tempfile.mkdtemp() + "/phantoms"
+        >>> run([out, "--images", "4", "--size", "64", "--workers", "1"])  # doctest: +ELLIPSIS
+        /.../phantoms: 4 images of ... patients, ... boxes on ... of them; ... s
+        0
+    """
     arguments = make_parser().parse_args(list(argv)).as_dict()
     del arguments["config"]
     from kacl_gpu.kacl.data.phantom import make_phantoms

@@ -18,7 +18,12 @@ EXAMPLES = """\
 
 
 def make_parser() -> Parser:
-    """Return the parser of this command."""
+    """Return the parser of this command.
+
+    Example:
+        >>> make_parser().parse_args(["ChestXray14", "--out", "nih224"]).size
+        224
+    """
     parser = Parser("prepare", DESCRIPTION, examples=EXAMPLES)
     parser.add_argument("data", metavar="DATA", help="folder with the images and Data_Entry_2017.csv")
     parser.add_argument("--out", metavar="OUT", required=True, help="folder to make")
@@ -42,7 +47,19 @@ def make_parser() -> Parser:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Prepare a data set; return the exit status."""
+    """Prepare a data set; return the exit status.
+
+    Example:
+        >>> import tempfile
+        >>> from kacl_gpu.kacl.data.phantom import make_phantoms
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = make_phantoms(f"{folder}/phantoms", images=20, size=64, workers=1)
+        >>> run([f"{folder}/phantoms", "--out", f"{folder}/small", "--size", "32", "--workers", "1"])
+        ... # doctest: +ELLIPSIS
+        /.../phantoms/Data_Entry_2017.csv: 20 images, 20 files, 20 usable; ... boxes on ... images
+        20 images in /.../small, 20 in ... s (... images/s)
+        0
+    """
     arguments = make_parser().parse_args(list(argv))
     from kacl_gpu.kacl.data.prepare import prepare
 

@@ -52,6 +52,10 @@ class Summary:
         seconds: its time.
         out, errors_out: the two files; the second exists only if there are errors.
         subfolders: folders that were not looked into.
+
+    Example:
+        >>> Summary(2, 0, 1, 0.5, Path("a.csv"), Path("a.errors.csv")).regions
+        2
     """
 
     regions: int
@@ -65,7 +69,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold a row of either table: the box in pixels of the stored image if it is known, and features or a reason."""
+    """Hold a row of either table: the box in pixels of the stored image if it is known, and features or a reason.
+
+    Example:
+        >>> Row("lung", None, reason="missing image").features is None
+        True
+    """
 
     label: str
     box: Box | None
@@ -75,7 +84,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold the rows of a target: one, or one per label of its mask."""
+    """Hold the rows of a target: one, or one per label of its mask.
+
+    Example:
+        >>> [row.label for row in Outcome(0, [Row("1", None, [0.5]), Row("2", None, [0.7])]).rows]
+        ['1', '2']
+    """
 
     target: int
     rows: list[Row]

@@ -26,6 +26,10 @@ class Target:
         box: x1, y1, x2, y2 in `frame`.
         frame: side of the square frame that the box is given in; None: pixels of the stored image.
         problem: why the line of the box file holds no box.
+
+    Example:
+        >>> Target("a.png", "Mass", (0.0, 0.0, 512.0, 512.0), frame=1024).pixel_box(256, 256)
+        (0.0, 0.0, 128.0, 128.0)
     """
 
     image: str

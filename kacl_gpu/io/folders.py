@@ -37,6 +37,10 @@ class ImageFiles:
         images: files that are images as far as name and first bytes tell, or that were given singly.
         others: visible files beside them that are none.
         subfolders: folders that were not looked into.
+
+    Example:
+        >>> list(ImageFiles({"a.png": Path("scans/a.png")}).images)
+        ['a.png']
     """
 
     images: dict[str, Path] = field(default_factory=dict)
