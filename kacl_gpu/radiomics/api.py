@@ -268,7 +268,7 @@ class GpuRadiomics(nn.Module):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The names of the columns of images; those of volumes: ``feature_names(settings, dimensions=3)``."""
+        """Return the columns of images; those of volumes are ``feature_names(settings, dimensions=3)``."""
         return feature_names(self.settings)
 
     def forward(

@@ -187,7 +187,7 @@ class RadiomicsSettings:
 
     @cached_property
     def needs_levels(self) -> bool:
-        """True if a feature needs grey levels: without, the range of the intensities does not matter."""
+        """Return True if a feature needs grey levels: without, the range of the intensities does not matter."""
         chosen = self._chosen
         if chosen is None:
             return True

@@ -37,7 +37,7 @@ class Status(IntEnum):
 
     @property
     def words(self) -> str:
-        """The reason in words; empty for OK."""
+        """Return the reason in words; empty for OK."""
         return re.sub(r"\[.*?\]", "", _TEMPLATES[self])
 
     def detailed(self, **facts: object) -> str:
