@@ -213,6 +213,16 @@ def test_equal_differences_cannot_be_tested() -> None:
         assert "+0.000, +0.000 to +0.000" in text and "-0.000" not in text
 
 
+def test_differences_that_are_equal_up_to_rounding_cannot_be_tested() -> None:
+    """One box of 35 more for every seed would have a p of nothing, from the last bits."""
+    shares = {"variant": ["base"] * 3 + ["byop"] * 3, "seed": [0, 1, 2] * 2, "checkpoint": "best"}
+    values = np.array([0, 4, 1, 1, 5, 2]) / 35
+    assert np.ptp(values[3:] - values[:3]) > 0
+    (row,) = ablation.pairs(pd.DataFrame({**shares, "test/localisation_0.3": values})).to_dict("records")
+    assert np.isnan(row["p"]) and row["low"] == row["high"] == row["difference"] == pytest.approx(1 / 35)
+    assert ablation.verdict(row) == "cannot be tested"
+
+
 def test_no_byop_no_headline(table: pd.DataFrame) -> None:
     text = ablation.markdown(table, ablation.pairs(table), settings("base", "focal", "full"))
     assert text.startswith("## AUC") and "radiomic" not in text

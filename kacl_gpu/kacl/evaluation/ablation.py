@@ -23,6 +23,8 @@ MEASURES = ("test/auc", "test/iou", "test/localisation_0.1", "test/localisation_
 BEST, LAST, UNTRAINED = "best", "last", "none"  # checkpoints; boxes that nobody trained have none
 FACTS = ("variant", "seed", "checkpoint", "epoch", "full_set", "note")  # columns of a cell beside its measures
 
+ROUNDING = 1e-9  # differences of shares that are equal, as one box in 35, differ by less; those that differ, by more
+
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -189,11 +191,11 @@ def _paired(a: pd.Series[Any], b: pd.Series[Any]) -> dict[str, float]:
         return {}
     y, x = both.T
     row = {"seeds": len(both), "difference": float((x - y).mean())}
-    if np.ptp(x - y) > 0:
+    if np.ptp(x - y) > ROUNDING:
         tested = stats.ttest_rel(x, y)
         interval = tested.confidence_interval()
         return row | {"low": float(interval.low), "high": float(interval.high), "p": float(tested.pvalue)}
-    # the same difference for every seed has no deviation to test against
+    # the same difference for every seed, up to rounding, has no deviation to test against
     return row | {"low": row["difference"], "high": row["difference"], "p": float("nan")}
 
 
