@@ -33,37 +33,43 @@ def constants(*numbers: int) -> tuple[Any, ...]:
 
 
 # Columns of tables that several kernels read, and how many these have
-Y0, X0, Y1, X1, BOX_COLUMNS = constants(BOX.y0, BOX.x0, BOX.y1, BOX.x1, len(BOX))
+Z0, Y0, X0, Z1, Y1, X1, BOX_COLUMNS = constants(BOX.z0, BOX.y0, BOX.x0, BOX.z1, BOX.y1, BOX.x1, len(BOX))
 DEPTH, HEIGHT, WIDTH, SIZE_COLUMNS = constants(SIZE.depth, SIZE.height, SIZE.width, len(SIZE))
 Z_STEP, Y_STEP, X_STEP, OFFSET_COLUMNS = constants(OFFSET.z, OFFSET.y, OFFSET.x, len(OFFSET))
 CORNER_X1, CORNER_Y1, CORNER_X2, CORNER_Y2 = constants(CORNERS.x1, CORNERS.y1, CORNERS.x2, CORNERS.y2)
 CORNER_COLUMNS = tl.constexpr(len(CORNERS))
-SPACING_Y, SPACING_X, SPACING_COLUMNS = constants(SPACING.y, SPACING.x, len(SPACING))
+SPACING_Z, SPACING_Y, SPACING_X, SPACING_COLUMNS = constants(SPACING.z, SPACING.y, SPACING.x, len(SPACING))
 MOMENT_MEAN, MOMENT_DEVIATION, MOMENT_COLUMNS = constants(MOMENTS.mean, MOMENTS.deviation, len(MOMENTS))
 EPSILON = tl.constexpr(EPS)
 
-NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)  # the offsets of images at distance 1, which some kernels know by heart
+# The offsets of images and of volumes at distance 1, which some kernels know by heart
+NEAREST = (0, 1, 1, 0, 1, 0, 0, 1, -1, 0, 0, 1)
+NEAREST_IN_SPACE = (
+    *(1, 1, 1, 1, 1, 0, 1, 1, -1, 1, 0, 1, 1, 0, 0, 1, 0, -1, 1, -1, 1, 1, -1, 0, 1, -1, -1),
+    *NEAREST,
+)
 BLOCK_OF_PROGRAM = tl.constexpr(TILE)
 
 # Parameters that are numbers. One binary serves all values below 2^31; otherwise Triton would compile another one for a
 # number that is 1 or a multiple of 16, for example in the middle of a training whose last batch is smaller.
 NUMBERS = (
     *("regions", "programs", "tiles", "parts", "block", "blocks", "directions", "columns", "count", "labels_k"),
-    *("ng", "max_levels", "max_run", "max_components", "max_zones", "sizes", "bin_count", "gldm_a", "bit"),
-    *("height", "width", "pixels", "has_upper", "least_dimensions"),
+    *("ng", "max_levels", "max_run", "max_components", "max_zones", "sizes", "bin_count", "gldm_a", "bit", "flat"),
+    *("depth", "height", "width", "has_upper", "least_dimensions"),
 )
 # Numbers that are always passed in 64 bits, because some values need them and would ask for another binary: the bits of
 # a float64, strides, and settings without an upper bound.
 WIDE = (
-    *("bin_width", "scale", "limit", "shift", "lower", "upper", "pair_y", "pair_x"),
-    *("stride_b", "stride_y", "stride_x", "mask_b", "mask_y", "mask_x", "spacing_b", "spacing_d"),
+    *("bin_width", "scale", "limit", "shift", "lower", "upper", "voxel_z", "voxel_y", "voxel_x"),
+    *("stride_b", "stride_z", "stride_y", "stride_x", "mask_b", "mask_z", "mask_y", "mask_x"),
+    *("spacing_b", "spacing_d"),
     *("total", "least_pixels", "distance"),
 )
 # Tensors of the caller, and rows of regions, which may begin at any element: one binary serves them whether or not they
 # begin at a multiple of 16 bytes. They are read element by element.
 ANYWHERE = (
     *("images", "masks", "labels", "maps", "boxes", "spacing"),
-    *("image_index", "box", "size", "first_status", "status", "n_levels"),
+    *("image_index", "image_size", "box", "size", "first_status", "status", "n_levels"),
 )
 
 
@@ -149,6 +155,14 @@ def tile_of(start_ptr, size_ptr, regions, TILE: tl.constexpr):
 
 
 @triton.jit
+def tiles_of(size_ptr, k, TILE: tl.constexpr):
+    """Return the number of tiles that the voxels of region k fill."""
+    row = size_ptr + SIZE_COLUMNS * k
+    voxels = tl.load(row + DEPTH) * tl.load(row + HEIGHT) * tl.load(row + WIDTH)
+    return ((voxels + TILE - 1) // TILE).to(tl.int32)
+
+
+@triton.jit
 def share_of(start_ptr, size_ptr, regions, programs):
     """Return a program's region, the region's first pixel, D, H, W, the program's rank and how many there are."""
     program = tl.program_id(0).to(tl.int64)
@@ -164,11 +178,26 @@ def share_of(start_ptr, size_ptr, regions, programs):
 
 
 @triton.jit
-def position(index, height, width):
-    """Return z, y, x of pixels (TILE,) of a volume whose planes are height x width, both above 0."""
+def extent_of(image_size, b, depth, height, width, mask):
+    """Return D, H, W of image b: its row of ``image_size`` (B, 3) int64, or without one those of all images."""
+    if image_size is not None:
+        row = image_size + SIZE_COLUMNS * b
+        depth = tl.load(row + DEPTH, mask=mask, other=0).to(tl.int32)
+        height = tl.load(row + HEIGHT, mask=mask, other=0).to(tl.int32)
+        width = tl.load(row + WIDTH, mask=mask, other=0).to(tl.int32)
+    return depth, height, width
+
+
+@triton.jit
+def position(index, depth, height, width):
+    """Return z, y, x of voxels (TILE,) of a volume whose planes are height x width, both above 0."""
     row = index // width
-    z = row // height
-    return z, row - z * height, index - row * width
+    z = row * 0
+    y = row
+    if depth > 1:  # one division is enough in a plane
+        z = row // height
+        y = row - z * height
+    return z, y, index - row * width
 
 
 @triton.jit

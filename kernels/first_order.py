@@ -12,23 +12,18 @@ from torch import Tensor
 
 from kacl_gpu.radiomics.columns import FIRST_ORDER, number_of_columns
 
-from .common import (
-    BOX_COLUMNS,
-    EPSILON,
-    HEIGHT,
-    SIZE_COLUMNS,
-    TILE,
-    WIDTH,
-    X0,
-    Y0,
-    constants,
-    kernel,
-    launch,
-    position,
-    tile_of,
-    tiles,
+from .common import EPSILON, TILE, constants, kernel, launch, position, tile_of, tiles, tiles_of
+from .intensity import (
+    bits_of,
+    corner_of,
+    elements_of,
+    float_of,
+    intensity,
+    key_of,
+    normalisation,
+    readable,
+    value_of,
 )
-from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
 
 DIGITS = tl.constexpr(256)
 RANKS = tl.constexpr(16)  # 0: minimum, 1 to 5 and 6 to 10: below and above each percentile, 11 and so on: maximum
@@ -56,24 +51,22 @@ PASSES = {
 @triton.jit
 def pixels_of(
     # inputs
-    images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
+    images, stride_b, stride_z, stride_y, stride_x, moments, image_index, box, levels,
     # shapes
-    k, base, first, pixels, width, height,
+    k, base, first, depth, height, width,
     # settings
     scale, limit,
     TILE: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr,
 ):  # fmt: skip
     """Return the intensities (TILE,) of a tile, and whether they belong to the region."""
     index = first + tl.arange(0, TILE)
-    inside = index < pixels
+    inside = index < depth * height * width
     inside = tl.load(levels + base + index, mask=inside, other=0) > 0
-    _, y, x = position(index, height, width)
-    y += tl.load(box + BOX_COLUMNS * k + Y0).to(tl.int32)
-    x += tl.load(box + BOX_COLUMNS * k + X0).to(tl.int32)
+    z, y, x = position(index, depth, height, width)
     b = tl.load(image_index + k)
-    value = intensity(
-        images, stride_b, stride_y, stride_x, moments, scale, limit, b, y, x, inside, NORMALISE, CLIP
-    )  # fmt: skip
+    at = b * stride_b + corner_of(box, k, stride_z, stride_y, stride_x)
+    at += elements_of(stride_z, stride_y, stride_x, z, y, x, depth)
+    value = intensity(images, moments, scale, limit, b, at, inside, NORMALISE, CLIP)
     return value, inside
 
 
@@ -149,7 +142,7 @@ def fill_nan(out):
 @kernel
 def count_values(
     # inputs
-    images, stride_b, stride_y, stride_x, image_index, box, levels, start, size,
+    images, stride_b, stride_z, stride_y, stride_x, image_index, box, levels, start, size,
     # outputs
     counts,
     # shapes
@@ -162,8 +155,8 @@ def count_values(
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, images, image_index, box, levels,
-        k, base, first, pixels, width, height, 0, 0, TILE, False, False,
+        images, stride_b, stride_z, stride_y, stride_x, images, image_index, box, levels,
+        k, base, first, depth, height, width, 0, 0, TILE, False, False,
     )  # fmt: skip
     # pixels outside of the region count as 0, and are subtracted again
     bin = tl.arange(0, DIGITS)
@@ -231,7 +224,7 @@ def summarise_counts(
 @kernel
 def count_digits(
     # inputs
-    images, stride_b, stride_y, stride_x, moments, image_index, box, levels, start, size, prefix, leader,
+    images, stride_b, stride_z, stride_y, stride_x, moments, image_index, box, levels, start, size, prefix, leader,
     # outputs
     counts, partial,
     # shapes
@@ -250,8 +243,8 @@ def count_digits(
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
-        k, base, first, pixels, width, height, scale, limit, TILE, NORMALISE, CLIP,
+        images, stride_b, stride_z, stride_y, stride_x, moments, image_index, box, levels,
+        k, base, first, depth, height, width, scale, limit, TILE, NORMALISE, CLIP,
     )  # fmt: skip
     key = key_of(value) ^ LOWEST  # from 0 up, read as unsigned
     digit = ((key >> bit) & 255).to(tl.int32)
@@ -344,8 +337,7 @@ def begin_columns(
     """Write a region's columns that need no mean: order statistics and plain sums; NaN without pixels."""
     k = tl.program_id(0).to(tl.int64)
     out += k * COLUMNS
-    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
-    count = ((height * width + TILE - 1) // TILE).to(tl.int32)
+    count = tiles_of(size, k, TILE)
     begin = tl.load(start + k) // TILE
     total = tl.zeros((128,), tl.int32)
     for first in range(0, ng, 128):
@@ -371,7 +363,7 @@ def begin_columns(
 @kernel
 def sum_deviations(
     # inputs
-    images, stride_b, stride_y, stride_x, moments, image_index, box, levels, start, size, out,
+    images, stride_b, stride_z, stride_y, stride_x, moments, image_index, box, levels, start, size, out,
     # outputs
     partial,
     # shapes
@@ -389,8 +381,8 @@ def sum_deviations(
     if first >= pixels:
         return
     value, inside = pixels_of(
-        images, stride_b, stride_y, stride_x, moments, image_index, box, levels,
-        k, base, first, pixels, width, height, scale, limit, TILE, NORMALISE, CLIP,
+        images, stride_b, stride_z, stride_y, stride_x, moments, image_index, box, levels,
+        k, base, first, depth, height, width, scale, limit, TILE, NORMALISE, CLIP,
     )  # fmt: skip
     row = out + k.to(tl.int64) * COLUMNS
     d = tl.where(inside, value - tl.load(row + MEAN), 0.0)
@@ -422,8 +414,7 @@ def end_columns(
     """Write a region's columns that are sums of deviations."""
     k = tl.program_id(0).to(tl.int64)
     out += k * COLUMNS
-    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
-    count = ((height * width + TILE - 1) // TILE).to(tl.int32)
+    count = tiles_of(size, k, TILE)
     begin = tl.load(start + k) // TILE
     n = tl.load(out + N)
     if n != n:  # no pixels

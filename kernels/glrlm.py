@@ -51,7 +51,7 @@ def find_lines(
     if first >= pixels:
         return
     pixel = first + tl.arange(0, TILE)
-    z0, y0, x0 = position(pixel, height, width)
+    z0, y0, x0 = position(pixel, depth, height, width)
     inside = tl.load(levels + base + pixel, mask=pixel < pixels, other=0) > 0
     for a in range(directions):
         flag = holds_two + k * directions + a

@@ -188,7 +188,7 @@ def join_zones(
     lane = tl.arange(0, TILE)
     index = first + lane
     inside = index < volume
-    z, y, x = position(index, height, width)
+    z, y, x = position(index, depth, height, width)
     level = tl.load(levels + base + index, mask=inside, other=0).to(tl.int32)
     inside = level > 0
     left_level = neighbour(levels, base, index, z, y, x, 0, 0, -1, depth, height, width, inside)

@@ -7,28 +7,43 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .common import MOMENT_COLUMNS, MOMENT_DEVIATION, MOMENT_MEAN
+from .common import BOX_COLUMNS, MOMENT_COLUMNS, MOMENT_DEVIATION, MOMENT_MEAN, X0, Y0, Z0
 
 LOWEST = tl.constexpr(-(2**63))
 
 
 @triton.jit
+def corner_of(box, k, stride_z, stride_y, stride_x):
+    """Return where a region's box begins within its image, in elements: a scalar."""
+    row = box + BOX_COLUMNS * k
+    return tl.load(row + Z0) * stride_z + tl.load(row + Y0) * stride_y + tl.load(row + X0) * stride_x
+
+
+@triton.jit
+def elements_of(stride_z, stride_y, stride_x, z, y, x, depth):
+    """Return where voxels z, y, x of a block lie from its corner on, in elements: int64."""
+    at = y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
+    if depth > 1:  # z is 0 in a plane
+        at += z.to(tl.int64) * stride_z
+    return at
+
+
+@triton.jit
 def intensity(
     # inputs
-    images, stride_b, stride_y, stride_x, moments,
+    images, moments,
     # settings
     scale, limit,
-    # pixels
-    b, y, x, mask,
+    # voxels
+    b, at, mask,
     NORMALISE: tl.constexpr, CLIP: tl.constexpr,
 ):  # fmt: skip
-    """Return the intensities of pixels b, y, x in float64; a pixel outside of ``mask`` counts as 0.
+    """Return the intensities of image b's voxels in float64; a voxel outside of ``mask`` counts as 0.
 
-    ``images``: any real type and strides; ``moments``: (B, 2) float64, mean and standard deviation of each image;
-    ``scale``: factor after normalising; ``limit``: bound, in standard deviations, that values are clipped to; both as
-    :func:`bits_of`.
+    ``images``: of any real type; ``at``: where in it the voxels lie, in elements; ``moments``: (B, 2) float64, mean and
+    standard deviation of each image; ``scale``: factor after normalising; ``limit``: bound, in standard deviations,
+    that values are clipped to; both as :func:`bits_of`.
     """
-    at = b.to(tl.int64) * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
     value = tl.load(images + at, mask=mask, other=0).to(tl.float64)
     if NORMALISE:
         mean = tl.load(moments + MOMENT_COLUMNS * b + MOMENT_MEAN)

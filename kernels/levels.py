@@ -4,6 +4,7 @@ Tiles of pixels and regions take turns: tiles measure (extent, number of pixels,
 atomics), regions judge what they measured and lay out their edges, tiles write the levels.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,25 +17,33 @@ from kacl_gpu.radiomics.constants import MAX_NARROW_LEVELS
 from kacl_gpu.radiomics.status import Status
 
 from .common import (
-    BOX_COLUMNS,
-    HEIGHT,
+    DEPTH,
     MOMENT_COLUMNS,
     MOMENT_DEVIATION,
     MOMENT_MEAN,
     SIZE_COLUMNS,
     TILE,
-    WIDTH,
-    X0,
-    Y0,
     cdiv,
     constants,
+    extent_of,
     kernel,
     launch,
     position,
     tile_of,
     tiles,
+    tiles_of,
 )
-from .intensity import bits_of, float_of, intensity, key_of, normalisation, readable, value_of
+from .intensity import (
+    bits_of,
+    corner_of,
+    elements_of,
+    float_of,
+    intensity,
+    key_of,
+    normalisation,
+    readable,
+    value_of,
+)
 
 LOWEST = tl.constexpr(-(2**63))
 TILES = tl.constexpr(128)
@@ -48,10 +57,11 @@ TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
 
 MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 
-# Columns of a region's measures (K, 8) int64, which begin at LOWEST: the largest -y, y, -x, x, key of the intensity and
-# key of its negative that the tiles saw, and the number of pixels, counted up. The last column is free.
+# Columns of a region's measures (K, 9) int64, which begin at LOWEST: the largest -y, y, -x, x, key of the intensity and
+# key of its negative that the tiles saw; the number of voxels, counted up; the largest -z, z, but in a plane.
 LARGEST_NEGATIVE_Y, LARGEST_Y, LARGEST_NEGATIVE_X, LARGEST_X = constants(0, 1, 2, 3)
-LARGEST_KEY, LARGEST_NEGATIVE_KEY, PIXELS, MEASURE_COLUMNS = constants(4, 5, 6, 8)
+LARGEST_KEY, LARGEST_NEGATIVE_KEY, PIXELS = constants(4, 5, 6)
+LARGEST_NEGATIVE_Z, LARGEST_Z, MEASURE_COLUMNS = constants(7, 8, 9)
 # Columns of its parameters (K, 4) float64: the thresholds, where the lower one holds the mean before; the first edge
 # and the step between edges. Columns of its edges (K, 2) float64: the last one, and how many they are.
 LOWER, UPPER, FIRST_EDGE, STEP, PARAMETER_COLUMNS = constants(0, 1, 2, 3, 4)
@@ -61,21 +71,21 @@ LAST_EDGE, EDGE_COUNT, EDGE_COLUMNS = constants(0, 1, 2)
 @kernel
 def image_sums(
     # inputs
-    images, stride_b, stride_y, stride_x,
+    images, stride_b, stride_z, stride_y, stride_x, image_size,
     # outputs
     partial,
     # shapes
-    width, pixels, tiles,
+    depth, height, width, tiles,
     TILE: tl.constexpr,
 ):  # fmt: skip
     """Write sum, sum of squares, least and largest value of each tile of each image: ``partial`` (B, 4, tiles)."""
     b, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    depth, height, width = extent_of(image_size, b, depth, height, width, True)
     index = tile * TILE + tl.arange(0, TILE)
-    inside = index < pixels
-    y = index // width
-    value = intensity(
-        images, stride_b, stride_y, stride_x, images, 0, 0, b, y, index - y * width, inside, False, False
-    )  # fmt: skip
+    inside = index < depth * height * width
+    z, y, x = position(index, depth, tl.maximum(height, 1), tl.maximum(width, 1))
+    at = b * stride_b + elements_of(stride_z, stride_y, stride_x, z, y, x, depth)
+    value = intensity(images, images, 0, 0, b, at, inside, False, False)
     row = partial + b * 4 * tiles + tile
     tl.store(row, tl.sum(value))
     tl.store(row + tiles, tl.sum(value * value))
@@ -86,26 +96,27 @@ def image_sums(
 @kernel
 def end_moments(
     # inputs
-    partial,
+    partial, image_size,
     # outputs
     out,
     # shapes
-    pixels, tiles,
+    depth, height, width, tiles,
 ):  # fmt: skip
     """Compute mean and standard deviation of each image from the sums of its tiles."""
     b = tl.program_id(0).to(tl.int64)
+    depth, height, width = extent_of(image_size, b, depth, height, width, True)
     s = tl.zeros((TILES,), tl.float64)
     q = tl.zeros((TILES,), tl.float64)
     minimum = tl.full((TILES,), float("inf"), tl.float64)
     maximum = tl.full((TILES,), -float("inf"), tl.float64)
-    for first in range(0, tiles, TILES):
+    for first in range(0, tiles, TILES):  # beyond the image there is nothing to add
         tile = first + tl.arange(0, TILES)
         row, inside = partial + b * 4 * tiles + tile, tile < tiles
         s += tl.load(row, mask=inside, other=0.0)
         q += tl.load(row + tiles, mask=inside, other=0.0)
         minimum = tl.minimum(minimum, tl.load(row + 2 * tiles, mask=inside, other=float("inf")))
         maximum = tl.maximum(maximum, tl.load(row + 3 * tiles, mask=inside, other=-float("inf")))
-    n = tl.sum(tl.zeros((1,), tl.float64)) + pixels
+    n = tl.sum(tl.zeros((1,), tl.float64)) + depth * height * width
     total, low = tl.sum(s), tl.min(minimum)
     mean = total / n
     deviation = tl.sqrt((tl.sum(q) - total * total / n) / (n - 1))
@@ -114,51 +125,51 @@ def end_moments(
     tl.store(out + MOMENT_COLUMNS * b + MOMENT_DEVIATION, tl.where(flat, 0.0, deviation))
 
 
-def image_moments(images: Tensor) -> Tensor:
+def image_moments(images: Tensor, image_size: Tensor | None) -> Tensor:
     """Compute moments of images; see :func:`kacl_gpu.radiomics.ops.image_moments`."""
     images = readable(images)
-    count, height, width = images.shape
-    pixels = height * width
-    tile_count = cdiv(pixels, TILE)
+    count, *sides = images.shape
+    tile_count = cdiv(math.prod(sides), TILE)
     out = torch.full((count, MOMENT_COLUMNS.value), torch.nan, dtype=torch.float64, device=images.device)
-    if pixels == 0:
+    if tile_count == 0:
         return out
     partial = out.new_empty((count, 4, tile_count))
     # inputs, outputs, shapes; a grid of one dimension, since the others end at 65535
-    launch(
-        image_sums, (count * tile_count,), images, *images.stride(), partial, *(width, pixels, tile_count), TILE=TILE
-    )
-    launch(end_moments, (count,), partial, out, *(pixels, tile_count))
+    grid = (count * tile_count,)
+    launch(image_sums, grid, *(images, *images.stride(), image_size), partial, *(*sides, tile_count), TILE=TILE)
+    launch(end_moments, (count,), *(partial, image_size), out, *(*sides, tile_count))
     return out
 
 
 @triton.jit
 def tile_values(
     # inputs
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
+    images, stride_b, stride_z, stride_y, stride_x, masks, mask_b, mask_z, mask_y, mask_x, labels, moments,
+    image_index, box,
     # shapes
-    k, first, pixels, height, width,
+    k, first, depth, height, width,
     # settings
     scale, limit,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Return y and x in the box, intensities, and membership in the region of a tile's pixels; all (TILE,)."""
+    """Return z, y, x in the box, intensities, and membership in the region of a tile's voxels; all (TILE,)."""
     index = first + tl.arange(0, TILE)
-    inside = index < pixels
-    _, y, x = position(index, tl.maximum(height, 1), tl.maximum(width, 1))
+    inside = index < depth * height * width
+    z, y, x = position(index, depth, tl.maximum(height, 1), tl.maximum(width, 1))
     b = tl.load(image_index + k)
-    row, column = y + tl.load(box + BOX_COLUMNS * k + Y0), x + tl.load(box + BOX_COLUMNS * k + X0)
     if MASKED:
         label = tl.load(labels + k)
-        mask_value = tl.load(masks + b * mask_b + row * mask_y + column * mask_x, mask=inside, other=0)
+        of_mask = b * mask_b + corner_of(box, k, mask_z, mask_y, mask_x)
+        of_mask += elements_of(mask_z, mask_y, mask_x, z, y, x, depth)
+        mask_value = tl.load(masks + of_mask, mask=inside, other=0)
         if mask_value.dtype.is_floating():
             inside = inside & (mask_value.to(tl.float64) == label.to(tl.float64))
         else:
             inside = inside & (mask_value.to(tl.int64) == label)
-    value = intensity(
-        images, stride_b, stride_y, stride_x, moments, scale, limit, b, row, column, inside, NORMALISE, CLIP
-    )  # fmt: skip
-    return y, x, value, inside
+    at = b * stride_b + corner_of(box, k, stride_z, stride_y, stride_x)
+    at += elements_of(stride_z, stride_y, stride_x, z, y, x, depth)
+    value = intensity(images, moments, scale, limit, b, at, inside, NORMALISE, CLIP)
+    return z, y, x, value, inside
 
 
 @triton.jit
@@ -171,8 +182,8 @@ def within(value, parameters, k):
 @kernel
 def measure(
     # inputs
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
-    status, start, size, parameters,
+    images, stride_b, stride_z, stride_y, stride_x, masks, mask_b, mask_z, mask_y, mask_x, labels, moments,
+    image_index, box, status, start, size, parameters,
     # outputs
     measures, partial,
     # shapes
@@ -182,7 +193,7 @@ def measure(
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Add a tile to its region's ``measures`` (K, 8): all pixels, or those between the thresholds if RESEGMENTED.
+    """Add a tile to its region's ``measures`` (K, 9): all pixels, or those between the thresholds if RESEGMENTED.
 
     ``SUM`` 1: the sum of the intensities also goes to ``partial`` (tiles,). ``SUM`` 2: only the sum of their squared
     distances from the mean goes there, the mean being the region's first parameter.
@@ -193,9 +204,9 @@ def measure(
         return
     if tl.load(status + k) != 0:
         return
-    y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
-        k, first, pixels, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
+    z, y, x, value, inside = tile_values(
+        images, stride_b, stride_z, stride_y, stride_x, masks, mask_b, mask_z, mask_y, mask_x, labels, moments,
+        image_index, box, k, first, depth, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if SUM == 2:
         d = value - tl.load(parameters + PARAMETER_COLUMNS * k + LOWER)
@@ -213,6 +224,9 @@ def measure(
         tl.atomic_max(row + LARGEST_Y, tl.max(tl.where(inside, y, 0)).to(tl.int64), sem="relaxed")
         tl.atomic_max(row + LARGEST_NEGATIVE_X, tl.max(tl.where(inside, -x, -width)).to(tl.int64), sem="relaxed")
         tl.atomic_max(row + LARGEST_X, tl.max(tl.where(inside, x, 0)).to(tl.int64), sem="relaxed")
+        if depth > 1:
+            tl.atomic_max(row + LARGEST_NEGATIVE_Z, tl.max(tl.where(inside, -z, -depth)).to(tl.int64), sem="relaxed")
+            tl.atomic_max(row + LARGEST_Z, tl.max(tl.where(inside, z, 0)).to(tl.int64), sem="relaxed")
         tl.atomic_max(row + LARGEST_KEY, tl.max(tl.where(inside, key_of(value), LOWEST)), sem="relaxed")
         tl.atomic_max(row + LARGEST_NEGATIVE_KEY, tl.max(tl.where(inside, key_of(-value), LOWEST)), sem="relaxed")
 
@@ -224,13 +238,20 @@ def number_of(measures, k):
 
 
 @triton.jit
-def extent_status(measures, k, n, least_dimensions, least_pixels, distance):
-    """Return the status by PyRadiomics' checks of a mask: pixels, dimensions, size, room for ``distance``."""
+def extent_status(measures, size, k, n, least_dimensions, least_pixels, distance, flat):
+    """Return the status by PyRadiomics' checks of a mask: voxels, dimensions, size, room for ``distance``.
+
+    Room along the axis ``flat``, if that is not -1, is none.
+    """
     row = measures + MEASURE_COLUMNS * k
+    depth = tl.load(size + SIZE_COLUMNS * k + DEPTH)
+    if depth > 1:
+        depth = tl.load(row + LARGEST_NEGATIVE_Z) + tl.load(row + LARGEST_Z) + 1
     height = tl.load(row + LARGEST_NEGATIVE_Y) + tl.load(row + LARGEST_Y) + 1
     width = tl.load(row + LARGEST_NEGATIVE_X) + tl.load(row + LARGEST_X) + 1
-    dimensions = (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
-    code = tl.where(distance >= tl.maximum(height, width), DISTANCES, 0)
+    dimensions = (depth > 1).to(tl.int32) + (height > 1).to(tl.int32) + (width > 1).to(tl.int32)
+    room = tl.maximum(tl.where(flat == 1, 0, height), tl.where(flat == 2, 0, width))
+    code = tl.where(distance >= tl.maximum(tl.where(flat == 0, 0, depth), room), DISTANCES, 0)
     code = tl.where((least_pixels > 0) & (n <= least_pixels), TOO_SMALL, code)
     code = tl.where(dimensions < least_dimensions, TOO_FEW_DIMENSIONS, code)
     code = tl.where(dimensions == 0, SINGLE_PIXEL, code)
@@ -271,13 +292,12 @@ def set_thresholds(
     if earlier != 0:
         return
     n = number_of(measures, k)
-    code = extent_status(measures, k, n, least_dimensions, least_pixels, 0)
+    code = extent_status(measures, size, k, n, least_dimensions, least_pixels, 0, -1)
     if code != 0:
         tl.store(status + k, code)
         return
     row = parameters + PARAMETER_COLUMNS * k
-    height, width = tl.load(size + SIZE_COLUMNS * k + HEIGHT), tl.load(size + SIZE_COLUMNS * k + WIDTH)
-    tile_count = (height * width + TILE - 1) // TILE
+    tile_count = tiles_of(size, k, TILE)
     if MEAN:
         tl.store(row + LOWER, add_tiles(partial, tl.load(start + k) // TILE, tile_count) / n)
         return
@@ -325,11 +345,11 @@ def edge(k, first, step, last, edge_count, BY_COUNT: tl.constexpr):
 @kernel
 def set_edges(
     # inputs
-    first_status, measures,
+    first_status, size, measures,
     # outputs
     status, parameters, edges, n_levels, span,
     # settings
-    bin_width, bin_count, max_levels, least_dimensions, least_pixels, distance,
+    bin_width, bin_count, max_levels, least_dimensions, least_pixels, distance, flat,
     RESEGMENTED: tl.constexpr, BY_COUNT: tl.constexpr, EDGES: tl.constexpr,
 ):  # fmt: skip
     """Write a region's status (``first_status``, unless that is 0), its edges, highest level and span."""
@@ -338,7 +358,7 @@ def set_edges(
     n = number_of(measures, k)
     levels = code * 0
     if code == 0:
-        code = extent_status(measures, k, n, least_dimensions, least_pixels, distance)
+        code = extent_status(measures, size, k, n, least_dimensions, least_pixels, distance, flat)
         if RESEGMENTED:
             code = tl.where(n <= 1, RESEGMENTED_AWAY, code)
     if code == 0:
@@ -391,8 +411,8 @@ def set_edges(
 @kernel
 def write_levels(
     # inputs
-    images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
-    status, start, size, parameters, measures, edges,
+    images, stride_b, stride_z, stride_y, stride_x, masks, mask_b, mask_z, mask_y, mask_x, labels, moments,
+    image_index, box, status, start, size, parameters, measures, edges,
     # outputs
     levels, shape_mask,
     # shapes
@@ -416,9 +436,9 @@ def write_levels(
         if RESEGMENTED:
             tl.store(shape_mask + index, zeros.to(tl.uint8), mask=index < total)
         return
-    y, x, value, inside = tile_values(
-        images, stride_b, stride_y, stride_x, masks, mask_b, mask_y, mask_x, labels, moments, image_index, box,
-        k, first, pixels, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
+    z, y, x, value, inside = tile_values(
+        images, stride_b, stride_z, stride_y, stride_x, masks, mask_b, mask_z, mask_y, mask_x, labels, moments,
+        image_index, box, k, first, depth, height, width, scale, limit, MASKED, NORMALISE, CLIP, TILE,
     )  # fmt: skip
     if RESEGMENTED:
         region = inside
@@ -428,6 +448,8 @@ def write_levels(
             row = measures + MEASURE_COLUMNS * k
             shape = region & (y >= -tl.load(row + LARGEST_NEGATIVE_Y)) & (y <= tl.load(row + LARGEST_Y))
             shape = shape & (x >= -tl.load(row + LARGEST_NEGATIVE_X)) & (x <= tl.load(row + LARGEST_X))
+            if depth > 1:
+                shape = shape & (z >= -tl.load(row + LARGEST_NEGATIVE_Z)) & (z <= tl.load(row + LARGEST_Z))
         tl.store(shape_mask + index, shape.to(tl.uint8), mask=index < total)
     row = parameters + PARAMETER_COLUMNS * k
     begin, step = tl.load(row + FIRST_EDGE), tl.load(row + STEP)
@@ -471,6 +493,7 @@ def discretise(
     minimum_roi_dimensions: int,
     minimum_roi_size: int,
     distances: Sequence[int],
+    force2d_dimension: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Check regions and write their levels; see :func:`kacl_gpu.radiomics.ops.discretise`."""
     images, device, regions = readable(images), images.device, len(start)
@@ -487,7 +510,7 @@ def discretise(
     partial = span.new_empty(grid if resegment_mode == "sigma" and resegmented else 0)
 
     masks = None if masks is None else readable(masks)
-    strides = (0, 0, 0) if masks is None else masks.stride()
+    strides = (0, 0, 0, 0) if masks is None else masks.stride()
     scales = bits_of(normalize_scale), bits_of(remove_outliers)
     pixels_in = images, *images.stride(), masks, *strides, labels, moments, image_index, box
     kind = {"MASKED": masks is not None, "TILE": TILE, **normalisation(moments, remove_outliers)}
@@ -539,11 +562,11 @@ def discretise(
         set_edges,
         (regions,),
         # inputs
-        *(first_status, measures[phase]),
+        *(first_status, size, measures[phase]),
         # outputs
         *(status, parameters, edges, n_levels, span),
         # settings
-        *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0)),
+        *(bits_of(bin_width), bin_count, max_levels, *checks, min(distances, default=0), force2d_dimension),
         RESEGMENTED=resegmented,
         BY_COUNT=bin_count > 0 or bin_width == 0,
         EDGES=EDGES,

@@ -1,4 +1,4 @@
-"""Boxes of the caller, brought to whole pixels inside their image."""
+"""Boxes of the caller, brought to whole voxels inside their image."""
 
 from collections.abc import Sequence
 
@@ -11,22 +11,22 @@ from kacl_gpu.radiomics.status import Status
 
 from .common import (
     BOX_COLUMNS,
-    CORNER_X1,
-    CORNER_X2,
-    CORNER_Y1,
-    CORNER_Y2,
     DEPTH,
     HEIGHT,
     SIZE_COLUMNS,
     SPACING_COLUMNS,
     SPACING_X,
     SPACING_Y,
+    SPACING_Z,
     WIDTH,
     X0,
     X1,
     Y0,
     Y1,
+    Z0,
+    Z1,
     cdiv,
+    extent_of,
     kernel,
     launch,
 )
@@ -45,76 +45,97 @@ def clip(value, upper):
     return tl.where(value < upper, value, upper).to(tl.int64)
 
 
+@triton.jit
+def is_finite(a, b):
+    """Return whether both values are neither infinite nor NaN."""
+    return (tl.abs(a) < float("inf")) & (tl.abs(b) < float("inf"))
+
+
 @kernel
 def clip_boxes(
     # inputs
-    boxes, spacing, spacing_b, spacing_d, pair_y, pair_x,
+    boxes, spacing, spacing_b, spacing_d, voxel_z, voxel_y, voxel_x, image_size,
     # outputs
     index_out, box, size, region_spacing, status,
     # shapes
-    regions, count, height, width,
+    regions, count, depth, height, width,
     COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Clip the boxes of regions, one per lane; of several problems the most fundamental one becomes the status.
 
-    ``boxes`` has 5 COLUMNS, or 4 if region k lies in image k, or 0 if region k is the whole image k. Without
-    ``spacing`` every image has the pair.
+    ``boxes`` has COLUMNS: the image's index if their number is odd, else region k lies in image k; then x1, y1, x2, y2
+    in images and x1, y1, z1, x2, y2, z2 in volumes. Of 0 COLUMNS region k is the whole image k. Without ``spacing``
+    every image has the voxel; without ``image_size`` (B, 3) the same extent.
     """
     k = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = k < regions
-    if COLUMNS == BOX_COLUMNS + 1:
+    if COLUMNS % 2 == 1:
         index = tl.load(boxes + COLUMNS * k, mask=valid, other=0).to(tl.float64)
     else:
         index = k.to(tl.float64)
-    if COLUMNS == 0:
-        x1 = index * 0
-        y1 = x1
-        x2 = x1 + width
-        y2 = x1 + height
-    else:
-        corner = boxes + COLUMNS * k + (COLUMNS - BOX_COLUMNS)
-        x1 = tl.load(corner + CORNER_X1, mask=valid, other=0).to(tl.float64)
-        y1 = tl.load(corner + CORNER_Y1, mask=valid, other=0).to(tl.float64)
-        x2 = tl.load(corner + CORNER_X2, mask=valid, other=0).to(tl.float64)
-        y2 = tl.load(corner + CORNER_Y2, mask=valid, other=0).to(tl.float64)
     known = (index >= 0) & (index < count) & (index == tl.floor(index))
     image = tl.where(known, index, 0.0).to(tl.int64)
+    has_image = valid & (image < count)  # without images there is no first one to load from
+    depth, height, width = extent_of(image_size, image, depth, height, width, has_image)
+    x1 = index * 0
+    y1, z1, x2, y2, z2 = x1, x1, x1 + width, x1 + height, x1 + depth
+    if COLUMNS > 0:
+        sides: tl.constexpr = COLUMNS // 2
+        near = boxes + COLUMNS * k + COLUMNS % 2
+        far = near + sides
+        x1 = tl.load(near, mask=valid, other=0).to(tl.float64)
+        y1 = tl.load(near + 1, mask=valid, other=0).to(tl.float64)
+        x2 = tl.load(far, mask=valid, other=0).to(tl.float64)
+        y2 = tl.load(far + 1, mask=valid, other=0).to(tl.float64)
+        if sides == 3:
+            z1 = tl.load(near + 2, mask=valid, other=0).to(tl.float64)
+            z2 = tl.load(far + 2, mask=valid, other=0).to(tl.float64)
     if spacing is None:
-        sy = tl.zeros((BLOCK,), tl.float64) + float_of(pair_y)
-        sx = tl.zeros((BLOCK,), tl.float64) + float_of(pair_x)
+        sz = tl.zeros((BLOCK,), tl.float64) + float_of(voxel_z)
+        sy = tl.zeros((BLOCK,), tl.float64) + float_of(voxel_y)
+        sx = tl.zeros((BLOCK,), tl.float64) + float_of(voxel_x)
     else:
-        has_image = valid & (image < count)  # without images there is no first one to load from
-        sy = tl.load(spacing + image * spacing_b, mask=has_image, other=1.0)
-        sx = tl.load(spacing + image * spacing_b + spacing_d, mask=has_image, other=1.0)
-    fit = (sy > 0) & (sy < float("inf")) & (sx > 0) & (sx < float("inf"))
-    tl.store(region_spacing + SPACING_COLUMNS * k + SPACING_Y, tl.where(fit, sy, 1.0), mask=valid)
-    tl.store(region_spacing + SPACING_COLUMNS * k + SPACING_X, tl.where(fit, sx, 1.0), mask=valid)
-    top, left = clip(tl.floor(y1), height), clip(tl.floor(x1), width)  # fractions grow outward
-    bottom, right = clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
+        of_image = spacing + image * spacing_b
+        sz = tl.load(of_image + SPACING_Z * spacing_d, mask=has_image, other=1.0)
+        sy = tl.load(of_image + SPACING_Y * spacing_d, mask=has_image, other=1.0)
+        sx = tl.load(of_image + SPACING_X * spacing_d, mask=has_image, other=1.0)
+    least, largest = tl.minimum(sz, tl.minimum(sy, sx)), tl.maximum(sz, tl.maximum(sy, sx))
+    fit = (least > 0) & (largest < float("inf")) & (sz == sz) & (sy == sy) & (sx == sx)
+    of_region = region_spacing + SPACING_COLUMNS * k
+    tl.store(of_region + SPACING_Z, tl.where(fit, sz, 1.0), mask=valid)
+    tl.store(of_region + SPACING_Y, tl.where(fit, sy, 1.0), mask=valid)
+    tl.store(of_region + SPACING_X, tl.where(fit, sx, 1.0), mask=valid)
+    front, top, left = clip(tl.floor(z1), depth), clip(tl.floor(y1), height), clip(tl.floor(x1), width)
+    back, bottom, right = clip(tl.ceil(z2), depth), clip(tl.ceil(y2), height), clip(tl.ceil(x2), width)
     code = tl.where(fit, 0, BAD_SPACING)
-    code = tl.where((top >= bottom) | (left >= right), BOX_OUTSIDE, code)
-    code = tl.where((x2 <= x1) | (y2 <= y1), BOX_INVERTED, code)
-    largest = tl.maximum(tl.maximum(tl.abs(x1), tl.abs(y1)), tl.maximum(tl.abs(x2), tl.abs(y2)))
-    not_nan = (x1 == x1) & (y1 == y1) & (x2 == x2) & (y2 == y2)
-    code = tl.where(not_nan & (largest < float("inf")), code, BOX_NOT_FINITE)
+    code = tl.where((front >= back) | (top >= bottom) | (left >= right), BOX_OUTSIDE, code)
+    code = tl.where((x2 <= x1) | (y2 <= y1) | (z2 <= z1), BOX_INVERTED, code)
+    code = tl.where(is_finite(x1, x2) & is_finite(y1, y2) & is_finite(z1, z2), code, BOX_NOT_FINITE)
     code = tl.where(known, code, IMAGE_INDEX)
     good = code == 0
     tl.store(status + k, code, mask=valid)
     tl.store(index_out + k, tl.where(good, image, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + Z0, tl.where(good, front, 0), mask=valid)
     tl.store(box + BOX_COLUMNS * k + Y0, tl.where(good, top, 0), mask=valid)
     tl.store(box + BOX_COLUMNS * k + X0, tl.where(good, left, 0), mask=valid)
+    tl.store(box + BOX_COLUMNS * k + Z1, tl.where(good, back, 0), mask=valid)
     tl.store(box + BOX_COLUMNS * k + Y1, tl.where(good, bottom, 0), mask=valid)
     tl.store(box + BOX_COLUMNS * k + X1, tl.where(good, right, 0), mask=valid)
-    tl.store(size + SIZE_COLUMNS * k + DEPTH, tl.full((BLOCK,), 1, tl.int64), mask=valid)
+    tl.store(size + SIZE_COLUMNS * k + DEPTH, tl.where(good, back - front, 0), mask=valid)
     tl.store(size + SIZE_COLUMNS * k + HEIGHT, tl.where(good, bottom - top, 0), mask=valid)
     tl.store(size + SIZE_COLUMNS * k + WIDTH, tl.where(good, right - left, 0), mask=valid)
 
 
 def locate(
-    images: Tensor, boxes: Tensor | None, spacing: Tensor | None, *, pair: Sequence[float]
+    images: Tensor,
+    boxes: Tensor | None,
+    spacing: Tensor | None,
+    image_size: Tensor | None,
+    *,
+    voxel: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Clip boxes to their images; see :func:`kacl_gpu.radiomics.ops.locate`."""
-    count, height, width = images.shape
+    count, *sides = images.shape
     regions, columns = (count, 0) if boxes is None else boxes.shape
     index = torch.empty(regions, dtype=torch.int64, device=images.device)
     box, size = index.new_empty((regions, BOX_COLUMNS.value)), index.new_empty((regions, SIZE_COLUMNS.value))
@@ -127,11 +148,11 @@ def locate(
         (cdiv(regions, BLOCK),),
         # inputs
         *(None if boxes is None else boxes.contiguous(), spacing, *((0, 0) if spacing is None else spacing.stride())),
-        *map(bits_of, pair),
+        *(*map(bits_of, voxel), image_size),
         # outputs
         *(index, box, size, region_spacing, status),
         # shapes
-        *(regions, count, height, width),
+        *(regions, count, *sides),
         COLUMNS=columns,
         BLOCK=BLOCK,
     )

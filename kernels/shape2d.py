@@ -111,7 +111,7 @@ def trace(
         return
     index = first + tl.arange(0, TILE)
     valid = index < pixels
-    _, y, x = position(index, height, width)
+    _, y, x = position(index, depth, height, width)
     inside = inside_of(mask, base, y, x, height, width) * valid.to(tl.int32)
     lines = extremes + 2 * place_of(start, k)
 

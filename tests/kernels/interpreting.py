@@ -42,9 +42,9 @@ def serve_by_kernels(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_synchronisation(
-    images: Tensor,
-    boxes: Tensor | None,
-    masks: Tensor | None,
+    images: Any,
+    boxes: Any,
+    masks: Any,
     settings: RadiomicsSettings,
     spacing: Any = None,
     dtype: torch.dtype = torch.float64,
@@ -184,3 +184,5 @@ def same(ours: Tensor, twin: Tensor) -> None:
 
 
 NEAR, FAR, SPACE = half_offsets((1,)), half_offsets((1, 2)), half_offsets((1,), dimensions=3)
+SIDEWAYS = half_offsets((1,), dimensions=3, flat=2)  # no neighbours along rows
+ALONG_AXES = (0, 0, 1, 0, 1, 0)

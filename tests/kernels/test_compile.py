@@ -94,7 +94,7 @@ def test_compile_notices_grids_that_are_too_large() -> None:
     settings = RadiomicsSettings(bin_count=32, normalize=True)
     large = meta(1, 8192, 8192, dtype=torch.uint8)
     launches_of([partial(without_synchronisation, large, meta(9, 5, dtype=torch.float32), None, settings)])
-    launches_of([partial(image_moments, meta(70_000, 32, 32, dtype=torch.uint8))])
+    launches_of([partial(image_moments, meta(70_000, 1, 32, 32, dtype=torch.uint8), None)])
     for grid in ((2**31,), (1, 2**16), (1, 1, 2**16)):
         with pytest.raises(AssertionError, match="a grid of"):
             launches_of([partial(launch, nothing, grid)])

@@ -33,7 +33,7 @@ def images_of(dtype: torch.dtype) -> Tensor:
     few = torch.from_numpy(rng.integers(0, 3, noise.shape[1:]))
     images[1] = (few - (1 if images.dtype.is_signed else 0)).to(dtype)
     images[2] = torch.tensor(7, dtype=dtype)
-    return images
+    return images[:, None]
 
 
 def arguments(
@@ -51,9 +51,9 @@ def arguments(
                 volume[:] = 0
                 volume[0, 0, 0] = volume[0, 4, 4] = 1
             index.append(b)
-            boxes.append((y0, x0, y1, x1))
+            boxes.append((0, y0, x0, 1, y1, x1))
             volumes.append(volume)
-    index, boxes, volumes = [*index, 0], [*boxes, (0, 0, 3, 3)], [*volumes, np.zeros((1, 3, 3), np.int64)]
+    index, boxes, volumes = [*index, 0], [*boxes, (0, 0, 0, 1, 3, 3)], [*volumes, np.zeros((1, 3, 3), np.int64)]
     levels, start, size = pack(volumes[which], slots)
     histogram = ops.level_histogram(levels, start, size, 5)
     return torch.tensor(index)[which], torch.tensor(boxes)[which], levels, start, size, histogram
@@ -81,7 +81,7 @@ def test_first_order(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_first_order_normalised(dtype: torch.dtype, outliers: float) -> None:
     images = images_of(dtype)[:2]
-    where, moments = arguments(images), ops.image_moments(images)
+    where, moments = arguments(images), ops.image_moments(images, None)
     options = {"normalize_scale": 100.0, "remove_outliers": outliers, "shift": 0.0}
     twin = ops.first_order(images, moments, *where, **options)
     check(first_order(images, moments, *where, **options), twin)
@@ -90,7 +90,7 @@ def test_first_order_normalised(dtype: torch.dtype, outliers: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_first_order_alone_and_among_others(dtype: torch.dtype) -> None:
     images = images_of(dtype)[:1]
-    turned = images.transpose(1, 2).contiguous().transpose(1, 2)  # other strides
+    turned = images.transpose(2, 3).contiguous().transpose(2, 3)  # other strides
     rows = [first_order(i, None, *arguments(images, slots), **PLAIN) for i in (images, turned) for slots in LAYOUTS]
     for other in rows[1:]:
         same(other, rows[0])
@@ -105,13 +105,32 @@ def test_first_order_alone_and_among_others(dtype: torch.dtype) -> None:
 def test_first_order_of_many_levels(dtype: torch.dtype) -> None:
     """More than are added up at once, by any of the kernels."""
     rng = np.random.default_rng(2)
-    images = torch.from_numpy(rng.integers(0, 200, (1, 20, 24))).to(dtype)
+    images = torch.from_numpy(rng.integers(0, 200, (1, 1, 20, 24))).to(dtype)
     levels, start, size = pack([rng.integers(1, 301, (1, 18, 24))], dtype=torch.int16)
     histogram = ops.level_histogram(levels, start, size, 300)
     assert bool(histogram[0, 256:].any())
-    where = torch.tensor([0]), torch.tensor([[2, 0, 20, 24]]), levels, start, size, histogram
+    where = torch.tensor([0]), torch.tensor([[0, 2, 0, 1, 20, 24]]), levels, start, size, histogram
     ours, twin = (f(images, None, *where, **{**PLAIN, "shift": 0.5}) for f in (first_order, ops.first_order))
     check(ours, twin)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32], ids=str)
+def test_first_order_of_volumes(dtype: torch.dtype) -> None:
+    """Regions of several planes, of several tiles, of a row along each axis; also of images with other strides."""
+    rng = np.random.default_rng(4)
+    images = torch.from_numpy(rng.normal(100, 30, (2, 9, 14, 17)).clip(0, 255)).to(dtype)
+    boxes = [(0, 0, 0, 9, 14, 17), (2, 3, 1, 7, 12, 16), (1, 2, 3, 9, 3, 4), (1, 2, 3, 2, 9, 4), (8, 13, 0, 9, 14, 17)]
+    volumes = [rng.integers(0, 6, (b[3] - b[0], b[4] - b[1], b[5] - b[2])) for b in boxes]
+    index, box = torch.tensor([0, 1, 0, 1, 1]), torch.tensor(boxes)
+    for slots in LAYOUTS:
+        levels, start, size = pack(volumes, slots)
+        where = index, box, levels, start, size, ops.level_histogram(levels, start, size, 5)
+        ours, twin = (f(images, None, *where, **{**PLAIN, "shift": 0.5}) for f in (first_order, ops.first_order))
+        check(ours, twin)
+        turned = images.transpose(1, 3).contiguous().transpose(1, 3)
+        same(first_order(turned, None, *where, **{**PLAIN, "shift": 0.5}), ours)
+        moments = ops.image_moments(images, None)
+        check(first_order(images, moments, *where, **PLAIN), ops.first_order(images, moments, *where, **PLAIN))
 
 
 @triton.jit

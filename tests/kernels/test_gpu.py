@@ -219,8 +219,9 @@ def test_gpu_bad_regions_are_named_and_isolated() -> None:
 
 def test_gpu_operators_pass_opcheck() -> None:
     images, boxes = batch(size=40)
+    planes = images[:, None]
     settings = RadiomicsSettings(bin_count=8)
-    index, box, size, spacing, status = located = ops.locate(images, boxes, None, pair=[1.0, 1.0])
+    index, box, size, spacing, status = located = ops.locate(planes, boxes, None, None, voxel=[1.0, 1.0, 1.0])
     regions = make_regions(images, boxes, None, None)
     volumes = discretise(regions, None, settings, 8)
     where, near = (volumes.levels, volumes.start, volumes.size), half_offsets((1,))
@@ -233,18 +234,19 @@ def test_gpu_operators_pass_opcheck() -> None:
         "total": len(volumes.levels), "narrow": True, "bin_width": 0.0, "bin_count": 8, "max_levels": 8, "labels": None,
         "normalize_scale": 1.0, "remove_outliers": 0.0, "resegment_range": [], "resegment_mode": "absolute",
         "resegment_shape": False, "minimum_roi_dimensions": 1, "minimum_roi_size": 0, "distances": [1],
+        "force2d_dimension": -1,
     }  # fmt: skip
     assert len(located) == 5
     names = ["ngtdm/Coarseness", "ngtdm/Strength"]
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-        "locate": ((images, boxes, None), {"pair": [1.0, 1.0]}),
-        "image_moments": ((images,), {}),
-        "label_boxes": ((images, index, box, torch.tensor([[3, 9]], device="cuda")), {}),
-        "discretise": ((images, None, None, index, box, status, volumes.start, size), options),
+        "locate": ((planes, boxes, None, None), {"voxel": [1.0, 1.0, 1.0]}),
+        "image_moments": ((planes, None), {}),
+        "label_boxes": ((planes, index, box, torch.tensor([[3, 9]], device="cuda")), {}),
+        "discretise": ((planes, None, None, index, box, status, volumes.start, size), options),
         "largest_components": ((images.float(),), {"threshold": 0.5, "max_components": 3}),
         "level_histogram": ((*where, 8), {}),
         "first_order": (
-            (images, None, index, box, *where, histogram),
+            (planes, None, index, box, *where, histogram),
             {"normalize_scale": 1.0, "remove_outliers": 0.0, "shift": 0.0},
         ),
         "shape2d": ((volumes.levels, *where[1:], spacing), {}),

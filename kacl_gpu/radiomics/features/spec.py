@@ -56,14 +56,19 @@ def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor
     """Return the length (K, A) of each offset (z, y, x triples) in units of the spacing (K, 3), or nothing (0, 0)."""
     if norm is None:
         return spacing.new_empty((0, 0))
-    columns = []
-    steps = (offsets[axis :: len(OFFSET)] for axis in OFFSET)
-    for step_z, step_y, step_x in zip(*steps):  # numbers of Python: a tensor of them would be a copy
-        z, y, x = (spacing[:, axis] * abs(step) for axis, step in zip(SPACING, (step_z, step_y, step_x)))
-        if norm == "manhattan":
-            columns.append(z + y + x)
-        elif norm == "euclidean":
-            columns.append(torch.sqrt(z * z + y * y + x * x))
-        else:
-            columns.append(torch.maximum(torch.maximum(z, y), x) if norm == "infinity" else torch.ones_like(y))
-    return torch.stack(columns, 1)
+    # Numbers of Python, since a tensor of them would be a copy; offsets of one length are computed once.
+    steps = list(zip(*(map(abs, offsets[axis :: len(OFFSET)]) for axis in OFFSET)))
+    by_step = {step: _length([spacing[:, axis] * n for axis, n in zip(SPACING, step) if n], norm) for step in {*steps}}
+    return torch.stack([by_step[step] for step in steps], 1)
+
+
+def _length(sides: list[Tensor], norm: str) -> Tensor:
+    """Return the length of an offset whose extent is not 0 along one axis or more: (K,) each."""
+    if norm == "no_weighting":
+        return torch.ones_like(sides[0])
+    if norm == "euclidean":
+        sides = [side * side for side in sides]
+    length = sides[0]
+    for side in sides[1:]:
+        length = torch.maximum(length, side) if norm == "infinity" else length + side
+    return torch.sqrt(length) if norm == "euclidean" else length
