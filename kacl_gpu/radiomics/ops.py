@@ -492,6 +492,7 @@ KERNELS = {
     "locate": "regions",
     "neighbourhood": "neighbourhood",
     "ngtdm_sums": "neighbourhood",
+    "shape": "shape",
     "shape2d": "shape2d",
     "size_sums": "sizes",
     "zone_sums": "glszm",

@@ -31,6 +31,7 @@ from kacl_gpu.kernels.glrlm import glrlm
 from kacl_gpu.kernels.glszm import glszm
 from kacl_gpu.kernels.levels import level_histogram
 from kacl_gpu.kernels.neighbourhood import neighbourhood
+from kacl_gpu.kernels.shape import shape
 from kacl_gpu.kernels.sizes import size_sums
 from tests.kernels.interpreting import FAR, NEAR, SPACE, serve_by_kernels, without_synchronisation
 
@@ -131,13 +132,15 @@ def calls() -> Iterator[Callable[[], Any]]:
             yield partial(call, selected)
     for dtype in (torch.float32, torch.float64):
         yield partial(call, RadiomicsSettings(bin_count=32), dtype=dtype)
-    shape = RadiomicsSettings(bin_count=32, feature_class=["shape2D"])
+    shapes = RadiomicsSettings(bin_count=32, feature_class=["shape2D"])
     for spacing in (False, True):
-        yield partial(call, shape, torch.uint8, torch.uint8, None, spacing)
+        yield partial(call, shapes, torch.uint8, torch.uint8, None, spacing)
         for boxes in itertools.product((4, 5), (torch.float32, torch.float64, torch.int32, torch.int64)):
-            yield partial(call, shape, boxes=boxes, spacing=spacing)
+            yield partial(call, shapes, boxes=boxes, spacing=spacing)
     for levels in (torch.uint8, torch.int16):
         where = meta(4096, dtype=levels), meta(3), meta(3, 3)
+        for mask in (where[0], None):
+            yield partial(shape, mask, *where[1:], meta(3, 3, dtype=torch.float64))
         for ng in (20, 40, 80, 200, *([300] if levels == torch.int16 else [])):  # as many as the host has read back
             yield partial(level_histogram, *where, ng)
         for offsets in (NEAR, FAR, SPACE):
