@@ -50,7 +50,7 @@ NO_PLACE = tl.constexpr(1 << 30)
 
 # Columns of the result
 OUT_N, OUT_AREA, OUT_VOLUMES, OUT_DIAMETER = constants(SHAPE.n, SHAPE.area, SHAPE.volumes, SHAPE.diameter)
-OUT_SLICE, OUT_COLUMN, OUT_ROW = constants(SHAPE.slice, SHAPE.column, SHAPE.row)
+OUT_SLICE, OUT_COLUMN, OUT_ROW = constants(SHAPE.diameter_slice, SHAPE.diameter_column, SHAPE.diameter_row)
 OUT_MAJOR, OUT_MINOR, OUT_LEAST = constants(SHAPE.major, SHAPE.minor, SHAPE.least)
 COLUMNS = tl.constexpr(number_of_columns(SHAPE))
 # Columns of the table of cases: triangles of each kind of normal, determinant, normal

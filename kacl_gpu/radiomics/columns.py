@@ -132,9 +132,9 @@ class ShapeSums(NamedTuple):
     area: Column  # of the surface, in units of the spacing
     volumes: Column  # 48 times the volume inside the surface, in voxels
     diameter: Column  # largest distance of two vertices, in units of the spacing
-    slice: Column  # the same within a plane across z
-    column: Column  # within one across y
-    row: Column  # within one across x
+    diameter_slice: Column  # the same within a plane across z
+    diameter_column: Column  # within one across y
+    diameter_row: Column  # within one across x
     major: Column  # eigenvalues of the covariance of the voxels' centres, in units of the spacing
     minor: Column
     least: Column

@@ -24,6 +24,7 @@ cpu: Any = import_module("kacl_gpu.radiomics.cpu.shape")
 FEATURES, _ = CLASSES["shape"]
 NAMES = [f"shape/{feature.name}" for feature in FEATURES]
 ROOTS = {"Elongation", "Flatness", "LeastAxisLength", "MinorAxisLength"}  # of what may be 0 but for rounding
+DIAMETERS = ("diameter", "diameter_slice", "diameter_column", "diameter_row")
 UNIT = (1.0, 1.0, 1.0)
 Spacing = tuple[float, float, float]
 
@@ -183,7 +184,12 @@ def test_by_hand() -> None:
     # A voxel: an octahedron, whose corners are the middles of six pairs of neighbours
     voxel = sums(np.ones((1, 1, 1)))
     assert voxel[SHAPE.n] == 1 and voxel[SHAPE.volumes] / 48 == 1 / 6 and voxel[SHAPE.area] == math.sqrt(3)
-    assert voxel[[SHAPE.slice, SHAPE.column, SHAPE.row, SHAPE.diameter]].tolist() == [1, 1, 1, 1]
+    assert voxel[[SHAPE.diameter_slice, SHAPE.diameter_column, SHAPE.diameter_row, SHAPE.diameter]].tolist() == [
+        1,
+        1,
+        1,
+        1,
+    ]
     # Two along x: both pyramids, and between them a prism of diagonal 1, with sides of sqrt(1/2)
     two = features(np.ones((1, 1, 2)))
     assert two["MeshVolume"] == pytest.approx(1 / 6 + 1 / 2, rel=1e-15)
@@ -209,7 +215,7 @@ def brute_diameters(mask: np.ndarray, spacing: Spacing) -> dict[str, float]:
     places = np.concatenate(points)
     step = places[:, None] - places[None]
     squares = ((0.5 * step * spacing) ** 2).cumsum(-1)[..., -1]
-    names = {0: "slice", 1: "column", 2: "row"}
+    names = {0: "diameter_slice", 1: "diameter_column", 2: "diameter_row"}
     found = {name: math.sqrt(squares[step[..., axis] == 0].max()) for axis, name in names.items()}
     return {**found, "diameter": math.sqrt(squares.max())}
 
@@ -228,9 +234,7 @@ def test_diameters_are_those_of_all_pairs(few: bool, monkeypatch: pytest.MonkeyP
         if not mask.any():
             continue
         row = sums(mask, spacing)
-        assert {name: row[getattr(SHAPE, name)] for name in ("slice", "column", "row", "diameter")} == brute_diameters(
-            mask, spacing
-        )
+        assert {name: row[getattr(SHAPE, name)] for name in DIAMETERS} == brute_diameters(mask, spacing)
 
 
 def reuleaux(side: int) -> np.ndarray:

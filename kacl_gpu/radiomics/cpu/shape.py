@@ -527,9 +527,9 @@ def write_row(sums: tuple[Any, ...], table: tuple[Array, ...], normals: Array, o
     out[SHAPE.n] = integers[N]
     out[SHAPE.area] = area / 8
     out[SHAPE.volumes] = volume
-    out[SHAPE.slice] = math.sqrt(squares[0])
-    out[SHAPE.column] = math.sqrt(squares[1])
-    out[SHAPE.row] = math.sqrt(squares[2])
+    out[SHAPE.diameter_slice] = math.sqrt(squares[0])
+    out[SHAPE.diameter_column] = math.sqrt(squares[1])
+    out[SHAPE.diameter_row] = math.sqrt(squares[2])
     out[SHAPE.diameter] = math.sqrt(squares[3])
     write_axes(integers, sz, sy, sx, out)
 

@@ -15,7 +15,7 @@ def _volume(s: ShapeSums) -> Tensor:
 
 
 def _cube_root(x: Tensor) -> Tensor:
-    """Return the cube root of values from 1e-40 to 1e40, 0 of 0, by operations that have the same bits on any device.
+    """Return the cube root of values from 1e-40 to 1e40, 0 of 0, by arithmetic and square roots alone.
 
     x^(1/4 + 1/16 + 1/64) is some per cent away, and each of Newton's steps squares what is left.
     """
@@ -38,9 +38,9 @@ FEATURES: tuple[FeatureSpec[ShapeSums], ...] = (
     FeatureSpec("Flatness", lambda s: torch.sqrt(s.least / s.major), "N17B"),
     FeatureSpec("LeastAxisLength", lambda s: 4 * torch.sqrt(s.least), "7J51"),
     FeatureSpec("MajorAxisLength", lambda s: 4 * torch.sqrt(s.major), "TDIC"),
-    FeatureSpec("Maximum2DDiameterColumn", lambda s: s.column),
-    FeatureSpec("Maximum2DDiameterRow", lambda s: s.row),
-    FeatureSpec("Maximum2DDiameterSlice", lambda s: s.slice),
+    FeatureSpec("Maximum2DDiameterColumn", lambda s: s.diameter_column),
+    FeatureSpec("Maximum2DDiameterRow", lambda s: s.diameter_row),
+    FeatureSpec("Maximum2DDiameterSlice", lambda s: s.diameter_slice),
     FeatureSpec("Maximum3DDiameter", lambda s: s.diameter, "L0JK"),
     FeatureSpec("MeshVolume", _volume, "RNU0"),
     FeatureSpec("MinorAxisLength", lambda s: 4 * torch.sqrt(s.minor), "P9VJ"),
