@@ -1,10 +1,12 @@
 """Predict the time of each kernel from the work that it must do: ``python -m benchmarks.model``.
 
-Writes the tables of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features; and the
-kernels that only other calls reach. Counts of instructions are read off the binaries for sm_90, of which each loop is
-counted as often as it goes round (roughly, where loops of a region lie within each other); the fractions of atomics
-that remain after merging, the numbers of zones and the longest runs were measured on the CPU, on NIH chest X-rays with
-their official boxes and whole, and on drawn images for the boxes in 224 x 224.
+Writes the tables of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features; the kernels
+that only other calls reach; and volumes of 16 bits with a mask, 32 bins, first order and all textures. Counts of
+instructions are read off the binaries for sm_90, of which each loop is counted as often as it goes round (roughly,
+where loops of a region lie within each other); in volumes those that 2D has too are its own, some of them raised by an
+estimate. The fractions of atomics that remain after merging, the numbers of zones and the longest runs were measured on
+the CPU, on NIH chest X-rays with their official boxes and whole, on drawn images for the boxes in 224 x 224, and on
+boxes of a CT of the chest.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ IDLE = 0.5e-6  # s, of a program that finds nothing to do; a guess
 
 
 class Load(NamedTuple):
-    """A workload of 64 regions: what is in them, in the mean."""
+    """A workload of some regions, 64 if nothing else is said: what is in them, in the mean."""
 
     name: str
     pixels: float  # of all regions
@@ -50,15 +52,17 @@ class Load(NamedTuple):
     zones: int  # rows of the table of zones
     large: int  # zones of 64 pixels and more
     longest: int  # run
+    regions: int = REGIONS
+    depth: int = 1  # of the images, and of the blocks
 
     @property
     def block_pixels(self) -> float:
-        return float(REGIONS * self.image**2)
+        return float(self.regions * self.depth * self.image**2)
 
     @property
     def most_zones(self) -> int:
         """Return the rows that the table of zones has room for."""
-        return math.isqrt(2 * self.image**2 * LEVELS)
+        return math.isqrt(2 * self.depth * self.image**2 * LEVELS)
 
 
 LOADS = (
@@ -66,12 +70,17 @@ LOADS = (
     Load("64 official boxes in 1024 x 1024", 64 * 103_837, 1024, 322, 0.62, 0.79, 0.41, 760, 190, 49),
     Load("64 whole images of 1024 x 1024", 64 * 1024**2, 1024, 1024, 0.31, 0.50, 0.18, 1790, 870, 585),
 )
+VOLUMES = (  # whose blocks are as large as the regions
+    Load("64 lesions of 32 x 32 x 32", 64 * 32**3, 32, 32, 0.59, 0.88, 0.41, 430, 38, 32, depth=32),
+    Load("an organ of 256 x 256 x 256", 256**3, 256, 256, 0.28, 0.57, 0.15, 1540, 3900, 256, regions=1, depth=256),
+)
+HALF = 13  # directions of a volume
 
 
 def fill_bytes(load: Load) -> float:
     """Return the zeros of a region in the default call, the largest first; and its place."""
     zones = 12 * load.most_zones + 4 * (LEVELS + load.most_zones) + 4 * (64 * LEVELS + 1)
-    small = 4 * 256 + 4 * LEVELS + 64 + 16 + 8  # counts of values, histogram, measures, lines, place
+    small = 4 * 256 + 4 * LEVELS + 80 + 16 + 8  # counts of values, histogram, measures, lines, place
     return 4 * 4 * LEVELS * load.image + zones + 4 * 4 * MATRIX + (4 + 8) * 9 * LEVELS + small
 
 
@@ -113,13 +122,15 @@ class Work(NamedTuple):
         name = self.name.split()[0]
         return {
             "measure": 7 / 1024,
-            "extend_boxes": 16 / 1024,
+            "extend_boxes": 12 / 1024,
             "count_levels": 30 / 1024,
             "count_values": 100 / 1024,
             "count_nearest": 4 * load.pairs + load.dependences + load.runs,
+            "count_nearest_in_space": HALF * load.pairs + load.dependences + load.runs,
             "count_neighbourhood": 12 * load.pairs + load.dependences + load.runs,
-            "count_runs": 4 * load.runs,
+            "count_runs": self.tiles * load.runs,
             "join_nearest": 0.5 * load.runs,
+            "join_nearest_in_space": load.runs,
             "join_zones": 0.5 * load.runs,
             "count_zones": load.runs,
             "list_zones": 0.3 * load.runs,
@@ -130,11 +141,11 @@ class Work(NamedTuple):
 
     def traffic(self, load: Load) -> float:
         """Return the bytes that are moved."""
-        return self.bytes * self.pixels(load) + REGIONS * self.region_bytes(load)
+        return self.bytes * self.pixels(load) + load.regions * self.region_bytes(load)
 
     def executed(self, load: Load) -> float:
         """Return the instructions of warps."""
-        return (self.instructions * self.pixels(load) + REGIONS * self.region_instructions(load)) / 32
+        return (self.instructions * self.pixels(load) + load.regions * self.region_instructions(load)) / 32
 
     def floor(self, load: Load, device: Device) -> float:
         """Return the seconds to move the bytes."""
@@ -239,7 +250,7 @@ WORK = (
 FLOATS, MASKS, NORMALISED = "float32 images", "masks", "`normalize`"
 HEATMAPS = "`heatmap_boxes`"
 IN_SIGMA, WEIGHTED, ASYMMETRIC = "`resegment_mode` sigma", "`weighting_norm`", "not `symmetrical_glcm`"
-REACH, VOLUMES = "two `distances`", "volumes, 13 directions"
+REACH, VOLUME, PLANES = "two `distances`", "volumes", "`force2d` along x or y"
 # when, and what; bytes of sums by tile: 8 for each 1024 pixels of a block
 ELSEWHERE = (
     (NORMALISED, Work("image_sums", "sums of whole images", 1, 78, 1, 3_000, of_images=True)),
@@ -250,8 +261,8 @@ ELSEWHERE = (
     )),
     (IN_SIGMA, Work(
         "set_thresholds", "mean, then deviation of a region", chain=16_000, launches=2,
-        region_bytes=lambda load: 2 * (64 + 8 * load.pixels / REGIONS / 1024 + 32),
-        region_instructions=lambda load: 128 * (700 + 2 * 37 * load.pixels / REGIONS / 1024 / 128),
+        region_bytes=lambda load: 2 * (64 + 8 * load.pixels / load.regions / 1024 + 32),
+        region_instructions=lambda load: 128 * (700 + 2 * 37 * load.pixels / load.regions / 1024 / 128),
     )),
     (FLOATS, Work("count_digits", "five times 8 bits of each intensity", 5 * 5, 5 * 92, 5, 5 * 3_500, launches=5)),
     (FLOATS, Work(
@@ -260,14 +271,14 @@ ELSEWHERE = (
     )),
     (FLOATS, Work(
         "begin_columns", "mean and percentiles of a region", chain=15_000,
-        region_bytes=lambda load: 2 * 8 * load.pixels / REGIONS / 1024 + 4 * LEVELS + 8 * 16 + 8 * 17,
-        region_instructions=lambda load: 128 * (1_600 + 2 * 31 * load.pixels / REGIONS / 1024 / 128),
+        region_bytes=lambda load: 2 * 8 * load.pixels / load.regions / 1024 + 4 * LEVELS + 8 * 16 + 8 * 17,
+        region_instructions=lambda load: 128 * (1_600 + 2 * 31 * load.pixels / load.regions / 1024 / 128),
     )),
     (FLOATS, Work("sum_deviations", "powers of deviations, then about the middle", 2 * 5, 191, 2, 8_000, launches=2)),
     (FLOATS, Work(
         "end_columns", "central moments of a region", chain=20_000, step=30, launches=2,
-        region_bytes=lambda load: 9 * 8 * load.pixels / REGIONS / 1024 + 8 * 8,
-        region_instructions=lambda load: 128 * (1_400 + 9 * 31 * load.pixels / REGIONS / 1024 / 128),
+        region_bytes=lambda load: 9 * 8 * load.pixels / load.regions / 1024 + 8 * 8,
+        region_instructions=lambda load: 128 * (1_400 + 9 * 31 * load.pixels / load.regions / 1024 / 128),
     )),
     (MASKS, Work("extend_boxes", "ends of runs, looked up among the labels", 1, 108, 1, 3_000, of_images=True)),
     (MASKS, Work("trace", "squares of four pixels, sums of coordinates", 1, 745, 1, 6_000)),
@@ -293,8 +304,10 @@ ELSEWHERE = (
         region_bytes=lambda _: 4 * 2 * 8 * MATRIX,
         region_instructions=lambda _: 4 * 4 * 128 * (90 + 8 * (130 + 4 * 71)),
     )),
+    (VOLUME, Work("count_nearest_in_space", "13 pairs, 26 neighbours a voxel", 1, 530, 1, 20_000)),
+    (VOLUME, Work("join_nearest_in_space", "at most six unions a voxel", 5, 800, 1, 15_000)),
     (REACH, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
-    (VOLUMES, Work("join_zones", "unions with up to 13 neighbours before a pixel", 5, 1_050, 1, 20_000)),
+    (PLANES, Work("join_zones", "unions with neighbours before a pixel", 5, 350, 1, 8_000)),
     (HEATMAPS, Work("measure_maps", "least and largest of whole maps", 4, 18, 1, 3_000, of_images=True)),
     (HEATMAPS, Work("begin_components", "above the threshold, runs along rows", 9, 157, 1, 4_000, of_images=True)),
     (HEATMAPS, Work("sum_components", "totals and extents at the roots", 13, 330, 1, 7_000)),
@@ -303,6 +316,66 @@ ELSEWHERE = (
         region_bytes=lambda _: 4 * 24 + 20, region_instructions=lambda _: 128 * 494,
     )),
 )  # fmt: skip
+
+
+def in_volume(name: str, instructions: float = 0, factor: float = 1, bytes_: float = 0) -> Work:
+    """Return the work of a kernel in the call on volumes, whose matrices have HALF directions.
+
+    Args:
+        name: of the kernel in the tables of 2D.
+        instructions: a voxel; 0: as many as a pixel takes.
+        factor: multiple of what a region needs in 2D.
+        bytes_: a voxel; 0: as many as a pixel takes.
+    """
+    work = next(work for work in (*WORK, *(work for _, work in ELSEWHERE)) if work.name == name)
+    region_bytes, region_instructions = work.region_bytes, work.region_instructions
+    return work._replace(
+        bytes=bytes_ or work.bytes,
+        instructions=instructions or work.instructions,
+        region_bytes=lambda load: factor * region_bytes(load),
+        region_instructions=lambda load: factor * region_instructions(load),
+    )
+
+
+def volume_fill_bytes(load: Load) -> float:
+    """Return the zeros of a region of a volume in the call, and its place."""
+    zones = 12 * load.most_zones + 4 * (LEVELS + load.most_zones) + 4 * (1024 if load.regions == 1 else 64) * LEVELS
+    small = 4 * 16 * 256 + 4 * LEVELS + 80 + 24 + 4 * HALF + 8  # digits, histogram, measures, box, lines, place
+    return 4 * HALF * LEVELS * load.image + zones + 4 * HALF * MATRIX + (4 + 8) * 27 * LEVELS + small
+
+
+FOUR_OF_FIVE = 4 / 5  # digits of 16 bits beside those of float32
+VOLUME_WORK = (
+    Work("fills", "zeros for what is counted, places of the regions", launches=14, region_bytes=volume_fill_bytes),
+    in_volume("clip_boxes"),
+    in_volume("extend_boxes", 85),
+    in_volume("measure", 125, bytes_=3),
+    in_volume("set_edges"),
+    in_volume("write_levels", 195, bytes_=4),
+    in_volume("count_levels"),
+    in_volume("count_digits", FOUR_OF_FIVE * 5 * 92, bytes_=4 * 3)._replace(what="four times 8 bits of each intensity"),
+    in_volume("pick_digits", factor=FOUR_OF_FIVE)._replace(what="12 order statistics, four times"),
+    in_volume("begin_columns")._replace(chain=15_000, step=300),
+    in_volume("sum_deviations", bytes_=2 * 3),
+    in_volume("end_columns")._replace(chain=20_000, step=1_350),
+    in_volume("count_nearest_in_space"),
+    in_volume("sum_pairs", factor=HALF / 4)._replace(what="marginals and sums of 13 matrices of 32 x 32"),
+    in_volume("correlate", factor=HALF / 4),
+    in_volume("find_lines"),
+    in_volume("count_runs", HALF * 38)._replace(tiles=HALF, what="each voxel once in each of 13 directions"),
+    in_volume("sum_cells", factor=HALF / 4)._replace(what="sums of 13 matrices of levels and runs"),
+    in_volume("begin_zones"),
+    in_volume("join_nearest_in_space"),
+    in_volume("count_zones"),
+    in_volume("list_zones"),
+    in_volume("sort_zones")._replace(what="zones that are not in the table, each among all"),
+    in_volume("write_zones", factor=2),
+    in_volume("sum_zones"),
+    in_volume("pair_sums", factor=3),
+    in_volume("add_blocks"),
+    in_volume("sum_cells (GLDM)"),
+    in_volume("evaluate"),
+)
 
 
 def figure(microseconds: float) -> str:
@@ -350,7 +423,36 @@ def table() -> list[str]:
     )
     lines += ["", "Kernels that only other calls reach, for the same pixels and 32 levels:", ""]
     lines += [f"| with {names}", f"|---{rule}"]
-    return lines + [row(work, [condition]) for condition, work in ELSEWHERE]
+    return [*lines, *(row(work, [condition]) for condition, work in ELSEWHERE), *volume_table()]
+
+
+def volume_table() -> list[str]:
+    """Return the lines of the docs about volumes, in microseconds."""
+    head = ["kernel", "what must be done", "instructions", "atomics a voxel"]
+    head += [f"{what}: {load.name}" for load in VOLUMES for what in (f"floor {H200.name}", f"predicted {H200.name}")]
+    lines = ["", "Volumes of 16 bits with a mask, 32 bins, first order and all textures:", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    largest = VOLUMES[-1]
+    for work in VOLUME_WORK:
+        atomics = f"{work.atomics(largest):.2f}" if work.atomics(largest) else ""
+        instructions = of_each(work.instructions, work.region_instructions(largest)).replace("pixel", "voxel")
+        times = [seconds for load in VOLUMES for seconds in (work.floor(load, H200), work.predicted(load, H200))]
+        cells = [f"`{work.name}`", work.what, instructions, atomics, *(figure(1e6 * seconds) for seconds in times)]
+        lines.append("| " + " | ".join(cells) + " |")
+    launches = sum(work.launches for work in VOLUME_WORK)
+
+    def totals(load: Load, device: Device) -> tuple[float, float]:
+        floor, predicted = (
+            sum(method(work, load, device) for work in VOLUME_WORK) for method in (Work.floor, Work.predicted)
+        )
+        return floor, predicted
+
+    cells = [
+        f"{1e6 * floor:.0f} | **{1e6 * predicted:.0f}**" for floor, predicted in (totals(v, H200) for v in VOLUMES)
+    ]
+    lines.append(f"| **all, {launches} launches** | | | | {' | '.join(cells)} |")
+    on_v100 = [f"{1e3 * p:.2f} ms over a floor of {1e3 * f:.2f} ms" for f, p in (totals(v, V100) for v in VOLUMES)]
+    return [*lines, "", f"The same predicted for a V100: {', '.join(on_v100)}."]
 
 
 def split_document(document: Path, begin: str, end: str) -> tuple[str, list[str], str]:

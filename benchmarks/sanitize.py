@@ -34,11 +34,16 @@ def tables(device: str) -> Iterator[Tensor]:
                 yield gpu_radiomics(images.to(device), boxes, masks=region_masks, settings=settings, invalid="nan")
 
 
-def zones_of_a_volume(device: str) -> Tensor:
-    """Return the zones of a volume, with 13 directions."""
+def textures_of_a_volume(device: str) -> list[Tensor]:
+    """Return matrices of a volume: with all 26 neighbours, and with those in planes across x alone."""
     levels = torch.randint(0, 4, (3072,), dtype=torch.uint8).to(device)
     start, size = torch.tensor([0, 2048]).to(device), torch.tensor([[10, 12, 14], [4, 15, 16]]).to(device)
-    return ops.glszm(levels, start, size, half_offsets((1,), dimensions=3), 3, 200)
+    where, tables = (levels, start, size), []
+    for flat in (-1, 2):
+        offsets = half_offsets((1,), dimensions=3, flat=flat)
+        tables += ops.neighbourhood(*where, offsets, 3, gldm_a=0, pairs=True, dependences=True, differences=True)
+        tables += [ops.glszm(*where, offsets, 3, 200), ops.glrlm(*where, offsets, 3, 16)]
+    return tables
 
 
 def components_of_maps(device: str) -> tuple[Tensor, Tensor]:
@@ -50,7 +55,7 @@ def main() -> None:
     torch.manual_seed(0)
     for table in tables("cuda"):
         assert bool(table.isfinite().any(1).all())
-    assert int(zones_of_a_volume("cuda").sum()) > 0
+    assert all(int(table.sum()) > 0 for table in textures_of_a_volume("cuda"))
     assert bool((components_of_maps("cuda")[1] > 0).all())
     torch.cuda.synchronize()
 

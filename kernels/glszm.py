@@ -4,6 +4,7 @@ Indices of pixels count from the first pixel of their region; a zone's root is i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -11,10 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from kacl_gpu.radiomics.columns import OFFSET, ZONE
+from kacl_gpu.radiomics.constants import small_zones
 
 from .common import (
     EPSILON,
     NEAREST,
+    NEAREST_IN_SPACE,
     OFFSET_COLUMNS,
     TILE,
     X_STEP,
@@ -27,6 +30,7 @@ from .common import (
     neighbour,
     offsets_on,
     position,
+    share_of,
     tile_of,
     tiles,
 )
@@ -49,8 +53,7 @@ from .sizes import (
     SUM_SMALL_LOW,
 )
 
-SMALL = tl.constexpr(64)  # pixels: smaller zones are counted in a table, the few others are sorted
-SLOTS = tl.constexpr(16)  # of large zones that a tile of 1024 pixels can have
+SLOTS = 16  # of large zones that a program sorts at once
 BLOCK = 1024  # cells of the table of small zones, at once
 ROWS = 256  # of the table of zones, at once
 ZONE_LEVEL, ZONE_SIZE, ZONE_COUNT, ZONE_COLUMNS = constants(ZONE.level, ZONE.size, ZONE.count, len(ZONE))
@@ -64,11 +67,12 @@ def begin_zones(
     parent, pixels,
     # shapes
     regions,
-    TILE: tl.constexpr,
+    RUNS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Make the first pixel of each run along a row, within the tile, the parent of the run; set all counts to 0.
 
-    The parent is -1 outside of the regions.
+    The parent is -1 outside of the regions. Without ``RUNS``, where equal pixels side by side are no neighbours, each
+    pixel is its own parent.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -78,8 +82,10 @@ def begin_zones(
     index = first + lane
     inside = index < volume
     level = tl.load(levels + base + index, mask=inside, other=0)
-    previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (index % width > 0), other=0)
-    run = tl.associative_scan(tl.where((level > 0) & (level == previous), 0, index), 0, larger)
+    run = index
+    if RUNS:
+        previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (index % width > 0), other=0)
+        run = tl.associative_scan(tl.where((level > 0) & (level == previous), 0, index), 0, larger)
     tl.store(parent + base + index, tl.where(level > 0, run, -1), mask=inside)
     tl.store(pixels + base + index, tl.zeros((TILE,), tl.int32), mask=inside)
 
@@ -104,12 +110,13 @@ def root_of(parent, index, mask, HALVE: tl.constexpr):
 
 
 @triton.jit
-def join(parent, a, b, joining):
-    """Unite the zones of pixels a and b where ``joining``.
+def join(parent, a, b):
+    """Unite the zones of pixels a and b, unless b is negative.
 
     The smaller root becomes the parent of the greater one. If that had got another parent meanwhile, the displaced
     parent is joined in the next round. Roots become smaller in each round, so the loop ends.
     """
+    joining = b >= 0
     a, b = tl.where(joining, a, 0), tl.where(joining, b, 0)
     pending = tl.max(joining.to(tl.int32))
     while pending > 0:
@@ -124,6 +131,27 @@ def join(parent, a, b, joining):
         pending = tl.max(joining.to(tl.int32))
 
 
+@triton.jit
+def join_in_plane(parent, index, lane, width, level, west, east, north, north_west, north_east):
+    """Join each pixel of a level above 0 with equal neighbours in its plane: at most two of the four before it.
+
+    Equal pixels side by side belong to one run: within a tile from the beginning, across tiles by the tile's first
+    pixel. So joining the pixel above also joins its equal neighbours in the row; where the pixel above has another
+    level, the equal pixels beside this one join those.
+    """
+    inside = level > 0
+    to_north = inside & north & ~(west & north_west)
+    to_north_west = inside & north_west & ~north & ~west
+    to_north_east = inside & north_east & ~north & ~east
+    to_west = inside & west & (lane == 0)
+    up = index - width
+    # a pixel joined to the west is joined with at most one more, north or north east
+    first_of_two = tl.where(to_north, up, tl.where(to_north_west, up - 1, tl.where(to_west, index - 1, -1)))
+    second_of_two = tl.where(to_north_east, up + 1, tl.where(to_west & to_north, index - 1, -1))
+    join(parent, index, first_of_two)
+    join(parent, index, second_of_two)
+
+
 @kernel
 def join_nearest(
     # inputs
@@ -134,12 +162,7 @@ def join_nearest(
     regions,
     TILE: tl.constexpr,
 ):  # fmt: skip
-    """Join each pixel with equal neighbours, for the offsets NEAREST: at most two of the four before it are needed.
-
-    Equal pixels side by side belong to one run: within a tile from the beginning, across tiles by the tile's first
-    pixel. So joining the pixel above also joins its equal neighbours in the row; where the pixel above has another
-    level, the equal pixels beside this one join those.
-    """
+    """Join each pixel with equal neighbours, for the offsets NEAREST."""
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
     if first >= volume:
@@ -157,17 +180,81 @@ def join_nearest(
     north = tl.load(pointer_above, mask=below, other=0).to(tl.int32) == level
     north_west = tl.load(pointer_above - 1, mask=below & (x > 0), other=0).to(tl.int32) == level
     north_east = tl.load(pointer_above + 1, mask=below & (x < width - 1), other=0).to(tl.int32) == level
-    inside = level > 0
-    to_north = inside & north & ~(west & north_west)
-    to_north_west = inside & north_west & ~north & ~west
-    to_north_east = inside & north_east & ~north & ~east
-    to_west = inside & west & (lane == 0)
-    up = index - width
-    # a pixel joined to the west is joined with at most one more, north or north east
-    first_of_two = tl.where(to_north, up, tl.where(to_north_west, up - 1, index - 1))
-    second_of_two = tl.where(to_north_east, up + 1, index - 1)
-    join(parent + base, index, first_of_two, to_north | to_north_west | to_west)
-    join(parent + base, index, second_of_two, to_north_east | (to_west & to_north))
+    join_in_plane(parent + base, index, lane, width, level, west, east, north, north_west, north_east)
+
+
+@triton.jit
+def three_equal(pointer, level, x, width, mask):
+    """Return whether the pixels on the left, in the middle and on the right have the given levels (TILE,)."""
+    left = tl.load(pointer - 1, mask=mask & (x > 0), other=0).to(tl.int32) == level
+    middle = tl.load(pointer, mask=mask, other=0).to(tl.int32) == level
+    right = tl.load(pointer + 1, mask=mask & (x < width - 1), other=0).to(tl.int32) == level
+    return left, middle, right
+
+
+@kernel
+def join_nearest_in_space(
+    # inputs
+    levels, start, size,
+    # outputs
+    parent,
+    # shapes
+    regions,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Join each voxel with equal neighbours, for the offsets NEAREST_IN_SPACE: within planes, then with the one before.
+
+    The voxel straight before is a neighbour of all others before, so it stands for them; and it is not joined where a
+    neighbour in the plane is joined with one beside it. Where it differs, an equal voxel at a side is needed unless the
+    neighbour in the plane at that side joins it straight, one at a corner unless an equal voxel beside it, in either
+    plane, is joined with it.
+    """
+    _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
+    volume = depth * height * width
+    if first >= volume:
+        return
+    lane = tl.arange(0, TILE)
+    index = first + lane
+    inside = index < volume
+    z, y, x = position(index, depth, height, width)
+    in_north, in_south, has_before = inside & (y > 0), inside & (y < height - 1), inside & (z > 0)
+    pointer = levels + base + index
+    level = tl.load(pointer, mask=inside, other=0).to(tl.int32)
+    west = tl.load(pointer - 1, mask=inside & (x > 0), other=0).to(tl.int32) == level
+    east = tl.load(pointer + 1, mask=inside & (x < width - 1), other=0).to(tl.int32) == level
+    north_west, north, north_east = three_equal(pointer - width, level, x, width, in_north)
+    join_in_plane(parent + base, index, lane, width, level, west, east, north, north_west, north_east)
+    if depth > 1:
+        south = tl.load(pointer + width, mask=in_south, other=0).to(tl.int32) == level
+        before = pointer - height * width
+        # of the plane before: rows y - 1, y, y + 1
+        a0, a1, a2 = three_equal(before - width, level, x, width, has_before & (y > 0))
+        b0, b1, b2 = three_equal(before, level, x, width, has_before)
+        c0, c1, c2 = three_equal(before + width, level, x, width, has_before & (y < height - 1))
+        zone = level > 0
+        straight = zone & b1 & ~(west & b0) & ~(north & a1)
+        beside = zone & ~b1
+        to_a1 = beside & a1 & ~north & ~(west & a0)
+        side = beside & ~a1
+        to_b0 = side & b0 & ~west & ~(north & a0)
+        to_b2 = side & b2 & ~east & ~(north & a2)
+        to_c1 = beside & c1 & ~south & ~b0 & ~b2 & ~(west & c0)
+        to_a0 = side & a0 & ~b0 & ~west & ~north & ~north_west
+        to_a2 = side & a2 & ~b2 & ~east & ~north & ~north_east
+        side = beside & ~c1 & ~south
+        to_c0 = side & c0 & ~b0 & ~west
+        to_c2 = side & c2 & ~b2 & ~east
+        # of the voxels before that are needed no two are in one group
+        here = index - height * width
+        up, down = here - width, here + width
+        group1 = tl.where(straight, here, tl.where(to_a1, up, tl.where(to_a0, up - 1, tl.where(to_b0, here - 1, -1))))
+        group2 = tl.where(to_b2, here + 1, tl.where(to_a2, up + 1, -1))
+        group3 = tl.where(to_c1, down, tl.where(to_c0, down - 1, -1))
+        group4 = tl.where(to_c2, down + 1, -1)
+        join(parent + base, index, group1)
+        join(parent + base, index, group2)
+        join(parent + base, index, group3)
+        join(parent + base, index, group4)
 
 
 @kernel
@@ -178,7 +265,7 @@ def join_zones(
     parent,
     # shapes
     regions, directions,
-    TILE: tl.constexpr,
+    RUNS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Join each pixel with equal neighbours before it, unless the pixel on its left joins the same two runs."""
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
@@ -197,11 +284,14 @@ def join_zones(
         dy = tl.load(offsets + OFFSET_COLUMNS * n + Y_STEP)
         dx = tl.load(offsets + OFFSET_COLUMNS * n + X_STEP)
         neighbour_level = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx, depth, height, width, inside)
-        left_neighbour = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
-        joining = inside & (neighbour_level == level) & ((left_level != level) | (left_neighbour != level))
-        if (dz == 0) & (dy == 0):  # within a tile begin_zones has joined the run
-            joining = inside & (neighbour_level == level) & (lane == 0)
-        join(parent + base, index, index - ((dz * height + dy) * width + dx), joining)
+        joining = inside & (neighbour_level == level)
+        if RUNS:
+            left_neighbour = neighbour(levels, base, index, z, y, x, -dz, -dy, -dx - 1, depth, height, width, inside)
+            new = (left_level != level) | (left_neighbour != level)
+            if (dz == 0) & (dy == 0):  # within a tile begin_zones has joined the run
+                new = lane == 0
+            joining = joining & new
+        join(parent + base, index, tl.where(joining, index - ((dz * height + dy) * width + dx), -1))
 
 
 @kernel
@@ -212,12 +302,12 @@ def count_zones(
     parent, pixels,
     # shapes
     regions,
-    TILE: tl.constexpr,
+    RUNS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Make each pixel's root its parent, and count the pixels of a zone at its root.
 
     Pixels of the tile's first root are counted together, since a large zone fills most of its tiles. Other pixels are
-    counted run by run, as the difference of the run's ends.
+    counted run by run, as the difference of the run's ends; without ``RUNS`` one by one.
     """
     _, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -228,8 +318,9 @@ def count_zones(
     inside = index < volume
     x = index % width
     level = tl.load(levels + base + index, mask=inside, other=0)
-    previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
-    following = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
+    if RUNS:
+        previous = tl.load(levels + base + index - 1, mask=inside & (lane > 0) & (x > 0), other=0)
+        following = tl.load(levels + base + index + 1, mask=inside & (lane < TILE - 1) & (x < width - 1), other=0)
     inside = level > 0
     # Paths are not halved here: another tile's halving could overwrite a root that is stored below.
     root = root_of(parent + base, tl.where(inside, index, 0), inside, False)
@@ -239,9 +330,12 @@ def count_zones(
     shared_count = tl.sum(shared.to(tl.int32))
     if shared_count > 0:
         tl.atomic_add(pixels + base + first_root, shared_count, sem="relaxed")
-    count = tl.where(level != following, lane + 1, 0) - tl.where(level != previous, lane, 0)
-    ends = (level != following) | (level != previous)
-    tl.atomic_add(pixels + base + root, count, mask=inside & (root != first_root) & ends, sem="relaxed")
+    counted = inside & (root != first_root)
+    count = lane * 0 + 1
+    if RUNS:
+        count = tl.where(level != following, lane + 1, 0) - tl.where(level != previous, lane, 0)
+        counted = counted & ((level != following) | (level != previous))
+    tl.atomic_add(pixels + base + root, count, mask=counted, sem="relaxed")
 
 
 def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -249,23 +343,23 @@ def label(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int]) -
 
     Returns: each pixel's root (total,) int32, the zone's first pixel counted from the region's first, -1 outside of the
     regions; and at each root the number of pixels of its zone (total,) int32. Both are garbage in gaps.
-
-    Raises ValueError if the offsets do not connect pixels along rows.
     """
-    if (0, 0, 1) not in zip(*(offsets[axis :: len(OFFSET)] for axis in OFFSET)):
-        raise ValueError(f"zones are connected along rows, (0, 0, 1), which is not among {list(offsets)}")
     parent, pixels = torch.empty((2, len(levels)), dtype=torch.int32, device=levels.device)
     grid, regions, directions = (tiles(levels),), len(start), len(offsets) // OFFSET_COLUMNS.value
+    constants: dict[str, Any] = {"RUNS": (0, 0, 1) in zip(*(offsets[axis :: len(OFFSET)] for axis in OFFSET))}
+    constants["TILE"] = TILE
     # each: inputs, outputs, shapes
-    launch(begin_zones, grid, *(levels, start, size), *(parent, pixels), regions, TILE=TILE)
+    launch(begin_zones, grid, *(levels, start, size), *(parent, pixels), regions, **constants)
     if tuple(offsets) == NEAREST:
         launch(join_nearest, grid, *(levels, start, size), parent, regions, TILE=TILE, num_warps=8)
+    elif tuple(offsets) == NEAREST_IN_SPACE:  # with fewer warps registers are spilled
+        launch(join_nearest_in_space, grid, *(levels, start, size), parent, regions, TILE=TILE, num_warps=16)
     else:
         triples = offsets_on(offsets, levels.device)
         launch(
-            join_zones, grid, *(levels, start, size, triples), parent, *(regions, directions), TILE=TILE, num_warps=8
+            join_zones, grid, *(levels, start, size, triples), parent, *(regions, directions), **constants, num_warps=8
         )
-    launch(count_zones, grid, *(levels, start, size), *(parent, pixels), regions, TILE=TILE)
+    launch(count_zones, grid, *(levels, start, size), *(parent, pixels), regions, **constants)
     return parent, pixels
 
 
@@ -277,12 +371,12 @@ def list_zones(
     small, large, list_lengths,
     # shapes
     regions, ng,
-    TILE: tl.constexpr,
+    SMALL: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Count small zones in ``small`` (K, SMALL, ng) int32, and append the keys of large ones to their region's list.
 
-    A key is size * ng + level - 1, which orders by size, then level. A region's list begins at 1 / 64 of the region's
-    place in the buffer, since large zones have at least 64 pixels.
+    A key is size * ng + level - 1, which orders by size, then level. A region's list begins at 1 / SMALL of the
+    region's place in the buffer, since large zones have at least SMALL pixels.
     """
     k, base, first, depth, height, width = tile_of(start, size, regions, TILE)
     volume = depth * height * width
@@ -310,26 +404,25 @@ def sort_zones(
     # outputs
     ordered,
     # shapes
-    regions,
-    TILE: tl.constexpr,
+    regions, programs,
+    SMALL: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
-    """Copy large zones to their place by key, equal ones in the order of the list; a program takes 16 slots."""
-    k, base, first, _, _, _ = tile_of(start, size, regions, TILE)
+    """Copy large zones to their place by key, equal ones in the order of the list; a program takes SLOTS at a time."""
+    k, base, _, _, _, share, shares = share_of(start, size, regions, programs)
     count = tl.load(list_lengths + k)
-    slot = first // SMALL + tl.arange(0, SLOTS)
-    if first // SMALL >= count:
-        return
     keys = large + base // SMALL
-    key = tl.load(keys + slot, mask=slot < count, other=0)
-    rank = tl.zeros((SLOTS,), tl.int32)
-    for begin in range(0, count, 64):
-        other = begin + tl.arange(0, 64)
-        other_key = tl.load(keys + other, mask=other < count, other=0x7FFFFFFFFFFFFFFF)
-        precedes = (other_key[None, :] < key[:, None]) | (
-            (other_key[None, :] == key[:, None]) & (other[None, :] < slot[:, None])
-        )
-        rank += tl.sum(precedes.to(tl.int32), 1)
-    tl.store(ordered + base // SMALL + rank, key, mask=slot < count)
+    for first in range(share * SLOTS, count, shares * SLOTS):
+        slot = first + tl.arange(0, SLOTS)
+        key = tl.load(keys + slot, mask=slot < count, other=0)
+        rank = tl.zeros((SLOTS,), tl.int32)
+        for begin in range(0, count, 64):
+            other = begin + tl.arange(0, 64)
+            other_key = tl.load(keys + other, mask=other < count, other=0x7FFFFFFFFFFFFFFF)
+            precedes = (other_key[None, :] < key[:, None]) | (
+                (other_key[None, :] == key[:, None]) & (other[None, :] < slot[:, None])
+            )
+            rank += tl.sum(precedes.to(tl.int32), 1)
+        tl.store(ordered + base // SMALL + rank, key, mask=slot < count)
 
 
 @kernel
@@ -340,7 +433,7 @@ def write_zones(
     out,
     # shapes
     ng, max_zones,
-    BLOCK: tl.constexpr,
+    SMALL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write a region's small zones, then its large ones, equal ones as one row of ``out`` (K, max_zones, 3)."""
     k = tl.program_id(0).to(tl.int64)
@@ -373,46 +466,43 @@ def write_zones(
 def glszm(levels: Tensor, start: Tensor, size: Tensor, offsets: Sequence[int], ng: int, max_zones: int) -> Tensor:
     """Make the table of zones; see :func:`kacl_gpu.radiomics.ops.glszm`.
 
-    Large zones are sorted by counting those before each: n^2 / 16 steps for n zones of 64 pixels or more in a region.
+    Large zones are sorted by counting those before each: n^2 / 16 steps of 64 comparisons for n of them in a region,
+    which has at most one for each ``small_zones`` of its pixels.
     """
-    regions, device, grid = len(start), levels.device, (tiles(levels),)
+    regions, device, programs = len(start), levels.device, tiles(levels)
+    largest_small = small_zones(len(levels) // max(regions, 1), ng)
     parent, pixels = label(levels, start, size, offsets)
-    zeros = torch.zeros(regions * (SMALL.value * ng + 1), dtype=torch.int32, device=device)
+    zeros = torch.zeros(regions * (largest_small * ng + 1), dtype=torch.int32, device=device)
     small, list_lengths = zeros[:-regions], zeros[-regions:]
-    large, ordered = torch.empty((2, grid[0] * SLOTS.value), dtype=torch.int64, device=device)
+    large, ordered = torch.empty((2, programs * TILE // largest_small), dtype=torch.int64, device=device)
     out = torch.zeros((regions, max_zones, ZONE_COLUMNS.value), dtype=torch.int32, device=device)
+    # each: inputs, outputs, shapes
     launch(
         list_zones,
-        grid,
-        # inputs
+        (programs,),
         *(levels, start, size, parent, pixels),
-        # outputs
         *(small, large, list_lengths),
-        # shapes
         *(regions, ng),
+        SMALL=largest_small,
         TILE=TILE,
     )
     launch(
         sort_zones,
-        grid,
-        # inputs
+        (programs,),
         *(start, size, large, list_lengths),
-        # outputs
         ordered,
-        # shapes
-        regions,
-        TILE=TILE,
+        *(regions, programs),
+        SMALL=largest_small,
+        SLOTS=SLOTS,
         num_warps=1,
     )
     launch(
         write_zones,
         (regions,),
-        # inputs
         *(start, small, ordered, list_lengths),
-        # outputs
         out,
-        # shapes
         *(ng, max_zones),
+        SMALL=largest_small,
         BLOCK=BLOCK,
     )
     return out

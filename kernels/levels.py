@@ -57,11 +57,12 @@ TOO_MANY_LEVELS = tl.constexpr(int(Status.TOO_MANY_LEVELS))
 
 MODES = {"absolute": 0, "relative": 1, "sigma": 2}
 
-# Columns of a region's measures (K, 9) int64, which begin at LOWEST: the largest -y, y, -x, x, key of the intensity and
-# key of its negative that the tiles saw; the number of voxels, counted up; the largest -z, z, but in a plane.
+# Columns of a region's measures (K, 10) int64, which begin at LOWEST: the largest -y, y, -x, x, key of the
+# intensity and of its negative that the tiles saw; the number of voxels, counted up; the largest -z, z, but in a plane.
+# The last column is free: so the rows of one phase begin at a multiple of 16 bytes, as those of the other do.
 LARGEST_NEGATIVE_Y, LARGEST_Y, LARGEST_NEGATIVE_X, LARGEST_X = constants(0, 1, 2, 3)
 LARGEST_KEY, LARGEST_NEGATIVE_KEY, PIXELS = constants(4, 5, 6)
-LARGEST_NEGATIVE_Z, LARGEST_Z, MEASURE_COLUMNS = constants(7, 8, 9)
+LARGEST_NEGATIVE_Z, LARGEST_Z, MEASURE_COLUMNS = constants(7, 8, 10)
 # Columns of its parameters (K, 4) float64: the thresholds, where the lower one holds the mean before; the first edge
 # and the step between edges. Columns of its edges (K, 2) float64: the last one, and how many they are.
 LOWER, UPPER, FIRST_EDGE, STEP, PARAMETER_COLUMNS = constants(0, 1, 2, 3, 4)
@@ -193,7 +194,7 @@ def measure(
     SUM: tl.constexpr, RESEGMENTED: tl.constexpr,
     MASKED: tl.constexpr, NORMALISE: tl.constexpr, CLIP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Add a tile to its region's ``measures`` (K, 9): all pixels, or those between the thresholds if RESEGMENTED.
+    """Add a tile to its region's ``measures`` (K, 10): all pixels, or those between the thresholds if RESEGMENTED.
 
     ``SUM`` 1: the sum of the intensities also goes to ``partial`` (tiles,). ``SUM`` 2: only the sum of their squared
     distances from the mean goes there, the mean being the region's first parameter.

@@ -12,6 +12,7 @@ from kacl_gpu.radiomics.columns import NGTDM
 
 from .common import (
     NEAREST,
+    NEAREST_IN_SPACE,
     OFFSET_COLUMNS,
     X_STEP,
     Y_STEP,
@@ -27,7 +28,7 @@ from .common import (
 
 ROWS, LANES = 16, 64  # of pixels that a program takes at once
 OUTSIDE = tl.constexpr(-(2**20))  # far from every level
-SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # nine levels of at most 32767 add up to less
+SUM_BITS, ONE = tl.constexpr(20), tl.constexpr(2**20)  # 27 levels of at most 32767 add up to less
 LARGEST_DIFFERENCE = 2**16  # beyond that of any two levels
 BLOCK = 32  # levels
 
@@ -60,7 +61,7 @@ def cell_of_pair(i, j, ng):
 def three_of_row(plane, x, y, height, width):
     """Return the levels (LANES,) of row y of a plane at x - 1, x, x + 1, OUTSIDE beyond its borders, and their sum.
 
-    The bits of the sum from SUM_BITS up count the levels.
+    The bits of the sum from SUM_BITS up count the levels. A lane may have a plane of its own, of height 0 if outside.
     """
     edge = tl.where((y >= 0) & (y < height), width, 0)
     pointer = plane + (y * width + x)
@@ -139,6 +140,123 @@ def count_nearest(
             extend(dependence, cell5, n5, no_cell - 1, ones)
         if DIFFERENCES:
             extend(difference, cell6, n6, no_cell - 1, ones)
+
+
+@triton.jit
+def depend_on_row(i, left, middle, right, gldm_a):
+    """Return how many of three levels in a row are at most ``gldm_a`` from i."""
+    return depends(i, left, gldm_a) + depends(i, middle, gldm_a) + depends(i, right, gldm_a)
+
+
+@kernel
+def count_nearest_in_space(
+    # inputs
+    levels, start, size,
+    # outputs
+    glcm, gldm, ngtdm,
+    # shapes
+    regions, programs, ng,
+    # settings
+    gldm_a,
+    PAIRS: tl.constexpr, DEPENDENCES: tl.constexpr, DIFFERENCES: tl.constexpr,
+    ROWS: tl.constexpr, LANES: tl.constexpr,
+):  # fmt: skip
+    """Do what ``count_neighbourhood`` does, for NEAREST_IN_SPACE.
+
+    Three rows of the voxel's plane and of the next one, and for all neighbours of the one before, stay in registers.
+    Each lane goes down y at its own z and x, the lanes side by side in that plane: so none is idle in narrow regions.
+    """
+    k, base, depth, height, width, share, shares = share_of(start, size, regions, programs)
+    strips = tl.maximum((height + ROWS - 1) // ROWS, 1)
+    columns = depth * width
+    zeros = tl.zeros((LANES,), tl.int32)
+    ones, no_cell = zeros + 1, zeros - 1
+    pairs = (k * 0 + ng) * ng  # in 64 bits
+    table = glcm + 13 * k * pairs
+    dependence, difference = gldm + k * ng * 27, ngtdm + k * ng * 27
+    for tile in range(share, (columns + LANES - 1) // LANES * strips, shares):
+        top = tile % strips * ROWS
+        column = tile // strips * LANES + tl.arange(0, LANES)
+        z = column // width
+        x = column - z * width
+        here = tl.where(column < columns, height, 0)
+        behind, beyond = tl.where(z > 0, here, 0), tl.where(z + 1 < depth, here, 0)
+        plane = levels + base + z * (height * width)
+        after, before = plane + height * width, plane - height * width
+        cell1, n1, cell2, n2, cell3, n3, cell4, n4 = no_cell, zeros, no_cell, zeros, no_cell, zeros, no_cell, zeros
+        cell5, n5, cell6, n6, cell7, n7, cell8, n8 = no_cell, zeros, no_cell, zeros, no_cell, zeros, no_cell, zeros
+        cell9, n9, cell10, n10, cell11, n11 = no_cell, zeros, no_cell, zeros, no_cell, zeros
+        cell12, n12, cell13, n13 = no_cell, zeros, no_cell, zeros
+        cell14, n14, cell15, n15 = no_cell, zeros, no_cell, zeros
+        # levels on the left, in the middle, on the right and their sums; in rows y - 1, y, y + 1
+        l0, c0, r0, sum0 = three_of_row(plane, x, top - 1, here, width)
+        l1, c1, r1, sum1 = three_of_row(plane, x, top, here, width)
+        after_l0, after_c0, after_r0, after_sum0 = three_of_row(after, x, top - 1, beyond, width)
+        after_l1, after_c1, after_r1, after_sum1 = three_of_row(after, x, top, beyond, width)
+        if DEPENDENCES or DIFFERENCES:
+            before_l0, before_c0, before_r0, before_sum0 = three_of_row(before, x, top - 1, behind, width)
+            before_l1, before_c1, before_r1, before_sum1 = three_of_row(before, x, top, behind, width)
+        for y in range(top, tl.minimum(top + ROWS, height)):
+            l2, c2, r2, sum2 = three_of_row(plane, x, y + 1, here, width)
+            after_l2, after_c2, after_r2, after_sum2 = three_of_row(after, x, y + 1, beyond, width)
+            if DEPENDENCES or DIFFERENCES:
+                before_l2, before_c2, before_r2, before_sum2 = three_of_row(before, x, y + 1, behind, width)
+            if PAIRS:
+                cell1, n1 = extend(table, cell1, n1, cell_of_pair(c1, after_r2, ng), ones)
+                cell2, n2 = extend(table + pairs, cell2, n2, cell_of_pair(c1, after_c2, ng), ones)
+                cell3, n3 = extend(table + 2 * pairs, cell3, n3, cell_of_pair(c1, after_l2, ng), ones)
+                cell4, n4 = extend(table + 3 * pairs, cell4, n4, cell_of_pair(c1, after_r1, ng), ones)
+                cell5, n5 = extend(table + 4 * pairs, cell5, n5, cell_of_pair(c1, after_c1, ng), ones)
+                cell6, n6 = extend(table + 5 * pairs, cell6, n6, cell_of_pair(c1, after_l1, ng), ones)
+                cell7, n7 = extend(table + 6 * pairs, cell7, n7, cell_of_pair(c1, after_r0, ng), ones)
+                cell8, n8 = extend(table + 7 * pairs, cell8, n8, cell_of_pair(c1, after_c0, ng), ones)
+                cell9, n9 = extend(table + 8 * pairs, cell9, n9, cell_of_pair(c1, after_l0, ng), ones)
+                cell10, n10 = extend(table + 9 * pairs, cell10, n10, cell_of_pair(c1, r2, ng), ones)
+                cell11, n11 = extend(table + 10 * pairs, cell11, n11, cell_of_pair(c1, c2, ng), ones)
+                cell12, n12 = extend(table + 11 * pairs, cell12, n12, cell_of_pair(c1, l2, ng), ones)
+                cell13, n13 = extend(table + 12 * pairs, cell13, n13, cell_of_pair(c1, r1, ng), ones)
+            if DEPENDENCES:
+                dependent = depends(c1, l1, gldm_a) + depends(c1, r1, gldm_a)
+                dependent += depend_on_row(c1, l0, c0, r0, gldm_a) + depend_on_row(c1, l2, c2, r2, gldm_a)
+                dependent += depend_on_row(c1, after_l0, after_c0, after_r0, gldm_a)
+                dependent += depend_on_row(c1, after_l1, after_c1, after_r1, gldm_a)
+                dependent += depend_on_row(c1, after_l2, after_c2, after_r2, gldm_a)
+                dependent += depend_on_row(c1, before_l0, before_c0, before_r0, gldm_a)
+                dependent += depend_on_row(c1, before_l1, before_c1, before_r1, gldm_a)
+                dependent += depend_on_row(c1, before_l2, before_c2, before_r2, gldm_a)
+                next_cell = tl.where(c1 > 0, (c1 - 1) * 27 + dependent, -1)
+                cell14, n14 = extend(dependence, cell14, n14, next_cell, ones)
+            if DIFFERENCES:
+                total = sum0 + sum1 + sum2 - c1 - ONE
+                total += after_sum0 + after_sum1 + after_sum2 + before_sum0 + before_sum1 + before_sum2
+                neighbours, total = total >> SUM_BITS, total & (ONE - 1)
+                next_cell = tl.where(c1 > 0, (c1 - 1) * 27 + neighbours, -1)
+                cell15, n15 = extend(difference, cell15, n15, next_cell, tl.abs(neighbours * c1 - total))
+            l0, c0, r0, sum0 = l1, c1, r1, sum1
+            l1, c1, r1, sum1 = l2, c2, r2, sum2
+            after_l0, after_c0, after_r0, after_sum0 = after_l1, after_c1, after_r1, after_sum1
+            after_l1, after_c1, after_r1, after_sum1 = after_l2, after_c2, after_r2, after_sum2
+            if DEPENDENCES or DIFFERENCES:
+                before_l0, before_c0, before_r0, before_sum0 = before_l1, before_c1, before_r1, before_sum1
+                before_l1, before_c1, before_r1, before_sum1 = before_l2, before_c2, before_r2, before_sum2
+        if PAIRS:
+            extend(table, cell1, n1, no_cell - 1, ones)
+            extend(table + pairs, cell2, n2, no_cell - 1, ones)
+            extend(table + 2 * pairs, cell3, n3, no_cell - 1, ones)
+            extend(table + 3 * pairs, cell4, n4, no_cell - 1, ones)
+            extend(table + 4 * pairs, cell5, n5, no_cell - 1, ones)
+            extend(table + 5 * pairs, cell6, n6, no_cell - 1, ones)
+            extend(table + 6 * pairs, cell7, n7, no_cell - 1, ones)
+            extend(table + 7 * pairs, cell8, n8, no_cell - 1, ones)
+            extend(table + 8 * pairs, cell9, n9, no_cell - 1, ones)
+            extend(table + 9 * pairs, cell10, n10, no_cell - 1, ones)
+            extend(table + 10 * pairs, cell11, n11, no_cell - 1, ones)
+            extend(table + 11 * pairs, cell12, n12, no_cell - 1, ones)
+            extend(table + 12 * pairs, cell13, n13, no_cell - 1, ones)
+        if DEPENDENCES:
+            extend(dependence, cell14, n14, no_cell - 1, ones)
+        if DIFFERENCES:
+            extend(difference, cell15, n15, no_cell - 1, ones)
 
 
 @triton.jit
@@ -244,9 +362,10 @@ def neighbourhood(
     programs, gldm_a = tiles(levels), min(gldm_a, LARGEST_DIFFERENCE)
     constants: dict[str, Any] = {"PAIRS": pairs, "DEPENDENCES": dependences, "DIFFERENCES": differences}
     constants |= {"ROWS": ROWS, "LANES": LANES, "num_warps": 2}
-    if tuple(offsets) == NEAREST:
+    known = {NEAREST: count_nearest, NEAREST_IN_SPACE: count_nearest_in_space}.get(tuple(offsets))
+    if known is not None:
         launch(
-            count_nearest,
+            known,
             (programs,),
             # inputs
             *(levels, start, size),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from .constants import MAX_LEVELS
+from .constants import MAX_LEVELS, small_zones
 from .settings import RadiomicsSettings
 from .volumes import aligned, flat_axis, half_offsets, largest_region
 
@@ -72,7 +72,7 @@ def matrix_bytes(bounds: Bounds, settings: RadiomicsSettings, dimensions: int, o
         cells += 4 * near * ng * max_run + 8 * 4 * near * (ng + max_run)
     if "glszm" in selected:
         cells += (12 + 8 * 6) * zone_bound(pixels, ng)
-        cells += 0 if on_cpu else 4 * 64 * ng
+        cells += 0 if on_cpu else 4 * small_zones(pixels, ng) * ng
     cells += 16 * ng * (1 + 2 * directions) * (("ngtdm" in selected) + ("gldm" in selected))
     return cells + 128 * ng + 8 * 102 * 4
 

@@ -33,7 +33,7 @@ from kacl_gpu.kernels.levels import level_histogram
 from kacl_gpu.kernels.neighbourhood import neighbourhood
 from kacl_gpu.kernels.shape import shape
 from kacl_gpu.kernels.sizes import size_sums
-from tests.kernels.interpreting import FAR, NEAR, SPACE, serve_by_kernels, without_synchronisation
+from tests.kernels.interpreting import ALONG_AXES, FAR, NEAR, SIDEWAYS, SPACE, serve_by_kernels, without_synchronisation
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "kernels.md"
@@ -90,16 +90,26 @@ def call(
     spacing: bool = False,
     dtype: torch.dtype = torch.float32,
     height: int = 64,
+    depth: int | None = None,
 ) -> None:
-    """Make one call for three images; none of its tensors begins at a multiple of 16 bytes."""
+    """Make one call for three images, of volumes if ``depth`` is given.
+
+    None of its tensors begins at a multiple of 16 bytes.
+    """
+    shape = (4, height + 1, 66) if depth is None else (4, 1, depth, height + 1, 66)
     without_synchronisation(
-        meta(4, height + 1, 66, dtype=images)[1:, 1:, 1:],
+        meta(*shape, dtype=images)[1:, ..., 1:, 1:],
         None if boxes is None else meta(4, boxes[0], dtype=boxes[1])[1:],
-        None if masks is None else meta(4, height + 1, 66, dtype=masks)[1:, 1:, 1:],
+        None if masks is None else meta(*shape, dtype=masks)[1:, ..., 1:, 1:],
         settings,
-        meta(4, 2, dtype=torch.float64)[1:] if spacing else None,
+        meta(4, 2 if depth is None else 3, dtype=torch.float64)[1:] if spacing else None,
         dtype,
     )
+
+
+def call_list(settings: RadiomicsSettings) -> None:
+    """Make one call for a list of images of two sizes."""
+    without_synchronisation([meta(64, 65), meta(60, 65)], [meta(1, 4)] * 2, None, settings)
 
 
 BINS: list[dict[str, Any]] = [  # levels of 8 bits and of 16, of both kinds of bins
@@ -113,6 +123,7 @@ RESEGMENTED: list[dict[str, Any]] = [
     {"resegment_range": (0.5,), "resegment_shape": True},
 ]
 CLASSES = ("firstorder", "shape2D", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+TEXTURES = CLASSES[2:]
 
 
 def calls() -> Iterator[Callable[[], Any]]:
@@ -137,6 +148,15 @@ def calls() -> Iterator[Callable[[], Any]]:
         yield partial(call, shapes, torch.uint8, torch.uint8, None, spacing)
         for boxes in itertools.product((4, 5), (torch.float32, torch.float64, torch.int32, torch.int64)):
             yield partial(call, shapes, boxes=boxes, spacing=spacing)
+    for normalised in NORMALISED:
+        yield partial(call_list, RadiomicsSettings(bin_count=32, feature_class=["firstorder"], **normalised))
+    for boxes in itertools.product((6, 7), (torch.float32, torch.float64, torch.int32, torch.int64)):
+        yield partial(call, RadiomicsSettings(bin_count=32, feature_class=["firstorder"]), boxes=boxes, depth=5)
+    for flat in (None, 0, 1, 2):
+        plane: dict[str, Any] = {} if flat is None else {"force2d": True, "force2d_dimension": flat}
+        for name in TEXTURES:
+            selected = RadiomicsSettings(bin_count=32, feature_class=[name], **plane)
+            yield partial(call, selected, boxes=(6, torch.float32), depth=5)
     for levels in (torch.uint8, torch.int16):
         where = meta(4096, dtype=levels), meta(3), meta(3, 3)
         for mask in (where[0], None):
@@ -147,9 +167,10 @@ def calls() -> Iterator[Callable[[], Any]]:
             for chosen in itertools.product((True, False), repeat=3):
                 tables = dict(zip(("pairs", "dependences", "differences"), chosen))
                 yield partial(neighbourhood, *where, offsets, 32, gldm_a=0, **tables)
-        for offsets in (NEAR, SPACE):
+        for offsets in (NEAR, SPACE, SIDEWAYS, ALONG_AXES):
             yield partial(glrlm, *where, offsets, 32, 64)
             yield partial(glszm, *where, offsets, 32, 80)
+            yield partial(glszm, meta(2**24, dtype=levels), *where[1:], offsets, 32, 80)
     yield partial(largest_components, meta(4, 65, 66, dtype=torch.float32)[1:], threshold=0.5, max_components=3)
     counts = meta(3, 4, 70, 70, dtype=torch.int32), meta(3, 70, dtype=torch.int32), meta(3)
     for symmetric in (True, False):

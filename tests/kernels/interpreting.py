@@ -185,4 +185,4 @@ def same(ours: Tensor, twin: Tensor) -> None:
 
 NEAR, FAR, SPACE = half_offsets((1,)), half_offsets((1, 2)), half_offsets((1,), dimensions=3)
 SIDEWAYS = half_offsets((1,), dimensions=3, flat=2)  # no neighbours along rows
-ALONG_AXES = (0, 0, 1, 0, 1, 0)
+ALONG_AXES = [0, 0, 1, 0, 1, 0]

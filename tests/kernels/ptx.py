@@ -25,6 +25,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TARGETS = ("70", "80", "90")
 MODES = ("lockstep", "backwards", "random", "stale", "priorities")  # schedules that the interpreted tests run under
+# Union-find of a kernel that is younger than the tool, which takes these conflicts of join_nearest for deliberate:
+# parents only become smaller members of one zone, and roots change by atomics alone
+DELIBERATE = {"join_nearest_in_space"}
 # Where the tool looks for modules of this project, and where they are
 MODULES = {
     "tests.interpreting": "tests.kernels.interpreting",
@@ -71,7 +74,7 @@ def adapt_project() -> None:
 
 def unexpected_races() -> list[tuple[str, ...]]:
     """Return kernel, kind and both places of each race so far that the tool does not know to be deliberate."""
-    deliberate = import_module("run").DELIBERATE
+    deliberate = import_module("run").DELIBERATE | DELIBERATE
     races = import_module("ptxsim").LOG.races
     return [race for race in races if race[0] not in deliberate or race[1].startswith("shared")]
 

@@ -6,7 +6,8 @@ import torch
 
 from kacl_gpu.kernels.glrlm import glrlm
 from kacl_gpu.radiomics import ops
-from tests.kernels.interpreting import NEAR, SPACE, awkward, pack
+from kacl_gpu.radiomics.volumes import half_offsets
+from tests.kernels.interpreting import NEAR, SIDEWAYS, SPACE, awkward, pack
 
 pytestmark = pytest.mark.interpreted
 
@@ -43,6 +44,22 @@ def test_glrlm_of_volumes() -> None:
     where = pack([rng.integers(0, 3, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])
     for offsets in (SPACE, NEAR):
         assert torch.equal(glrlm(*where, offsets, 2, 17), ops.glrlm(*where, offsets, 2, 17))
+
+
+def test_glrlm_of_long_and_lone_lines_in_space() -> None:
+    """Lines of every length up to three times what is read at once, along each axis; voxels of which few share one."""
+    rng = np.random.default_rng(3)
+    shapes = [*((n, 3, 4) for n in range(1, 25, 3)), *((3, n, 2) for n in range(2, 25, 3)), (2, 3, 65), (65, 2, 3)]
+    volumes = [rng.integers(0, 3, shape) for shape in shapes]
+    for voxels in ([(0, 0, 0), (1, 2, 4)], [(0, 0, 0), (6, 6, 6)], [(6, 0, 3), (0, 6, 3)], [(0, 2, 2), (5, 2, 2)]):
+        lone = np.zeros((7, 7, 7), np.int64)
+        for z, y, x in voxels:
+            lone[z, y, x] = 1 + x % 2
+        volumes.append(lone)
+    for offsets in (SPACE, SIDEWAYS, half_offsets((1,), dimensions=3, flat=1)):
+        for slots in (False, True):
+            where = pack(volumes, slots)
+            assert torch.equal(glrlm(*where, offsets, 2, 65), ops.glrlm(*where, offsets, 2, 65))
 
 
 def test_glrlm_around_each_edge() -> None:

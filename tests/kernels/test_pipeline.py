@@ -54,6 +54,50 @@ def test_the_whole_call(settings: RadiomicsSettings, kernels: pytest.MonkeyPatch
     same(static, ours)
 
 
+IN_VOLUMES = {
+    "count": {"bin_count": 6},
+    "across x": {"bin_count": 6, "force2d": True, "force2d_dimension": 2, "distances": (1, 2)},
+    "across y": {"bin_count": 6, "force2d": True, "force2d_dimension": 1, "weighting_norm": "euclidean"},
+    "resegmented": {
+        "bin_width": 0.4,
+        "max_levels": 30,
+        "normalize": True,
+        "resegment_range": (-1.0, 1.5),
+        "resegment_mode": "sigma",
+        "distances": (2,),
+    },
+}
+OF_VOLUMES = ["firstorder", "glcm", "glrlm", "glszm", "ngtdm", "gldm"]
+
+
+def volumes() -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Return images of two sizes, their label maps, and boxes of both, some of them wrong or a voxel."""
+    rng = np.random.default_rng(1)
+    images = [rng.normal(60, 20, shape).round() for shape in ((7, 11, 13), (6, 12, 9))]
+    maps = [(rng.random(image.shape) < 0.8) * 1 for image in images]
+    boxes = [[0, 0, 0, 0, 13, 11, 7], [1, 1, 2, 1, 8.5, 9, 6], [0, 3, 3, 2, 4, 4, 3], [1, 0, 0, 9, 9, 12, 10]]
+    tensors = [[torch.from_numpy(array).to(torch.int16) for array in arrays] for arrays in (images, maps)]
+    return tensors[0], tensors[1], torch.tensor(boxes)
+
+
+@pytest.mark.parametrize("changes", IN_VOLUMES.values(), ids=IN_VOLUMES)
+def test_the_whole_call_on_volumes(changes: dict[str, Any], kernels: pytest.MonkeyPatch) -> None:
+    images, masks, boxes = volumes()
+    settings = RadiomicsSettings(feature_class=OF_VOLUMES, **changes)
+    options: dict[str, Any] = {"settings": settings, "spacing": (2.5, 0.7, 0.8)}
+    options |= {"dtype": torch.float64, "invalid": "nan"}
+    ours = gpu_radiomics(images, boxes, masks=masks, **options)
+    alone = gpu_radiomics(images[1][None, None], boxes[1:2, 1:], masks=masks[1][None, None], **options)
+    bounded = replace(settings, max_region=(7, 12, 13))
+    static = without_synchronisation(images, boxes, masks, bounded, spacing=options["spacing"])
+    kernels.undo()
+    twin = gpu_radiomics(images, boxes, masks=masks, **options)
+    assert bool(twin[:2].isfinite().all()) and bool(twin[2:].isnan().all())
+    torch.testing.assert_close(ours, twin, rtol=1e-9, atol=1e-11, equal_nan=True)
+    same(static, ours)
+    same(alone, ours[1:2])
+
+
 def test_parts_of_a_buffer(kernels: pytest.MonkeyPatch) -> None:
     """A memory limit that splits the buffer of levels leaves the bits of regions unchanged, without overflow."""
     images, boxes, masks = regions()

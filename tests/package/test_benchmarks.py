@@ -31,7 +31,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def test_the_sanitizer_sees_every_kernel(launched: set[str]) -> None:
     assert sum(len(table) for table in sanitize.tables("meta")) == 24
-    sanitize.zones_of_a_volume("meta")
+    sanitize.textures_of_a_volume("meta")
     sanitize.components_of_maps("meta")
     assert len(KERNELS) > 30
     assert launched == set(KERNELS)

@@ -21,7 +21,7 @@ def glszm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max
 
     def task(k: int, parts: int) -> None:
         padded = with_margin(volume(levels, start, size, k), offsets, parts)
-        places = np.zeros(padded.levels.size // padded.width, np.int64)
+        places = np.zeros(padded.levels.size // max(padded.width, 1), np.int64)
         pixels = place_rows(padded.rows, padded.width, places)
         parent = np.empty(pixels, np.int32)
         forest, cuts = (padded, groups, places, parent), split_rows(padded, parts)
