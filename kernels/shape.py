@@ -504,6 +504,7 @@ def sum_boxes(
     depth = tl.load(size + SIZE_COLUMNS * k + DEPTH, mask=valid, other=1)
     height = tl.load(size + SIZE_COLUMNS * k + HEIGHT, mask=valid, other=1)
     width = tl.load(size + SIZE_COLUMNS * k + WIDTH, mask=valid, other=1)
+    valid = valid & (depth * height * width > 0)
     row = sums + k * SUMS
     z, y, x = sum_of(depth), sum_of(height), sum_of(width)
     tl.store(row + N, depth * height * width, mask=valid)

@@ -51,6 +51,8 @@ def test_shape_of_boxes() -> None:
     spacing = spacing_of(len(volumes))
     mask, start, size = pack(volumes)
     same(shape(None, start, size, spacing), ops.shape(mask, start, size, spacing))
+    size[3] = 0  # a region that cannot be computed
+    same(shape(None, start, size, spacing), ops.shape(None, start, size, spacing))
     assert shape(None, start[:0], size[:0], spacing[:0]).shape == (0, 10)
 
 

@@ -220,13 +220,8 @@ def brute_diameters(mask: np.ndarray, spacing: Spacing) -> dict[str, float]:
     return {**found, "diameter": math.sqrt(squares.max())}
 
 
-@pytest.mark.parametrize("few", [True, False], ids=["all pairs", "cells"])
-def test_diameters_are_those_of_all_pairs(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal to the last bit, whichever way the pairs are gone through."""
-    if not few:
-        monkeypatch.setattr(cpu, "FEW", 2)
-        monkeypatch.setattr(cpu, "MANY", 2)
-        monkeypatch.setattr(cpu, "IN_CELL", 3)
+def test_diameters_are_those_of_all_pairs() -> None:
+    """Equal to the last bit."""
     rng = np.random.default_rng(3)
     for _ in range(25):
         mask, spacing = random_mask(rng)
@@ -245,12 +240,34 @@ def reuleaux(side: int) -> np.ndarray:
     return mask
 
 
-def test_diameters_of_many_corners(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = cropped(reuleaux(60))
-    rows = [sums(mask, (1.1, 1.0, 0.9))]
-    monkeypatch.setattr(cpu, "MANY", 1 << 30)
-    rows.append(sums(mask, (1.1, 1.0, 0.9)))
-    assert (rows[0] == rows[1]).all()
+@pytest.mark.parametrize("in_cell", [3, 24])
+def test_pairs_by_cells_are_all_pairs(in_cell: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "IN_CELL", in_cell)
+    rng = np.random.default_rng(5)
+    for mask in (reuleaux(40), ball((9, 30, 20)), np.ones((5, 5, 5)), rng.random((20, 20, 20)) < 0.05):
+        points, scale = (2 * np.argwhere(mask) + 1).astype(np.int32), (0.9, 1.0, 1.2)
+        points = rng.permutation(points)[:3000]
+        expected = cpu.all_pairs(points, scale, 0.0)
+        assert cpu.furthest_by_cells(points, scale, 0.0) == expected > 0
+
+
+def test_diameter_of_many_points_that_are_far_apart() -> None:
+    """Thousands are left after those near the middle: all pairs of them, and by cells, in a call."""
+    mask = cropped(reuleaux(150))
+    scale = (1.1, 1.0, 0.9)
+    points = []
+    for axis in range(3):  # the first and the last vertex of each row
+        along = np.moveaxis(np.pad(mask, 1), axis, 2)
+        ends = along.argmax(2) * 2 - 1, (along.shape[2] - along[..., ::-1].argmax(2)) * 2 - 1
+        rows = np.argwhere(along.any(2))
+        for end in ends:
+            places = np.insert(2 * rows, 2, end[tuple(rows.T)], 1)
+            points.append(places[:, np.argsort([*[n for n in range(3) if n != axis], axis])])
+    places = np.concatenate(points).astype(np.int32)
+    corners = places.copy()
+    _, left = cpu.furthest_of_few(corners, len(corners), scale, 0.0)
+    assert left > cpu.MANY
+    assert sums(mask, scale)[SHAPE.diameter] == math.sqrt(cpu.furthest_by_cells(places, scale, 0.0))
 
 
 def test_full_boxes_have_closed_forms() -> None:

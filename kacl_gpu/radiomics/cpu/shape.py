@@ -5,9 +5,9 @@ neither full nor empty is it looked at by itself. Of the vertices only the corne
 apart; those of each plane are found from the first and the last vertex of its rows.
 """
 
-import itertools
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..columns import SHAPE, number_of_columns
 from ..mesh import CASES, NORMALS, mesh
 from ._compile import jit
 from ._regions import Array, at
-from ._threads import for_each
+from ._threads import COMPILED, for_each
 
 COLUMNS = number_of_columns(SHAPE)
 CELLS_IN_PARTS = 1 << 20  # voxels of a region whose planes are shared among threads
@@ -30,6 +30,11 @@ PRIME = 2147483647  # products of two residues fit into 63 bits
 # Columns of the integers of a slab's voxels: how many, sums of coordinates and of their products, and where they begin
 N, Z, Y, X, ZZ, YY, XX, YX, ZX, ZY, LEAST_Z, LEAST_Y, LEAST_X, INTEGERS = range(14)
 KINDS = np.array(NORMALS)
+# Cases of the 27 kinds of cubes of a full box: along each side the second voxel is inside, both are, or the first is
+CASES_OF_BOX = [
+    sum((z >> (bit >> 2) & y >> (bit >> 1 & 1) & x >> (bit & 1) & 1) << bit for bit in range(8))
+    for z, y, x in product((2, 3, 1), repeat=3)
+]
 FAR = 1 << 30  # beyond every coordinate
 
 # Vertices are the middles of pairs of neighbouring voxels of which one is inside: pairs along x, y or z
@@ -42,9 +47,25 @@ BIT_OF = np.empty(64, np.uint64)
 BIT_OF[[((0x03F79D71B4CB0A89 << bit) & 0xFFFFFFFFFFFFFFFF) >> 58 for bit in range(64)]] = range(64)
 
 
-class Rows(NamedTuple):
-    """What the vertices of a region are, in half voxels of a block with a border of one voxel on each side."""
+class Planes(NamedTuple):
+    """Planes across one axis: through voxels, with rows of two kinds of vertices in turn, and half way between."""
 
+    ends: (
+        Array  # (3 * number of rows * 2,) first and last place in half voxels of the three kinds of vertices; -1: none
+    )
+    kind_step: int  # rows of one kind
+    number: int  # planes through voxels
+    rows: int  # in each of them
+    plane_step: int  # from a row to the one in the next plane
+    row_step: int
+    kinds: tuple[int, int, int]  # in planes through voxels at whole places and at half ones; in planes between voxels
+    spacing: tuple[float, float]  # from row to row, and along a row
+
+
+class Scratch(NamedTuple):
+    """What is found of a region, in a block with a border of one voxel on each side."""
+
+    words: Array  # (D + 2, H + 2, words) uint64: its voxels as bits
     ends_x: Array  # (3, D + 2, H + 2, 2) int32: first and last x of the vertices along x, y, z from z, y; -1: none
     ends_y: Array  # (3, D + 2, W + 2, 2) int32: first and last y of those from z, x
 
@@ -60,73 +81,112 @@ def shape(mask: Array | None, start: Array, size: Array, spacing: Array) -> Arra
     large = np.flatnonzero(voxels >= CELLS_IN_PARTS).tolist()
     small = np.flatnonzero((voxels > 0) & (voxels < CELLS_IN_PARTS)).tolist()
 
-    def measure(k: int, run: Callable[..., None]) -> None:
+    def measure(k: int, sums_of: Callable[..., Array]) -> None:
         first = int(start[k])
-        out[k] = mask_sums(mask[first : first + int(voxels[k])], size[k].tolist(), spacing[k], run)
+        out[k] = sums_of(mask[first : first + int(voxels[k])], size[k].tolist(), spacing[k])
 
-    for_each(lambda n: measure(small[n], run_here), len(small), int(voxels[small].sum()))
+    for_each(lambda n: measure(small[n], mask_sums), len(small), int(voxels[small].sum()) * COMPILED)
     for k in large:
-        measure(k, for_each)
+        measure(k, shared_sums)
     return out
 
 
-def run_here(task: Callable[[int], None], count: int, _: int) -> None:
-    """Run a task for each part of a region, one after the other."""
-    for part in range(count):
-        task(part)
+def scratch_of(size: list[int]) -> Scratch:
+    """Return scratch memory for a region, without a voxel in it."""
+    depth, height, width = size
+    words = np.zeros((depth + 2, height + 2, width // 64 + 1), np.uint64)
+    ends_x = np.full((3, depth + 2, height + 2, 2), -1, np.int32)
+    return Scratch(words, ends_x, np.full((3, depth + 2, width + 2, 2), -1, np.int32))
 
 
-def parts_of(count: int, parts: int) -> list[tuple[int, int]]:
-    """Return consecutive ranges that cover ``count`` planes, at most so many."""
-    parts = max(1, min(parts, count))
+def mask_sums(mask: Array, size: list[int], spacing: Array) -> Array:
+    """Return the columns of a mask, the flat block (D * H * W,)."""
+    cubes, integers, squares = np.zeros((CASES, 4), np.int64), np.zeros(INTEGERS, np.int64), np.zeros(4)
+    integers[LEAST_Z:] = FAR
+    depth, height, width = size
+    corners = np.empty((8 * (depth + 2) * (height + 2), 3), np.int32)
+    scale = tuple(spacing.tolist())
+    number = measure(mask, width, scratch_of(size), scale, cubes, integers, squares, corners)
+    if number > MANY:
+        squares[3] = furthest_by_cells(corners[:number], scale, squares[3])
+    return table_row(cubes, integers, squares, spacing)
+
+
+@jit
+def measure(
+    mask: Array, width: int, scratch: Scratch, scale: tuple[float, float, float],
+    cubes: Array, integers: Array, squares: Array, corners: Array,
+) -> int:  # fmt: skip
+    """Find everything of a mask but the diameter of many points; return how many points near its end are left."""
+    words, ends_x, ends_y = scratch
+    layers = words.shape[0] - 1
+    pack(mask, width, 0, layers - 1, words)
+    count_cubes(words, 0, layers, cubes)
+    add_rows(words, 0, layers, integers, ends_x)
+    add_columns(words, 0, layers, ends_y)
+    across_z, across_y, across_x = planes_of(ends_x, ends_y, scale)
+    squares[0], number = plane_diameter(across_z, 0, 2 * across_z.number, corners)
+    squares[1], _ = plane_diameter(across_y, 0, 2 * across_y.number, corners[:0])
+    squares[2], _ = plane_diameter(across_x, 0, 2 * across_x.number, corners[:0])
+    largest = max(squares[0], squares[1], squares[2])
+    squares[3], left = furthest_of_few(corners, number, scale, largest)
+    return left
+
+
+@jit
+def planes_of(ends_x: Array, ends_y: Array, scale: tuple[float, float, float]) -> tuple[Planes, Planes, Planes]:
+    """Return the planes across z, y and x."""
+    z, y, x = scale
+    depth, height, width = ends_x.shape[1], ends_x.shape[2], ends_y.shape[2]
+    along_x, along_y = ends_x.reshape(-1), ends_y.reshape(-1)
+    return (
+        Planes(along_x, depth * height, depth, height, height, 1, (ALONG_X, ALONG_Y, ALONG_Z), (y, x)),
+        Planes(along_x, depth * height, height, depth, 1, height, (ALONG_X, ALONG_Z, ALONG_Y), (z, x)),
+        Planes(along_y, depth * width, width, depth, 1, width, (ALONG_Y, ALONG_Z, ALONG_X), (z, y)),
+    )
+
+
+def parts_of(count: int) -> list[tuple[int, int]]:
+    """Return consecutive ranges that cover ``count`` planes, at most SLABS."""
+    parts = max(1, min(SLABS, count))
     return [(count * n // parts, count * (n + 1) // parts) for n in range(parts)]
 
 
-def mask_sums(mask: Array, size: list[int], spacing: Array, run: Callable[..., None]) -> Array:
-    """Return the columns of a mask, the flat block (D * H * W,); ``run`` shares its parts among threads or does not."""
-    depth, height, width = size
-    cells, parts = len(mask), 1 if run is run_here else SLABS
-    words = np.zeros((depth + 2, height + 2, width // 64 + 1), np.uint64)
-    slabs = parts_of(depth, parts)
-    run(lambda n: pack(mask, width, *slabs[n], words), len(slabs), cells)
-    layers = parts_of(depth + 1, parts)
+def shared_sums(mask: Array, size: list[int], spacing: Array) -> Array:
+    """Return the columns of a large mask, whose planes are shared among threads."""
+    depth, _, width = size
+    cells = len(mask)
+    scratch = scratch_of(size)
+    slabs = parts_of(depth)
+    for_each(lambda n: pack(mask, width, *slabs[n], scratch.words), len(slabs), cells)
+    layers = parts_of(depth + 1)
     cubes = np.zeros((len(layers), CASES, 4), np.int64)
     integers = np.zeros((len(layers), INTEGERS), np.int64)
     integers[:, LEAST_Z:] = FAR
-    rows = Rows(
-        np.full((3, depth + 2, height + 2, 2), -1, np.int32), np.full((3, depth + 2, width + 2, 2), -1, np.int32)
-    )
 
     def trace(n: int) -> None:
-        count_cubes(words, *layers[n], cubes[n])
-        add_rows(words, *layers[n], integers[n], rows.ends_x)
-        add_columns(words, *layers[n], rows.ends_y)
+        count_cubes(scratch.words, *layers[n], cubes[n])
+        add_rows(scratch.words, *layers[n], integers[n], scratch.ends_x)
+        add_columns(scratch.words, *layers[n], scratch.ends_y)
 
-    run(trace, len(layers), cells)
+    for_each(trace, len(layers), cells)
     total = integers.sum(0)
     total[LEAST_Z:] = integers[:, LEAST_Z:].min(0)
-    return table_row(cubes.sum(0), total, diameters(rows, spacing, run), spacing)
-
-
-def diameters(rows: Rows, spacing: Array, run: Callable[..., None]) -> Array:
-    """Return squared diameters within planes of z, of y and of x, and of all, in units of the spacing."""
-    z, y, x = spacing.tolist()
-    depth, height, width = rows.ends_x.shape[1], rows.ends_x.shape[2], rows.ends_y.shape[2]
-    along_x, along_y = rows.ends_x.ravel(), rows.ends_y.ravel()
-    across_z = Planes(along_x, depth * height, depth, height, height, 1, (ALONG_X, ALONG_Y, ALONG_Z), (y, x))
-    across_y = Planes(along_x, depth * height, height, depth, 1, height, (ALONG_X, ALONG_Z, ALONG_Y), (z, x))
-    across_x = Planes(along_y, depth * width, width, depth, 1, width, (ALONG_Y, ALONG_Z, ALONG_X), (z, y))
+    scale = tuple(spacing.tolist())
+    across_z, across_y, across_x = planes_of(scratch.ends_x, scratch.ends_y, scale)
     squares = np.zeros(4)
-    squares[0], corners = search(across_z, True, run)
-    squares[1], _ = search(across_y, False, run)
-    squares[2], _ = search(across_x, False, run)
-    squares[3] = furthest(corners, spacing, squares.max())
-    return squares
+    squares[0], corners = shared_planes(across_z, True)
+    squares[1], _ = shared_planes(across_y, False)
+    squares[2], _ = shared_planes(across_x, False)
+    squares[3], number = furthest_of_few(corners, len(corners), scale, squares.max())
+    if number > MANY:
+        squares[3] = furthest_by_cells(corners[:number], scale, squares[3])
+    return table_row(cubes.sum(0), total, squares, spacing)
 
 
-def search(planes: "Planes", collect: bool, run: Callable[..., None]) -> tuple[float, Array]:
+def shared_planes(planes: Planes, collect: bool) -> tuple[float, Array]:
     """Return the largest squared distance within a plane, and, if asked for, the corners (n, 3) of all planes."""
-    parts = parts_of(2 * planes.number, 1 if run is run_here else SLABS)
+    parts = parts_of(2 * planes.number)
     largest = np.zeros(len(parts))
     corners = [np.empty((0, 3), np.int32)] * len(parts)
 
@@ -136,8 +196,8 @@ def search(planes: "Planes", collect: bool, run: Callable[..., None]) -> tuple[f
         largest[part], number = plane_diameter(planes, begin, end, found)
         corners[part] = found[:number]
 
-    run(task, len(parts), len(planes.ends))
-    return largest.max(), corners[0] if len(parts) == 1 else np.concatenate(corners)
+    for_each(task, len(parts), len(planes.ends) * COMPILED)
+    return largest.max(), np.concatenate(corners)
 
 
 @jit
@@ -285,19 +345,6 @@ def add_columns(words: Array, begin: int, end: int, ends: Array) -> None:
                             ends[kind, z, x, side] = 2 * y + 1 if kind == ALONG_Y else 2 * y
 
 
-class Planes(NamedTuple):
-    """Planes across one axis: through voxels, with rows of two kinds of vertices in turn, and half way between."""
-
-    ends: Array  # (3 * number of rows * 2,) of the three kinds of vertices
-    kind_step: int  # rows of one kind
-    number: int  # planes through voxels
-    rows: int  # in each of them
-    plane_step: int  # from a row to the one in the next plane
-    row_step: int
-    kinds: tuple[int, int, int]  # in planes through voxels at whole places and at half ones; in planes between voxels
-    spacing: tuple[float, float]  # from row to row, and along a row
-
-
 @jit
 def plane_diameter(planes: Planes, begin: int, end: int, found: Array) -> tuple[float, int]:
     """Return the largest squared distance within a plane, and the number of corners of hulls of planes.
@@ -378,21 +425,38 @@ def plane_square(corners: Array, n: int, scale: tuple[float, float], largest: fl
     return largest
 
 
-def furthest(points: Array, scale: Array, largest: float) -> float:
-    """Return the largest squared distance of two points (n, 3) z, y, x in half voxels; ``largest`` is one within."""
-    if len(points) > FEW:
+@jit
+def furthest_of_few(points: Array, number: int, scale: tuple[float, float, float], largest: float) -> tuple[float, int]:
+    """Return the largest squared distance of two of so many points (n, 3) z, y, x in half voxels; ``largest`` is one.
+
+    Of many points those that may be furthest apart come first, and their number is returned: of few, pairs have been
+    compared, and otherwise remain to be.
+    """
+    if number > FEW:
         # no pair is further apart than both are from one place; the middle of a pair far apart leaves few
-        reach = np.empty(len(points))
-        largest = reach_of(points, scale, largest, reach)
+        reach = np.empty(number)
+        largest = reach_of(points[:number], scale, largest, reach)
+        most = 0.0
+        for i in range(number):
+            most = max(most, reach[i])
         near = math.sqrt(largest) * (1 - 1e-12)
-        left = np.flatnonzero(reach + reach.max() >= near)
-        points = points[left[np.argsort(-reach[left], kind="stable")]]
-    if len(points) <= MANY:
-        return all_pairs(points, scale, largest)
+        left = 0
+        for i in range(number):
+            if reach[i] + most >= near:
+                for axis in range(3):
+                    points[left, axis] = points[i, axis]
+                left += 1
+        number = left
+    if number <= MANY:
+        largest = all_pairs(points[:number], scale, largest)
+    return largest, number
+
+
+def furthest_by_cells(points: Array, scale: tuple[float, float, float], largest: float) -> float:
+    """Return the largest squared distance of two of many points, or ``largest``, from pairs of cells far apart."""
     low = points.min(0)
-    cells = ((points - low) // max(1, int((points.max(0) - low).max() / math.sqrt(len(points) / IN_CELL)))).astype(
-        np.int64
-    )
+    side = max(1, int((points.max(0) - low).max() / math.sqrt(len(points) / IN_CELL)))
+    cells = ((points - low) // side).astype(np.int64)
     key = np.ravel_multi_index(tuple(cells.T), tuple(cells.max(0) + 1))
     order = np.argsort(key, kind="stable")
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
@@ -402,7 +466,7 @@ def furthest(points: Array, scale: Array, largest: float) -> float:
 
 
 @jit
-def square_of(points: Array, i: int, j: int, scale: Array) -> float:
+def square_of(points: Array, i: int, j: int, scale: tuple[float, float, float]) -> float:
     """Return the squared distance of two points in half voxels, in units of the scale."""
     dz = 0.5 * (points[i, 0] - points[j, 0]) * scale[0]
     dy = 0.5 * (points[i, 1] - points[j, 1]) * scale[1]
@@ -411,7 +475,7 @@ def square_of(points: Array, i: int, j: int, scale: Array) -> float:
 
 
 @jit
-def reach_of(points: Array, scale: Array, largest: float, reach: Array) -> float:
+def reach_of(points: Array, scale: tuple[float, float, float], largest: float, reach: Array) -> float:
     """Write how far points are from the middle of two that are far apart; return the squared distance of these."""
     a = b = 0
     for step in range(6):  # the point furthest from the last one
@@ -436,7 +500,7 @@ def reach_of(points: Array, scale: Array, largest: float, reach: Array) -> float
 
 
 @jit
-def all_pairs(points: Array, scale: Array, largest: float) -> float:
+def all_pairs(points: Array, scale: tuple[float, float, float], largest: float) -> float:
     """Return the largest squared distance of two points, or ``largest``."""
     for i in range(points.shape[0]):
         for j in range(i):
@@ -445,7 +509,7 @@ def all_pairs(points: Array, scale: Array, largest: float) -> float:
 
 
 @jit
-def cell_pairs(points: Array, first: Array, bounds: Array, scale: Array, largest: float) -> float:
+def cell_pairs(points: Array, first: Array, bounds: Array, scale: tuple[float, float, float], largest: float) -> float:
     """Do the same with points sorted by cells (C + 1,) and the cells' bounds (C, 2, 3): pairs of cells that are near
     each other are left out."""
     for a in range(bounds.shape[0]):
@@ -465,11 +529,10 @@ def cell_pairs(points: Array, first: Array, bounds: Array, scale: Array, largest
 def box_sums(size: list[int], spacing: Array) -> Array:
     """Return the columns of a full box: its cubes are alike along each side, and its moments have closed forms."""
     depth, height, width = size
+    sides = (side_of(n) for n in size)
+    alike = [(nz * ny * nx, z * ny * nx, nz * y * nx, nz * ny * x) for (nz, z), (ny, y), (nx, x) in product(*sides)]
     cubes = np.zeros((CASES, 4), np.int64)
-    sides = [side_of(n) for n in size]
-    for (iz, nz, sz), (iy, ny, sy), (ix, nx, sx) in itertools.product(*sides):
-        case = sum(1 << bit for bit in range(8) if iz >> (bit >> 2) & iy >> (bit >> 1 & 1) & ix >> (bit & 1) & 1)
-        cubes[case] += nz * ny * nx, sz * ny * nx, nz * sy * nx, nz * ny * sx
+    cubes[CASES_OF_BOX] = alike
     n = depth * height * width
     z, y, x = (side * (side + 1) // 2 for side in size)  # sums of places from 1
     zz, yy, xx = (side * (side + 1) * (2 * side + 1) // 6 for side in size)
@@ -489,9 +552,9 @@ def box_sums(size: list[int], spacing: Array) -> Array:
     return table_row(cubes, integers, np.array(squares), spacing)
 
 
-def side_of(n: int) -> list[tuple[int, int, int]]:
-    """Return which half of the cubes along n voxels is inside (bits), how many cubes, and the sum of their places."""
-    return [(2, 1, 0), (3, n - 1, n * (n - 1) // 2), (1, 1, n)]
+def side_of(n: int) -> list[tuple[int, int]]:
+    """Return how many cubes along n voxels are the first, between voxels, and the last, and sums of their places."""
+    return [(1, 0), (n - 1, n * (n - 1) // 2), (1, n)]
 
 
 def table_row(cubes: Array, integers: Array, squares: Array, spacing: Array) -> Array:
