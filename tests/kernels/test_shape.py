@@ -7,8 +7,19 @@ import pytest
 import torch
 
 from kacl_gpu.kernels.common import launch
-from kacl_gpu.kernels.shape import LINES, LISTED, SQUARE_OF_ALL, SUMS, compare_points, shape
+from kacl_gpu.kernels.shape import (
+    LINES,
+    LISTED,
+    RUN,
+    SQUARE_OF_ALL,
+    SQUARES,
+    SUMS,
+    compare_points,
+    measure_planes,
+    shape,
+)
 from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.columns import SHAPE
 from kacl_gpu.radiomics.constants import TILE
 from tests.kernels.interpreting import LAYOUTS, pack, same
 
@@ -72,6 +83,20 @@ def test_ends_of_rows_fit_into_the_block() -> None:
             block = -(-shortest * middle * middle // TILE) * TILE  # the smallest one of these sides
             assert 2 * (2 * shortest + 1) * (2 * middle + 1) <= block
             assert 4 * shortest + 2 <= TILE * max(1, block // TILE)
+
+
+def test_planes_need_more_than_a_tile_each() -> None:
+    """Then some of the programs have none; with tiles as small as this one, two of four."""
+    z, y, x = np.indices((11, 16, 18))
+    mask, start, size = pack([((z - 5) ** 2 / 30 + (y - 8) ** 2 / 60 + (x - 9) ** 2 / 75 <= 1).astype(np.int64)])
+    spacing = torch.tensor([[1.5, 1.0, 0.7]], dtype=torch.float64)
+    sums, ends = torch.zeros((1, SUMS.value), dtype=torch.int64), torch.empty(2 * len(mask), dtype=torch.int32)
+    assert 40 < 4 * 11 + 2 <= 80 and len(mask) == 4 * TILE
+    options = {"TILE": 40, "LINES": LINES, "RUN": RUN}
+    launch(measure_planes, (4,), mask, start, size, spacing, ends, sums, 1, 4, len(mask), **options)
+    squares = sums[0, SQUARES.value : SQUARE_OF_ALL.value].view(torch.float64)
+    columns = [SHAPE.diameter_slice, SHAPE.diameter_column, SHAPE.diameter_row]
+    same(squares.sqrt(), ops.shape(mask, start, size, spacing)[0, columns])
 
 
 def test_compare_more_points_than_the_programs_take_at_once() -> None:
