@@ -1,12 +1,12 @@
 """Predict the time of each kernel from the work that it must do: ``python -m benchmarks.model``.
 
 Writes the tables of docs/kernels.md anew. The default call: 8-bit images, boxes, 32 bins, all 102 features; the kernels
-that only other calls reach; and volumes of 16 bits with a mask, 32 bins, first order and all textures. Counts of
-instructions are read off the binaries for sm_90, of which each loop is counted as often as it goes round (roughly,
-where loops of a region lie within each other); in volumes those that 2D has too are its own, some of them raised by an
-estimate. The fractions of atomics that remain after merging, the numbers of zones and the longest runs were measured on
-the CPU, on NIH chest X-rays with their official boxes and whole, on drawn images for the boxes in 224 x 224, and on
-boxes of a CT of the chest.
+that only other calls reach; and volumes of 16 bits with a mask, 32 bins, all 107 features. Counts of instructions are
+read off the binaries for sm_90, of which each loop is counted as often as it goes round (roughly, where loops of a
+region lie within each other); in volumes those of kernels that 2D has too are its own, some of them raised by an
+estimate, and those of shape are estimates. The fractions of atomics that remain after merging, the numbers of zones and
+the longest runs were measured on the CPU, on NIH chest X-rays with their official boxes and whole, on drawn images for
+the boxes in 224 x 224, and on boxes of a CT of the chest.
 """
 
 from __future__ import annotations
@@ -99,6 +99,11 @@ def line_pairs(load: Load) -> float:
     return blocks * (blocks + 1) / 2
 
 
+def end_points(load: Load) -> float:
+    """Return the ends of rows of the planes across one axis of a volume, integer and half planes."""
+    return 2 * (2 * load.side + 1) ** 2
+
+
 class Work(NamedTuple):
     """Work of one kernel, or of all memory fills together."""
 
@@ -123,6 +128,7 @@ class Work(NamedTuple):
         return {
             "measure": 7 / 1024,
             "extend_boxes": 12 / 1024,
+            "count_cubes": 40 / 1024,
             "count_levels": 30 / 1024,
             "count_values": 100 / 1024,
             "count_nearest": 4 * load.pairs + load.dependences + load.runs,
@@ -251,6 +257,7 @@ FLOATS, MASKS, NORMALISED = "float32 images", "masks", "`normalize`"
 HEATMAPS = "`heatmap_boxes`"
 IN_SIGMA, WEIGHTED, ASYMMETRIC = "`resegment_mode` sigma", "`weighting_norm`", "not `symmetrical_glcm`"
 REACH, VOLUME, PLANES = "two `distances`", "volumes", "`force2d` along x or y"
+SHAPE = "`shape` of volumes"
 # when, and what; bytes of sums by tile: 8 for each 1024 pixels of a block
 ELSEWHERE = (
     (NORMALISED, Work("image_sums", "sums of whole images", 1, 78, 1, 3_000, of_images=True)),
@@ -307,6 +314,28 @@ ELSEWHERE = (
     (VOLUME, Work("count_nearest_in_space", "13 pairs, 26 neighbours a voxel", 1, 530, 1, 20_000)),
     (VOLUME, Work("join_nearest_in_space", "at most six unions a voxel", 5, 800, 1, 15_000)),
     (REACH, Work("count_neighbourhood", "twelve pairs, 24 neighbours a pixel", 1, 12 * 76 + 24 * 60 + 106, 1, 60_000)),
+    (SHAPE, Work("count_cubes", "kinds of cubes, sums of places", 1, 300, 1, 6_000)),
+    (SHAPE, Work(
+        "measure_planes", "ends of rows of all planes, pairs of them", 4, 250, 1, 20_000,
+        region_instructions=lambda load: 24 * 6 * load.side * (2 * load.side) ** 2 / 2,
+    )),
+    (SHAPE, Work(
+        "find_reach", "extreme points along diagonals", chain=6_000,
+        region_bytes=lambda load: 4 * end_points(load), region_instructions=lambda load: 150 * end_points(load),
+    )),
+    (SHAPE, Work(
+        "list_points", "points that may be the furthest", chain=6_000,
+        region_bytes=lambda load: 4 * end_points(load), region_instructions=lambda load: 200 * end_points(load),
+    )),
+    (SHAPE, Work(
+        "compare_points", "pairs of such points", chain=6_000,
+        region_bytes=lambda load: 4 * 46 * load.side,
+        region_instructions=lambda load: 15 * (46 * load.side) ** 2 / 2,
+    )),
+    (SHAPE, Work(
+        "sum_boxes", "shape of boxes", chain=1_500, region_bytes=lambda _: 24 + 24 + 8 * 80,
+        region_instructions=lambda _: 600,
+    )),
     (PLANES, Work("join_zones", "unions with neighbours before a pixel", 5, 350, 1, 8_000)),
     (HEATMAPS, Work("measure_maps", "least and largest of whole maps", 4, 18, 1, 3_000, of_images=True)),
     (HEATMAPS, Work("begin_components", "above the threshold, runs along rows", 9, 157, 1, 4_000, of_images=True)),
@@ -358,6 +387,8 @@ VOLUME_WORK = (
     in_volume("begin_columns")._replace(chain=15_000, step=300),
     in_volume("sum_deviations", bytes_=2 * 3),
     in_volume("end_columns")._replace(chain=20_000, step=1_350),
+    *(in_volume(name) for name in ("count_cubes", "measure_planes", "find_reach", "list_points", "compare_points")),
+    in_volume("end_shape", factor=10),
     in_volume("count_nearest_in_space"),
     in_volume("sum_pairs", factor=HALF / 4)._replace(what="marginals and sums of 13 matrices of 32 x 32"),
     in_volume("correlate", factor=HALF / 4),
@@ -374,7 +405,7 @@ VOLUME_WORK = (
     in_volume("pair_sums", factor=3),
     in_volume("add_blocks"),
     in_volume("sum_cells (GLDM)"),
-    in_volume("evaluate"),
+    in_volume("evaluate")._replace(what="107 formulas"),
 )
 
 
@@ -430,7 +461,7 @@ def volume_table() -> list[str]:
     """Return the lines of the docs about volumes, in microseconds."""
     head = ["kernel", "what must be done", "instructions", "atomics a voxel"]
     head += [f"{what}: {load.name}" for load in VOLUMES for what in (f"floor {H200.name}", f"predicted {H200.name}")]
-    lines = ["", "Volumes of 16 bits with a mask, 32 bins, first order and all textures:", ""]
+    lines = ["", "Volumes of 16 bits with a mask, 32 bins, all 107 features:", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     largest = VOLUMES[-1]
     for work in VOLUME_WORK:

@@ -46,6 +46,15 @@ def textures_of_a_volume(device: str) -> list[Tensor]:
     return tables
 
 
+def shapes_of_volumes(device: str) -> Tensor:
+    """Return the shape of boxes, and of masks in them."""
+    images = torch.rand(2, 1, 9, 12, 14).to(device)
+    boxes = torch.tensor([[0.0, 0.0, 0.0, 14.0, 12.0, 9.0], [1.0, 2.0, 3.0, 9.0, 11.0, 8.0]]).to(device)
+    masks = (torch.rand(images.shape) < 0.8).to(torch.uint8).to(device)
+    settings = RadiomicsSettings(feature_class=["shape"])
+    return torch.cat([gpu_radiomics(images, boxes, masks=m, settings=settings, invalid="nan") for m in (None, masks)])
+
+
 def components_of_maps(device: str) -> tuple[Tensor, Tensor]:
     """Return components of noise, in a map of several tiles."""
     return ops.largest_components(torch.rand(3, 90, 61).to(device), threshold=0.5, max_components=4)
@@ -56,6 +65,7 @@ def main() -> None:
     for table in tables("cuda"):
         assert bool(table.isfinite().any(1).all())
     assert all(int(table.sum()) > 0 for table in textures_of_a_volume("cuda"))
+    assert bool(shapes_of_volumes("cuda").isfinite().all())
     assert bool((components_of_maps("cuda")[1] > 0).all())
     torch.cuda.synchronize()
 

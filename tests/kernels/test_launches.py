@@ -65,6 +65,18 @@ def test_a_call_takes_a_few_tens_of_launches(started: list[str]) -> None:
     assert launches(started, 224, torch.float32, count) <= 51, started  # percentiles digit by digit
 
 
+def test_a_call_on_volumes_takes_about_a_hundred_launches(started: list[str]) -> None:
+    """All 107 features of 8 volumes of 16 bits with masks, with and without weights; of lists of volumes too."""
+    for norm, most in ((None, 83), ("euclidean", 119)):
+        settings = RadiomicsSettings(bin_count=32, max_region=(8, 32, 32), weighting_norm=norm)
+        volumes, masks = (torch.empty((8, 1, 8, 40, 40), dtype=torch.int16, device="meta") for _ in range(2))
+        for images, maps in ((volumes, masks), ([*volumes[:, 0]], [*masks[:, 0]])):
+            for _ in range(2):
+                started.clear()
+                table = without_synchronisation(images, None, maps, settings, dtype=torch.float32)
+            assert table.shape == (8, 107) and len(started) <= most, (len(started), started)
+
+
 def test_one_class_takes_less(started: list[str]) -> None:
     for name, most in (("firstorder", 15), ("shape2D", 12), ("glcm", 17), ("ngtdm", 17)):
         settings = RadiomicsSettings(bin_count=32, feature_class=[name])

@@ -16,6 +16,7 @@ from benchmarks import gpu, guard, model, peers, report, sanitize
 from benchmarks.workloads import THIRTY_TWO_BINS, Workload, heatmap_boxes_224, scattered, spiral_order, whole_images
 from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
 from kacl_gpu.kernels import common
+from kacl_gpu.radiomics import api
 from tests.kernels.compiling import KERNELS
 from tests.kernels.interpreting import serve_by_kernels
 
@@ -29,9 +30,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
-def test_the_sanitizer_sees_every_kernel(launched: set[str]) -> None:
+def test_the_sanitizer_sees_every_kernel(launched: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(len(table) for table in sanitize.tables("meta")) == 24
     sanitize.textures_of_a_volume("meta")
+    monkeypatch.setattr(api, "_is_static", lambda *_: True)
+    sanitize.shapes_of_volumes("meta")
     sanitize.components_of_maps("meta")
     assert len(KERNELS) > 30
     assert launched == set(KERNELS)

@@ -56,18 +56,22 @@ def lengths(offsets: Sequence[int], spacing: Tensor, norm: str | None) -> Tensor
     """Return the length (K, A) of each offset (z, y, x triples) in units of the spacing (K, 3), or nothing (0, 0)."""
     if norm is None:
         return spacing.new_empty((0, 0))
-    # Numbers of Python, since a tensor of them would be a copy; offsets of one length are computed once.
+    # Numbers of Python, since a tensor of them would be a copy; equal sides and equal lengths are computed once.
     steps = list(zip(*(map(abs, offsets[axis :: len(OFFSET)]) for axis in OFFSET)))
-    by_step = {step: _length([spacing[:, axis] * n for axis, n in zip(SPACING, step) if n], norm) for step in {*steps}}
+    places = dict.fromkeys((axis, n) for step in steps for axis, n in zip(SPACING, step) if n)
+    sides = {(axis, n): spacing[:, axis] * n if n > 1 else spacing[:, axis] for axis, n in places}
+    if norm == "euclidean":
+        sides = {place: side * side for place, side in sides.items()}
+    by_step = {
+        step: _length([sides[axis, n] for axis, n in zip(SPACING, step) if n], norm) for step in dict.fromkeys(steps)
+    }
     return torch.stack([by_step[step] for step in steps], 1)
 
 
 def _length(sides: list[Tensor], norm: str) -> Tensor:
-    """Return the length of an offset whose extent is not 0 along one axis or more: (K,) each."""
+    """Return the length of an offset from its extent along each axis where it has one, squared if euclidean."""
     if norm == "no_weighting":
         return torch.ones_like(sides[0])
-    if norm == "euclidean":
-        sides = [side * side for side in sides]
     length = sides[0]
     for side in sides[1:]:
         length = torch.maximum(length, side) if norm == "infinity" else length + side
