@@ -235,6 +235,51 @@ def test_collinear_region() -> None:
     assert not lengths or any(length != 0 for length in lengths)  # 8e-8, NaN
 
 
+def volume_features(mask: NDArray[Any], spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Return our features of a volume's shape, by name."""
+    settings = RadiomicsSettings(feature_class=["shape"], minimum_roi_dimensions=1)
+    image = torch.from_numpy(np.ascontiguousarray(mask).astype(np.uint8))[None, None]
+    options: Any = {"masks": image, "settings": settings, "spacing": spacing, "dtype": torch.float64}
+    row = gpu_radiomics(image, None, **options)[0].tolist()
+    names = (name.removeprefix("original_shape_") for name in feature_names(settings, dimensions=3))
+    return dict(zip(names, row, strict=True))
+
+
+def theirs_of_volume(mask: NDArray[Any], spacing: tuple[float, float, float]) -> dict[str, Any]:
+    """Return PyRadiomics' features of a volume's shape as they are, or nothing without PyRadiomics."""
+    if not sitk:
+        return {}
+    from radiomics.shape import RadiomicsShape
+
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing(spacing[::-1])
+    shape = RadiomicsShape(image, image, label=1)
+    shape.enableAllFeatures()
+    return dict(shape.execute())
+
+
+def test_flat_volume() -> None:
+    z, y, x = np.indices((5, 5, 5))
+    lengths = []
+    for spacing in ((1.0, 1.0, 1.0), (2.5, 0.7, 0.9), (3.0, 0.3, 1.1)):
+        plane, line = volume_features(2 * z == y + 1, spacing), volume_features((z == y) & (y == x), spacing)
+        assert plane["LeastAxisLength"] == plane["Flatness"] == 0 < plane["MinorAxisLength"]
+        assert line["LeastAxisLength"] == line["Flatness"] == line["MinorAxisLength"] == line["Elongation"] == 0
+        for mask in (2 * z == y + 1, (z == y) & (y == x)):
+            if reference := theirs_of_volume(mask, spacing):
+                lengths.append(reference["LeastAxisLength"])
+    assert not lengths or any(length != 0 for length in lengths)  # 1e-8
+
+
+def test_symmetric_volume() -> None:
+    cuboid, spacing = np.ones((5, 5, 5)), (2.5, 0.7, 0.7)
+    ours_of = volume_features(cuboid, spacing)
+    assert ours_of["MajorAxisLength"] == pytest.approx(4 * 2.5 * 2**0.5, rel=1e-14)  # n^2 - 1 over 12 is 2
+    assert ours_of["Elongation"] == pytest.approx(0.7 / 2.5, rel=1e-14)
+    if reference := theirs_of_volume(cuboid, spacing):  # complex or not, which depends on LAPACK
+        assert np.real(reference["Elongation"]) == pytest.approx(ours_of["Elongation"], rel=1e-12)
+
+
 # GLCM and GLRLM
 
 
@@ -392,6 +437,23 @@ def test_resegmented_shape() -> None:
     assert features["firstorder_Energy"] == 4 * 81
     whole = same_as_pyradiomics(region(image, np.pad(np.ones((4, 4)), 1), resegment_range=(5,), resegment_shape=True))
     assert whole["shape2D_PixelSurface"] == 4
+
+
+def test_open_mesh() -> None:
+    """The same voxels, once with another one far before them: only the volume of that one should be added."""
+    rng = np.random.default_rng(0)
+    noise = np.pad(rng.random((6, 6, 6)) < 0.5, ((8, 0), (9, 0), (7, 0)))
+    noise[0, 0, 0] = False
+    both = noise.copy()
+    both[0, 0, 0] = True
+    unit = (1.0, 1.0, 1.0)
+    added = volume_features(both, unit)["MeshVolume"] - volume_features(noise, unit)["MeshVolume"]
+    assert added != pytest.approx(1 / 6, rel=1e-3)
+    for mask in (noise, both):
+        places = np.argwhere(mask)
+        cropped = mask[tuple(map(slice, places.min(0), places.max(0) + 1))]
+        if reference := theirs_of_volume(cropped, unit):
+            assert volume_features(mask, unit)["MeshVolume"] == pytest.approx(reference["MeshVolume"], rel=1e-12)
 
 
 def test_single_pixel_lines() -> None:
