@@ -180,8 +180,8 @@ def test_a_class_without_positives_is_said_to_be_one() -> None:
     assert set(roc(cases)["disease"]) == set(thresholds(cases)) == {DISEASES[2]}
     points = operating_points(cases, thresholds(cases), draws=5)
     assert points["disease"].tolist() == [DISEASES[2]]
-    none = operating_points(cases, {}, draws=5)  # as of validation images without a disease that has both
-    assert none.empty and [*none.columns] == [*points.columns]
+    no_points = operating_points(cases, {}, draws=5)  # as of validation images without a disease that has both
+    assert no_points.empty and [*no_points.columns] == [*points.columns]
 
     nothing = by_disease(auc(cases[cases["disease"] != DISEASES[2]], draws=20))
     assert nothing["auc"].isna().all() and nothing.loc[MEAN, "note"] == f"without {none}, {all_}"

@@ -271,10 +271,10 @@ def volumes_of(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def test_discretise_volumes(dtype: torch.dtype, masked: bool) -> None:
     """In each layout and of other strides; checks of the extent along each axis, textures in each plane."""
     images, masks = volumes_of(dtype)
-    where = (images, masks if masked else None, None)
+    where: Any = (images, masks if masked else None, None)
     seen = set(agree(*where).tolist())
-    turned = [t if t is None else t.transpose(1, 3).contiguous().transpose(1, 3) for t in where]
-    agree(*turned, slots=True, bin_width=0.0, bin_count=16)
+    turned: Any = [t if t is None else t.transpose(1, 3).contiguous().transpose(1, 3) for t in where]
+    agree(turned[0], turned[1], turned[2], slots=True, bin_width=0.0, bin_count=16)
     for least in (1, 3):
         seen |= set(agree(*where, minimum_roi_dimensions=least, minimum_roi_size=6).tolist())
     for flat in (-1, 0, 1, 2):

@@ -58,7 +58,12 @@ def test_locate_in_volumes() -> None:
     """Each side of a box beyond each face, inverted along each axis, not finite; images of a padded batch."""
     images = torch.empty((3, 5, 10, 12))
     sizes = torch.tensor([[5, 10, 12], [1, 3, 12], [4, 10, 2]])
-    rows = [(0, 1, 2, 1, 5, 6, 4), (1, 13, 2, 1, 15, 6, 4), (2, 1, -4, 1, 5, 0, 4), (0, 1, 2, 5, 5, 6, 9)]
+    rows: list[tuple[float, ...]] = [
+        (0, 1, 2, 1, 5, 6, 4),
+        (1, 13, 2, 1, 15, 6, 4),
+        (2, 1, -4, 1, 5, 0, 4),
+        (0, 1, 2, 5, 5, 6, 9),
+    ]
     for axis, value in itertools.product(range(6), (-np.inf, np.nan, -3.0, 0.5, 2.0, 4.2, 11.0, 1e300)):
         changed = [*rows[0]]
         changed[1 + axis] = value

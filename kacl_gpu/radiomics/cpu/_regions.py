@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..columns import OFFSET
 from ._compile import jit
 from ._threads import COMPILED, for_each
 
@@ -64,7 +65,9 @@ def with_margin(region: Array, offsets: Array, parts: int = 1) -> Padded:
     for_each(copy, parts, region.size)
     listed = [rows[begin[part] :].reshape(-1, 2)[: counts[part]] for part in range(parts)]
     lines = offsets @ np.array((height + 2 * y, 1, 0))
-    return Padded(levels, listed[0] if parts == 1 else np.concatenate(listed), lines * row + offsets[:, 2], lines, row)
+    return Padded(
+        levels, listed[0] if parts == 1 else np.concatenate(listed), lines * row + offsets[:, OFFSET.x], lines, row
+    )
 
 
 @jit

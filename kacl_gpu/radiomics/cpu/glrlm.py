@@ -8,6 +8,8 @@ from ._compile import jit
 from ._regions import BLOCK, Array, Padded, at, block_end, for_each_part, volume, with_margin
 from ._threads import for_each_region
 
+ONE_PIXEL = 0  # the column of runs of one pixel
+
 
 def glrlm(levels: Array, start: Array, size: Array, offsets: Array, ng: int, max_run: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.glrlm`."""
@@ -114,7 +116,7 @@ def add_single_pixels(pixels: Array, lines: Array, out: Array) -> None:
                 single = pixels[i]
                 for length in range(1, out.shape[2]):
                     single -= (length + 1) * np.int64(out[a, i, length])
-                out[a, i, 0] = single
+                out[a, i, ONE_PIXEL] = single
 
 
 def some_line_holds_two(region: Array, offset: Array) -> bool:

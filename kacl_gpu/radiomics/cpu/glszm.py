@@ -235,14 +235,14 @@ def zone_sums(zones: Array, ng: int) -> Array:
     """See :func:`kacl_gpu.radiomics.ops.zone_sums`."""
     regions, rows = zones.shape[:2]
     by_level, by_size = np.zeros((regions, 1, ng)), np.zeros((regions, 1, rows))
-    out, sizes = np.zeros((regions, 1, len(SIZES))), zones[..., ZONE.size].astype(np.float64)
+    out, sizes = np.zeros((regions, len(SIZES))), zones[..., ZONE.size].astype(np.float64)
 
     def task(k: int) -> None:
-        add_zones(zones[k], by_level[k, 0], by_size[k, 0], out[k, 0])
-        write_marginal_sums(by_level[k], by_size[k], sizes[k], out[k])
+        add_zones(zones[k], by_level[k, 0], by_size[k, 0], out[k])
+        write_marginal_sums(by_level[k], by_size[k], sizes[k], out[k, None])
 
     for_each(task, regions, zones.size)
-    return out[:, 0]
+    return out
 
 
 @jit
