@@ -5,6 +5,7 @@ import torch
 
 from kacl_gpu.kernels.features import features
 from kacl_gpu.radiomics import ops
+from kacl_gpu.radiomics.columns import number_of_columns
 from kacl_gpu.radiomics.features import CLASSES
 from tests.kernels.interpreting import close, same
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.interpreted
 @pytest.mark.parametrize("directions", [1, 3])
 def test_features(class_name: str, directions: int) -> None:
     specs, kind = CLASSES[class_name]
-    width = len(kind._fields) - 2 * ("spacing_y" in kind._fields)
+    width = number_of_columns(kind)
     generator = torch.Generator().manual_seed(0)
     sums = torch.rand((37, directions, width), dtype=torch.float64, generator=generator)
     sums[5, 0, 0] = 0  # a direction without anything
@@ -25,7 +26,7 @@ def test_features(class_name: str, directions: int) -> None:
     sums[9, :, 1:] = torch.nan
     sums[10:20][torch.rand(sums[10:20].shape, generator=generator) < 0.3] = 0  # what the formulas make exceptions of
     sums[10:20, :, 0] = 1
-    spacing = torch.rand((37, 2), dtype=torch.float64, generator=generator) + 0.5
+    spacing = torch.rand((37, 3), dtype=torch.float64, generator=generator) + 0.5
     status = torch.zeros(37, dtype=torch.int32)
     status[11] = 3
     all_names = [spec.name for spec in specs]
@@ -43,7 +44,7 @@ def test_features_of_several_classes() -> None:
     """In the order that is asked for, in either type; a region alone has the same bits."""
     generator = torch.Generator().manual_seed(0)
     sums = [torch.rand((40, *shape), dtype=torch.float64, generator=generator) for shape in ((4, 15), (8,), (9,))]
-    spacing, status = torch.ones((40, 2), dtype=torch.float64), torch.zeros(40, dtype=torch.int32)
+    spacing, status = torch.ones((40, 3), dtype=torch.float64), torch.zeros(40, dtype=torch.int32)
     names = ["glrlm/RunEntropy", "glrlm/RunVariance", "ngtdm/Busyness"]
     names += ["shape2D/Elongation", "shape2D/Perimeter", "shape2D/MeshSurface"]
     for dtype in (torch.float32, torch.float64):
