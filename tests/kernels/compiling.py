@@ -39,16 +39,17 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "kernels.md"
 BEGIN, END = "<!-- written by python -m tests.kernels.compiling -->", "<!-- end -->"
 TARGETS = (70, 80, 90)
-# Spilled registers, bytes a thread stored and loaded: recorded for some versions of Triton, a few registers around a
-# loop; under any other version only what would harm. Every thread can have 255 registers.
-MOST_SPILLED = {"3.6": 40, "3.8": 44, "3.9": 40}
+# Spilled registers, bytes a thread stored and loaded: recorded for a version of Triton, a few registers around a loop,
+# which its assembler spills for the sake of more warps at once; under any other version only what would harm. Every
+# thread can have 255 registers.
+MOST_SPILLED = {"3.8": 68}
 HARMFUL_SPILLS = 256
 MOST_REGISTERS = 254
 MOST_SHARED = 48 * 1024  # bytes a program
 ALIGNMENT = 16  # bytes: Triton makes another binary for a tensor that begins elsewhere
 MOST_PROGRAMS = 2**31, 2**16, 2**16  # of each dimension of a grid, less than this
 SOURCE = "\n".join(file.read_text() for file in sorted((ROOT / "kernels").glob("*.py")))
-KERNELS = sorted(["evaluate", *re.findall(r"^@kernel\ndef (\w+)", SOURCE, re.MULTILINE)])  # every one there is
+KERNELS = sorted({"evaluate", *re.findall(r"^@kernel\ndef (\w+)", SOURCE, re.MULTILINE)})  # every name there is
 
 TYPES = {
     torch.bool: "i1",
