@@ -178,6 +178,13 @@ def counterpart(tag: str) -> tuple[str, str, object] | None:
     return None
 
 
+def compared_features() -> set[str]:
+    """Return the features, as class and name, that the table has a value of."""
+    textures = {f"{class_name}_{name}" for class_name, known in TEXTURES.values() for name in known.values()}
+    others = {f"firstorder_{name}" for name in INTENSITIES.values()} | {f"shape_{name}" for name in OUTLINE.values()}
+    return textures | others | {name for name, _ in CONVERTED.values()}
+
+
 def tolerance(value: float, stated: float) -> float:
     """Return the tolerance of the IBSI, at least half a unit in the third digit, in which the values are given."""
     third = 10.0 ** (math.floor(math.log10(abs(value))) - 2) if value else 0.01
@@ -206,3 +213,4 @@ def test_most_values_are_compared() -> None:
     assert len(compared) + len(listed) == len(tags) == 487
     assert len(compared) == 395
     assert all(any(tag.startswith(known) for tag in listed) for known in WITHOUT)
+    assert compared_features() == {found[1] for tag in tags if (found := counterpart(tag))}
