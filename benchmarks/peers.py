@@ -167,7 +167,7 @@ class FastRad:
     32 bins' width: PyRadiomics' levels. First order and shape, in a call before, get the region as it is.
     """
 
-    packages: ClassVar[tuple[str, ...]] = ("fastrad==1.0.0",)
+    packages: ClassVar[tuple[str, ...]] = ("fastrad==1.2.0",)
     target = True  # it asks for nothing that the project's environment has not: it is laid beside that
     classes: ClassVar[tuple[str, ...]] = ALL
     version_of = "fastrad"
@@ -591,7 +591,9 @@ def install(name: str) -> str:
         return f"no Python {'.'.join(map(str, peer.python))} or newer here"
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]
     if getattr(peer, "target", False):
-        commands = [[sys.executable, *pip, "--no-deps", "--upgrade", "--target", str(folder), *peer.packages]]
+        # it asks for a newer Python, and runs on this one
+        laid = ["--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder)]
+        commands = [[sys.executable, *pip, *laid, *peer.packages]]
     else:
         commands = [
             [python, "-m", "venv", "--clear", str(folder)],
