@@ -167,8 +167,8 @@ class FastRad:
     32 bins' width: PyRadiomics' levels. First order and shape, in a call before, get the region as it is.
     """
 
-    packages: ClassVar[tuple[str, ...]] = ("fastrad==1.2.0",)
-    target = True  # it asks for nothing that the project's environment has not: it is laid beside that
+    packages: ClassVar[tuple[str, ...]] = ("fastrad==1.2.0", "loguru")
+    target = True  # laid beside the project's environment, which has all else that it asks for
     classes: ClassVar[tuple[str, ...]] = ALL
     version_of = "fastrad"
     stated = (
