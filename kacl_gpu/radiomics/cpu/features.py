@@ -1,4 +1,4 @@
-"""Features: their formulas, evaluated by torch."""
+"""Features: their formulas, evaluated on arrays."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ def features(
     """See :func:`kacl_gpu.radiomics.ops.features`."""
     columns = []
     for table, (class_name, selected) in zip(sums, group_by_class(names)):
-        rows = torch.from_numpy(table if table.ndim == 3 else table[:, None])
-        columns.append(evaluate(*CLASSES[class_name], rows, torch.from_numpy(spacing), selected))
-    result = torch.cat(columns, 1).numpy()
+        rows = table if table.ndim == 3 else table[:, None]
+        columns.append(evaluate(*CLASSES[class_name], rows, spacing, selected))
+    result = np.concatenate(columns, 1)
     result[status != 0] = np.nan
     if dtype == torch.float64:
         return result

@@ -1,15 +1,14 @@
 """First-order features (``radiomics.firstorder``)."""
 
-import torch
 from torch import Tensor
 
 from ..columns import FirstOrderSums
-from .spec import FeatureSpec
+from .spec import FeatureSpec, sqrt, where
 
 
 def _standardised(moment: Tensor, m2: Tensor, power: Tensor) -> Tensor:
     """Return moment / power; 0 in a flat region."""
-    return torch.where(m2 == 0, 0.0, moment / torch.where(m2 == 0, 1.0, power))
+    return where(m2 == 0, 0.0, moment / where(m2 == 0, 1.0, power))
 
 
 FEATURES: tuple[FeatureSpec[FirstOrderSums], ...] = (
@@ -26,8 +25,8 @@ FEATURES: tuple[FeatureSpec[FirstOrderSums], ...] = (
     FeatureSpec("Minimum", lambda s: s.minimum, "1GSF"),
     FeatureSpec("Range", lambda s: s.maximum - s.minimum, "2OJQ"),
     FeatureSpec("RobustMeanAbsoluteDeviation", lambda s: s.robust_mad, "1128"),
-    FeatureSpec("RootMeanSquared", lambda s: torch.sqrt(s.energy / s.n), "5ZWQ"),
-    FeatureSpec("Skewness", lambda s: _standardised(s.m3, s.m2, s.m2 * torch.sqrt(s.m2)), "KE2M"),
+    FeatureSpec("RootMeanSquared", lambda s: sqrt(s.energy / s.n), "5ZWQ"),
+    FeatureSpec("Skewness", lambda s: _standardised(s.m3, s.m2, s.m2 * sqrt(s.m2)), "KE2M"),
     FeatureSpec("TotalEnergy", lambda s: s.energy * (s.spacing_z * s.spacing_y * s.spacing_x)),
     FeatureSpec("Uniformity", lambda s: s.level_squares / (s.n * s.n), "BJ5W"),
     FeatureSpec("Variance", lambda s: s.m2, "ECT3"),

@@ -1,5 +1,6 @@
 """Grey-level co-occurrence features (``radiomics.glcm``), each the mean over the directions that have pairs."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,24 +8,24 @@ from torch import Tensor
 
 from ..columns import GlcmSums
 from ..constants import EPS
-from .spec import FeatureSpec, lengths
+from .spec import FeatureSpec, clamp, exp, lengths, maximum, sqrt, where
 
 
 def _correlation(s: GlcmSums) -> Tensor:
     """Return the correlation; 1 where one of the marginals has a single level."""
-    deviations = torch.sqrt(s.variance_x) * torch.sqrt(s.variance_y)
-    return torch.where(deviations == 0, 1.0, s.covariance / (deviations + EPS))
+    deviations = sqrt(s.variance_x) * sqrt(s.variance_y)
+    return where(deviations == 0, 1.0, s.covariance / (deviations + EPS))
 
 
 def _imc1(s: GlcmSums) -> Tensor:
     """Return Imc1; 0 where one level has next to all of both marginals, whose entropy is above 1e-5 elsewhere."""
-    larger = torch.maximum(s.hx, s.hy)
-    return torch.where(larger < 1e-7, 0.0, (s.hxy - s.hxy1) / larger)
+    larger = maximum(s.hx, s.hy)
+    return where(larger < 1e-7, 0.0, (s.hxy - s.hxy1) / larger)
 
 
 def _imc2(s: GlcmSums) -> Tensor:
     """Return Imc2; 0 where rounding leaves HXY above HXY2."""
-    return torch.sqrt(torch.clamp(1 - torch.exp(-2 * (s.hxy2 - s.hxy)), min=0.0))
+    return sqrt(clamp(1 - exp(-2 * (s.hxy2 - s.hxy)), min=0.0))
 
 
 FEATURES: tuple[FeatureSpec[GlcmSums], ...] = (
@@ -50,8 +51,8 @@ FEATURES: tuple[FeatureSpec[GlcmSums], ...] = (
     # 1 on one level, also without any pairs: PyRadiomics returns before it looks at a direction
     FeatureSpec(
         "MCC",
-        lambda s: torch.where(s.flat > 0, 1.0, torch.sqrt(s.mcc_square)),
-        otherwise=lambda s: torch.where(s.flat > 0, 1.0, torch.nan),
+        lambda s: where(s.flat > 0, 1.0, sqrt(s.mcc_square)),
+        otherwise=lambda s: where(s.flat > 0, 1.0, math.nan),
     ),
     FeatureSpec("MaximumProbability", lambda s: s.maximum, "GYBY"),
     FeatureSpec("SumAverage", lambda s: s.sum_mean, "ZGXS"),

@@ -1,15 +1,14 @@
 """Neighbouring grey-tone difference features (``radiomics.ngtdm``)."""
 
-import torch
 from torch import Tensor
 
 from ..columns import NgtdmSums
-from .spec import FeatureSpec
+from .spec import FeatureSpec, where
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, otherwise: float) -> Tensor:
     """Return the quotient; ``otherwise`` where the denominator is 0."""
-    return torch.where(denominator == 0, otherwise, numerator / denominator)
+    return where(denominator == 0, otherwise, numerator / denominator)
 
 
 FEATURES: tuple[FeatureSpec[NgtdmSums], ...] = (
