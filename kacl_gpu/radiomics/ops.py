@@ -73,16 +73,19 @@ def _on_host(name: str, *arguments: Any, **settings: Any) -> Any:
     from . import cpu
 
     def array(value: Any) -> Any:
-        if isinstance(value, list):
-            return [array(v) for v in value]
-        return value.cpu().numpy() if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            return (value if value.is_cpu else value.cpu()).numpy()
+        return (
+            [array(v) for v in value] if isinstance(value, list) and value and isinstance(value[0], Tensor) else value
+        )
 
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     settings = {key: array(value) for key, value in settings.items()}
     result = getattr(cpu, name)(*map(array, arguments), **settings)
-    if isinstance(result, tuple):
-        return tuple(torch.from_numpy(r).to(device) for r in result)
-    return torch.from_numpy(result).to(device)
+    results = [torch.from_numpy(r) for r in (result if isinstance(result, tuple) else (result,))]
+    if device.type != "cpu":
+        results = [r.to(device) for r in results]
+    return tuple(results) if isinstance(result, tuple) else results[0]
 
 
 def _triples(offsets: Sequence[int]) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -120,6 +121,11 @@ def half_offsets(distances: tuple[int, ...], dimensions: int = 2, flat: int = -1
     Without those that have a step along the axis ``flat``, if that is not -1. In the order of
     ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
     """
+    return list(_half_offsets(distances, dimensions, flat))
+
+
+@cache
+def _half_offsets(distances: tuple[int, ...], dimensions: int, flat: int) -> tuple[int, ...]:
     offsets = []
     for d in distances:
         steps = range(-d, d + 1)
@@ -127,4 +133,4 @@ def half_offsets(distances: tuple[int, ...], dimensions: int = 2, flat: int = -1
             offsets += [(z, y, x) for x in (steps if d in (abs(z), abs(y)) else (-d, d))]
     offsets = [offset for offset in offsets if flat < 0 or offset[flat] == 0]
     half = sorted(offsets, reverse=True)[: len(offsets) // 2]  # the second half holds the opposites
-    return [step for offset in half for step in offset]
+    return tuple(step for offset in half for step in offset)

@@ -82,6 +82,10 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
     """
     threads = min(torch.get_num_threads(), count) if cells >= CELLS_FOR_A_THREAD * count else 1
     aside = cells >= CELLS_ASIDE * count > 0 and threading.current_thread() is threading.main_thread()
+    if threads <= 1 and not aside:
+        for k in range(count):
+            task(k)
+        return
     indices = itertools.count()  # next() of it is atomic, so whoever is free takes the next region
     stopped = threading.Event()
 
@@ -94,9 +98,6 @@ def for_each(task: Callable[[int], None], count: int, cells: int) -> None:
             raise
 
     helpers = threads if aside else threads - 1
-    if helpers <= 0:
-        work()
-        return
     key = os.getpid(), helpers
     with _lock:
         pool = _threads(*key)
