@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kacl_gpu import RadiomicsSettings, feature_names, gpu_radiomics
+from kacl_gpu import RadiomicsSettings, Status, feature_names, gpu_radiomics
 from kacl_gpu.radiomics import memory
 from kacl_gpu.radiomics.regions import make_regions
 from kacl_gpu.radiomics.volumes import aligned, discretise
@@ -209,3 +209,31 @@ def test_spacing_of_each_image_beside_a_bad_region() -> None:
         assert bool(table[bad].isnan().all())
         others = [b for b in range(4) if b != bad]
         assert torch.equal(table[others], good[others])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [
+    {"feature_class": {"firstorder": ["Mean", "Median", "Minimum", "Maximum", "Variance"]}},
+    {"bin_count": 16},
+    {"bin_width": 1e307},
+    {"bin_count": 16, "normalize": True},
+    {"bin_count": 16, "resegment_range": (-3.0, 3.0), "resegment_mode": "sigma"},
+], ids=["no levels", "count", "width", "normalised", "resegmented"])  # fmt: skip
+@pytest.mark.parametrize("low", [0.0, -1.7e308])
+def test_intensities_near_the_largest_float64(low: float, options: dict[str, Any]) -> None:
+    """Their range is infinite: order statistics are right, squares infinite, and no warning or wild index occurs."""
+    image = torch.full((1, 6, 6), low, dtype=torch.float64)
+    image[0, 2:] = 1.7e308
+    image[0, 4, 4] = 1e308
+    settings = RadiomicsSettings(**options)
+    box = torch.tensor([[0, 0, 6, 6]])
+    table, status = gpu_radiomics(
+        image, box, settings=settings, dtype=torch.float64, invalid="nan", return_status=True
+    )  # fmt: skip
+    if settings.feature_class is not None:
+        values = dict(zip(feature_names(settings), table[0].tolist()))
+        assert status.tolist() == [0]
+        expected = [low, 1.7e308, 1.7e308]
+        assert [values[f"original_firstorder_{n}"] for n in ("Minimum", "Median", "Maximum")] == expected
+    else:
+        assert status[0] in (0, Status.NOT_FINITE, Status.TOO_MANY_LEVELS, Status.TOO_NARROW, Status.RESEGMENTED_AWAY)

@@ -87,6 +87,7 @@ def integer_histogram(pixels: Array) -> tuple[Array, Array | None]:
     return present + lo, counts[present]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # squares of large intensities are infinite, as in PyRadiomics
 def statistics_of(values: Array, shift: float) -> list[float]:
     """Return the columns up to the percentiles, of one region's pixels.
 
@@ -184,6 +185,8 @@ def select(values: Array, ranks: Array, lo: float, hi: float) -> Array:
 
     Only the values that share a slice of the range with one of the ranks need an order among themselves.
     """
+    if hi - lo == math.inf:
+        return np.sort(values)[ranks]
     slices = ((values - lo) * min((SLICES - 1) / (hi - lo), 1e300)).astype(np.int32)
     counts = np.bincount(slices, minlength=SLICES)
     of_rank = np.searchsorted(np.cumsum(counts), ranks, "right")

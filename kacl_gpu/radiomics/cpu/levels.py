@@ -20,8 +20,8 @@ def image_moments(images: Array, image_size: Array | None) -> Array:
     def task(b: int) -> None:
         depth, height, width = images.shape[1:] if image_size is None else image_size[b]
         pixels = images[b, :depth, :height, :width].astype(np.float64).ravel()
-        n, s, q = pixels.size, np.add.reduce(pixels), np.add.reduce(pixels * pixels)
         with np.errstate(all="ignore"):
+            n, s, q = pixels.size, np.add.reduce(pixels), np.add.reduce(pixels * pixels)
             out[b] = s / n, np.sqrt((q - s * s / n) / (n - 1))
         if n and pixels.min() == pixels.max():  # a flat image has no deviation, whatever rounding says
             out[b] = pixels[0], 0.0
@@ -128,7 +128,8 @@ def discretise(
         lo, hi = float(pixels.min()), float(pixels.max())
         if not (math.isfinite(lo) and math.isfinite(hi)):
             status[k] = Status.NOT_FINITE
-        elif bin_width and (hi - lo) / bin_width > 2 * max_levels:  # before its edges are laid out in memory
+        # before its edges are laid out in memory; intensities near the largest float64 have none beyond them
+        elif bin_width and not ((hi - lo) / bin_width <= 2 * max_levels and hi + 2 * bin_width < math.inf):
             status[k] = Status.TOO_MANY_LEVELS
         else:
             if bin_count:
@@ -191,6 +192,7 @@ def bounds_of(inside: Array) -> list[tuple[int, int]] | None:
     return bounds
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def resegment(values: Array, inside: Array, thresholds: Sequence[float], mode: str) -> Array:
     """Return the pixels of the region within one or two thresholds.
 
@@ -213,6 +215,7 @@ def bounding_box(inside: Array) -> Array:
     return box_mask
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def edges_by_count(lo: float, hi: float, count: int) -> Array:
     """Return ``numpy.histogram``'s edges of ``count`` equal bins, the last moved up by 1: the maximum is inside."""
     if lo == hi:
@@ -240,7 +243,8 @@ def digitise(values: Array, inside: Array, edges: Array, levels: Array) -> None:
             for x in range(width):
                 if inside[z, y, x]:
                     v = values[z, y, x]
-                    level = int(min(max((v - first) * per_step + 1.0, 1.0), highest))
+                    guess = (v - first) * per_step + 1.0  # NaN if the range is infinite
+                    level = int(min(guess, highest)) if guess >= 1.0 else 1
                     while level < edges.size and v >= edges[level]:
                         level += 1
                     while v < edges[level - 1]:
