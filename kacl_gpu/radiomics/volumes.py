@@ -121,10 +121,10 @@ def half_offsets(distances: tuple[int, ...], dimensions: int = 2, flat: int = -1
     Without those that have a step along the axis ``flat``, if that is not -1. In the order of
     ``radiomics.cMatrices.generate_angles``: 4 in two dimensions at distance 1, 13 in three.
     """
-    return list(_half_offsets(distances, dimensions, flat))
+    make = _half_offsets if torch.compiler.is_compiling() else _half_offsets_once  # tracing warns of a cache
+    return list(make(distances, dimensions, flat))
 
 
-@cache
 def _half_offsets(distances: tuple[int, ...], dimensions: int, flat: int) -> tuple[int, ...]:
     offsets = []
     for d in distances:
@@ -134,3 +134,6 @@ def _half_offsets(distances: tuple[int, ...], dimensions: int, flat: int) -> tup
     offsets = [offset for offset in offsets if flat < 0 or offset[flat] == 0]
     half = sorted(offsets, reverse=True)[: len(offsets) // 2]  # the second half holds the opposites
     return tuple(step for offset in half for step in offset)
+
+
+_half_offsets_once = cache(_half_offsets)
