@@ -38,7 +38,8 @@ def textures_of_a_volume(device: str) -> list[Tensor]:
     """Return matrices of a volume: with all 26 neighbours, and with those in planes across x alone."""
     levels = torch.randint(0, 4, (3072,), dtype=torch.uint8).to(device)
     start, size = torch.tensor([0, 2048]).to(device), torch.tensor([[10, 12, 14], [4, 15, 16]]).to(device)
-    where, tables = (levels, start, size), []
+    where = levels, start, size
+    tables: list[Tensor] = []
     for flat in (-1, 2):
         offsets = half_offsets((1,), dimensions=3, flat=flat)
         tables += ops.neighbourhood(*where, offsets, 3, gldm_a=0, pairs=True, dependences=True, differences=True)
