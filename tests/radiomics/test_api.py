@@ -587,6 +587,7 @@ def test_operators_pass_opcheck(dtype: torch.dtype) -> None:
             (images, None, index, box, *where, histogram),
             {"normalize_scale": 1.0, "remove_outliers": 0.0, "shift": 0.0},
         ),
+        "shape": ((levels, start, torch.tensor([[2, 4, 7], [3, 5, 1]]), spacing), {}),
         "shape2d": ((*where, spacing), {}),
         "glcm_sums": ((glcm, histogram, n_levels, torch.zeros((2, 4), dtype=F64)), {"symmetric": True, "mcc": True}),
         "glrlm": ((*where, near, ng, 8), {}),

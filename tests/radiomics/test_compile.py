@@ -165,12 +165,12 @@ def test_a_full_disk_in_a_process_of_its_own(tmp_path: Path) -> None:
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))\n"
         "import torch\n"
-        "from kacl_gpu.radiomics.cpu._sums import squares\n"
-        "print(squares(torch.ones((1, 1, 3), dtype=torch.float64).numpy()))\n"
+        "from kacl_gpu.radiomics.cpu._sums import sum_of_squares\n"
+        "print(sum_of_squares(torch.ones(3, dtype=torch.float64).numpy()))\n"
     )
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "[[3.]]\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "3.0\n"), done.stderr
     assert done.stderr.count("RuntimeWarning") == 1
     assert str(tmp_path) in done.stderr
 
