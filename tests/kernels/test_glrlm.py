@@ -46,6 +46,7 @@ def test_glrlm_of_volumes() -> None:
         assert torch.equal(glrlm(*where, offsets, 2, 17), ops.glrlm(*where, offsets, 2, 17))
 
 
+@pytest.mark.slow
 def test_glrlm_of_long_and_lone_lines_in_space() -> None:
     """Lines of every length up to three times what is read at once, along each axis; voxels of which few share one."""
     rng = np.random.default_rng(3)

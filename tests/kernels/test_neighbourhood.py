@@ -58,6 +58,7 @@ def test_neighbourhood_of_parts() -> None:
             assert torch.equal(twin, full[-1:] if asked else full[:0]), name
 
 
+@pytest.mark.slow
 def test_neighbourhood_of_volumes() -> None:
     rng = np.random.default_rng(1)
     where = pack([rng.integers(0, 5, shape) for shape in ((3, 9, 11), (5, 1, 4), (1, 8, 8), (4, 17, 17))])

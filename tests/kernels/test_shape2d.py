@@ -25,7 +25,7 @@ def shapes() -> list[np.ndarray]:
 
 def test_shape2d() -> None:
     volumes = [v.astype(np.int64) for v in shapes()]
-    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 2)))
+    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 3)))
     for dtype in (torch.uint8, torch.int16):
         rows = []
         for slots in LAYOUTS:
@@ -42,7 +42,7 @@ def test_shape2d_of_boxes() -> None:
     """Without a mask, the bits that a full one gives."""
     shapes = [(1, 1), (1, 9), (9, 1), (30, 40), (5, 300), *((n, 7) for n in range(1, 40))]
     volumes = [np.ones((1, h, w), np.int64) for h, w in shapes]
-    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 2)))
+    spacing = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 3, (len(volumes), 3)))
     mask, start, size = pack(volumes)
     ours, twin = (f(None, start, size, spacing) for f in (shape2d, ops.shape2d))
     same(ours, shape2d(mask, start, size, spacing))
@@ -53,7 +53,7 @@ def test_shape2d_of_boxes() -> None:
 
 def test_shape2d_alone_and_of_nothing() -> None:
     volumes = [v.astype(np.int64) for v in shapes()]
-    spacing = torch.full((len(volumes), 2), 0.7, dtype=torch.float64)
+    spacing = torch.full((len(volumes), 3), 0.7, dtype=torch.float64)
     together = shape2d(*pack(volumes), spacing)
     for k in (3, 9, 18):
         same(shape2d(*pack(volumes[k : k + 1]), spacing[:1]), together[k : k + 1])
@@ -71,7 +71,7 @@ def test_compare_more_lines_than_the_programs_take_at_once() -> None:
     extremes[::3] = torch.stack([2 * side + 1 - first, last + 1], 1)[::3].to(torch.int32)
     extremes[-1] = torch.tensor([2 * side + 1 - 3, 511 + 1], dtype=torch.int32)
     sums = torch.ones((1, 10), dtype=torch.int64)  # a pixel: not the full box
-    size, spacing = torch.tensor([[1, 256, side]]), torch.tensor([[0.1, 1.5]], dtype=torch.float64)
+    size, spacing = torch.tensor([[1, 256, side]]), torch.tensor([[2.0, 0.1, 1.5]], dtype=torch.float64)
     longest = torch.empty((1, PARTS), dtype=torch.float64)
     start = torch.zeros(1, dtype=torch.int64)
     launch(compare_lines, (1, PARTS), start, size, sums, extremes, spacing, longest, PARTS, LINES=LINES)
