@@ -157,6 +157,7 @@ def compute(
         (K, F) features, NaN in the rows of regions that cannot be computed; (K,) int32 codes of :class:`Status`.
 
     Example:
+        >>> from kacl_gpu.radiomics.regions import make_regions
         >>> regions = make_regions(torch.arange(64).reshape(1, 8, 8), torch.tensor([[1, 1, 5, 4]]), None, None)
         >>> compute(regions, RadiomicsSettings(feature_class={"firstorder": ["Mean"]}), dtype=torch.float32)
         (tensor([[18.5000]]), tensor([0], dtype=torch.int32))
