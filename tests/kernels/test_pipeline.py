@@ -80,7 +80,13 @@ def volumes() -> tuple[list[Tensor], list[Tensor], Tensor]:
     return tensors[0], tensors[1], torch.tensor(boxes)
 
 
-@pytest.mark.parametrize("changes", IN_VOLUMES.values(), ids=IN_VOLUMES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.slow] * (name in ("resegmented", "across x")))
+        for name, changes in IN_VOLUMES.items()
+    ],
+)
 def test_the_whole_call_on_volumes(changes: dict[str, Any], kernels: pytest.MonkeyPatch) -> None:
     images, masks, boxes = volumes()
     settings = RadiomicsSettings(feature_class=OF_VOLUMES, **changes)
