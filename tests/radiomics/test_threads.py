@@ -235,3 +235,41 @@ def test_the_matrices_of_a_divided_region_are_those_of_one_thread(
         expected = matrices(volume, offsets, 1)
         for threads in (2, 3, 7):
             assert all(torch.equal(a, b) for a, b in zip(matrices(volume, offsets, threads), expected))
+
+
+PEAK = """
+import sys, torch
+from kacl_gpu import RadiomicsSettings, gpu_radiomics
+torch.set_num_threads(int(sys.argv[1]))
+shape = 1, 1, 400, 512, 512
+image, mask = torch.empty(shape, dtype=torch.int16), torch.zeros(shape, dtype=torch.bool)
+noise = (torch.randn((1024, 1024), generator=torch.Generator().manual_seed(3)) * 60).to(torch.int16)
+in_plane = ((torch.arange(512)[:, None] - 256) / 150) ** 2 + ((torch.arange(512) - 256) / 110) ** 2
+for z in range(400):
+    image[0, 0, z] = noise[z : z + 512, (7 * z) % 512 :][:, :512]
+    mask[0, 0, z] = in_plane + ((z - 200) / 155) ** 2 < 1
+small = (slice(None), slice(None), slice(190, 210), slice(200, 300), slice(200, 300))
+gpu_radiomics(image[small], masks=mask[small])  # compiled
+print(int(mask.sum()))
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak begins anew
+def peak(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+before = peak("VmRSS")
+table = gpu_radiomics(image, masks=mask, dtype=torch.float64)
+print(peak("VmHWM") - before, RadiomicsSettings().memory_limit)
+print(table.numpy().tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs the peak of memory as Linux has it")
+def test_an_organ_of_ten_million_voxels_keeps_within_the_memory_limit() -> None:
+    rows = []
+    for number in ("1", "3"):
+        done = subprocess.run([sys.executable, "-c", PEAK, number], capture_output=True, text=True, check=True)
+        voxels, peak, limit, row = done.stdout.split()
+        assert int(voxels) > 10_000_000
+        assert int(peak) < int(limit)
+        rows.append(row)
+    assert rows[0] == rows[1]
