@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, overload
+from typing import Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from .memory import Bounds, chunks, fitting, matrix_chunks, max_levels, zone_bou
 from .regions import Images, Labels, Regions
 from .settings import RadiomicsSettings
 from .volumes import LevelVolumes, discretise, flat_axis, half_offsets
+
+Spans: TypeAlias = tuple[Tensor, Tensor]  # (K,) each: largest less smallest intensity, highest grey level
 
 ONE_LEVEL = (
     "bin_width = {:g} leaves one grey level in every region, of intensities that differ: texture features say nothing "
@@ -133,11 +135,9 @@ def gpu_radiomics(
         raise ValueError("labels given without masks: pass the label maps that hold them")
     labels = settings.label if labels is None else labels
     located = make_groups(*(images, boxes, masks, spacing), labels=labels, settings=settings, check_values=not static)
-    tables: list[tuple[Tensor, Tensor]] = []
-    volumes: list[LevelVolumes] = []
-    for group in located.groups:
-        tables.append(_compute_parts(group.regions, settings, dtype, static, volumes))
-    _warn_of_one_level(volumes, settings)
+    spans: list[Spans] = []
+    tables = [_compute_parts(regions, settings, dtype, static, spans) for regions in located.groups]
+    _warn_of_one_level(spans, settings)
     table, status = located.join(tables)
     if invalid == "raise" and bool(status.any()):
         raise ValueError(located.describe(status, settings))
@@ -162,9 +162,9 @@ def compute(
         >>> compute(regions, RadiomicsSettings(feature_class={"firstorder": ["Mean"]}), dtype=torch.float32)
         (tensor([[18.5000]]), tensor([0], dtype=torch.int32))
     """
-    volumes: list[LevelVolumes] = []
-    table, status = _compute_parts(regions, settings, dtype, static, volumes)
-    _warn_of_one_level(volumes, settings)
+    spans: list[Spans] = []
+    table, status = _compute_parts(regions, settings, dtype, static, spans)
+    _warn_of_one_level(spans, settings)
     return table, status
 
 
@@ -173,22 +173,22 @@ def _compute_parts(
     settings: RadiomicsSettings,
     dtype: torch.dtype,
     static: bool,
-    summaries: list[LevelVolumes],
+    spans: list[Spans],
 ) -> tuple[Tensor, Tensor]:
-    """Do what :func:`compute` does, and append what each part's volumes were like, without their voxels."""
+    """Do what :func:`compute` does but for the warning, for which the spans of each part are appended."""
     image_moments = ops.image_moments(regions.images, regions.image_size) if settings.normalize else None
     limit = max_levels(regions, settings)
-    tables, parts = [], []
+    tables, status = [], []
     for part in chunks(regions, settings, static):
         volumes = discretise(part, image_moments, settings, limit, static)
         bounds = Bounds.of_shape(part, limit, settings) if static else Bounds.of_values(volumes.size, volumes.n_levels)
         for k in matrix_chunks(part, bounds, settings):
             tables.append(compute_features(part[k], volumes.part(k), image_moments, settings, bounds, dtype))
-        parts.append(volumes._replace(levels=volumes.levels[:0], shape_mask=None))
-    summaries += parts
-    if len(parts) == 1 and len(tables) == 1:
-        return tables[0], parts[0].status
-    return torch.cat(tables), torch.cat([volumes.status for volumes in parts])
+        status.append(volumes.status)
+        spans.append((volumes.span, volumes.n_levels))
+    if len(status) == 1 and len(tables) == 1:
+        return tables[0], status[0]
+    return torch.cat(tables), torch.cat(status)
 
 
 def compute_features(
@@ -306,9 +306,7 @@ def _is_static(images: Images, settings: RadiomicsSettings, invalid: str) -> boo
     Levels are bounded, and in volumes the size of regions; errors become NaN; tensors are on a device.
     """
     bounded = settings.bin_count is not None or settings.max_levels is not None or not settings.needs_levels
-    first = (
-        images if isinstance(images, Tensor) else images[0] if isinstance(images, (list, tuple)) and images else None
-    )
+    first = images[0] if isinstance(images, (list, tuple)) and images else images
     if not bounded or invalid != "nan" or not isinstance(first, Tensor) or first.device.type == "cpu":
         return False
     is_volume = first.ndim == (5 if first is images else 3)
@@ -324,10 +322,10 @@ def _check_arguments(settings: RadiomicsSettings, invalid: str, dtype: torch.dty
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
 
 
-def _warn_of_one_level(parts: list[LevelVolumes], settings: RadiomicsSettings) -> None:
+def _warn_of_one_level(parts: list[Spans], settings: RadiomicsSettings) -> None:
     """Warn where bins far wider than the intensities leave every region that is not flat a single grey level."""
-    if settings.bin_width is None or not settings.needs_levels or parts[0].span.device.type != "cpu":
+    spans, n_levels = zip(*parts)
+    if settings.bin_width is None or not settings.needs_levels or spans[0].device.type != "cpu":
         return  # on a device it would wait
-    spans, n_levels = torch.cat([v.span for v in parts]), torch.cat([v.n_levels for v in parts])
-    if bool((spans > 0).any()) and not bool((n_levels > 1).any()):
-        warnings.warn(ONE_LEVEL.format(settings.bin_width), stacklevel=4)  # Python shows one text once per place
+    if bool((torch.cat(spans) > 0).any()) and not bool((torch.cat(n_levels) > 1).any()):
+        warnings.warn(ONE_LEVEL.format(settings.bin_width), stacklevel=3)  # Python shows one text once per place

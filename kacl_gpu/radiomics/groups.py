@@ -10,7 +10,18 @@ from torch import Tensor
 
 from .checks import Boxes, Spacing, check_boxes, check_image_list, check_label_values, check_same_shape, check_spacing
 from .columns import SIZE
-from .regions import Images, Labels, Regions, cut_to_labels, limit_size, locate, make_regions, reasons
+from .regions import (
+    Images,
+    Labels,
+    Regions,
+    check_label_rows,
+    cut_to_labels,
+    limit_size,
+    locate,
+    make_regions,
+    reasons,
+    size_of_image,
+)
 from .settings import RadiomicsSettings
 
 PADDING = 2  # times their own voxels that images of several sizes may take together
@@ -18,63 +29,48 @@ FEW_VOXELS = 1 << 16  # that padding may always take
 
 
 @dataclass(frozen=True)
-class Group:
-    """Regions of images that form one tensor, and their places in the call."""
-
-    regions: Regions
-    images: tuple[int, ...] | None  # the number of each image in the call; None: as it is
-    keys: Tensor | None  # (K,) by which the rows of all groups are ordered; None: the only group
-
-
-@dataclass(frozen=True)
 class Groups:
     """The regions of a call."""
 
-    groups: list[Group]
+    groups: list[Regions]
+    images: list[list[int]] | None  # the number in the call of each image of a group; None: one group, as they are
+    order: (
+        Tensor | None
+    )  # (K,) which row of the groups, one after the other, is each row of the call; None: as they are
     count: int  # images of the call
-    boxes: Tensor | None  # as they were passed: one per image, or rows with an image index
+    boxes: Boxes | None  # as they were passed
 
     def join(self, tables: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return features and status of the call from those of each group."""
-        if len(tables) == 1 and self.groups[0].keys is None:
+        if self.order is None:
             return tables[0]
-        order = self._order()
-        features, status = (torch.cat(parts)[order] for parts in zip(*tables))
+        features, status = (torch.cat(parts)[self.order] for parts in zip(*tables))
         return features, status
-
-    def _order(self) -> Tensor:
-        return torch.argsort(torch.cat([group.keys for group in self.groups if group.keys is not None]), stable=True)
 
     def describe(self, status: Tensor, settings: RadiomicsSettings) -> str:
         """Return one message that names each region that cannot be computed, with its box as it was passed, and why."""
-        order = self._order().argsort() if self.groups[0].keys is not None else torch.arange(len(status))
-        order = order.to(status.device)
-        passed = None if self.boxes is None else self.boxes.to(torch.float64)
-        lines, first = {}, 0
-        for group in self.groups:
-            regions = group.regions
-            rows = order[first : first + len(regions)].tolist()
-            first += len(regions)
-            codes = status[rows] if group.keys is not None else status
-            for place, why in reasons(regions, codes, settings, last_image=self.count - 1).items():
-                row, of_group = rows[place], int(regions.image_index[place])
-                image = float(of_group if group.images is None else group.images[of_group])
+        rows = torch.arange(len(status), device=status.device) if self.order is None else self.order.argsort()
+        first = self.groups[0]
+        passed = None
+        if self.boxes is not None:
+            passed = check_boxes(self.boxes, self.count, first.images.device, first.dimensions).tolist()
+        lines: dict[int, str] = {}
+        for number, (regions, places) in enumerate(zip(self.groups, rows.split([len(r) for r in self.groups]))):
+            words = reasons(regions, status[places], settings, last_image=self.count - 1)
+            for row, why in words.items():
+                place, index = int(places[row]), int(regions.image_index[row])
+                image = index if self.images is None else self.images[number][index]
                 if passed is None:
-                    depth, height, width = regions.images.shape[1:] if regions.image_size is None else (
-                        regions.image_size[of_group].tolist()
-                    )  # fmt: skip
-                    near, far = [0, 0, 0], [width, height, depth]
-                    box = [*near[: regions.dimensions], *far[: regions.dimensions]]
-                elif passed.shape[1] % 2:
-                    image, *box = passed[row].tolist()
+                    box = [0] * regions.dimensions + size_of_image(regions, index)[::-1]
+                elif len(passed[place]) % 2:
+                    image, *box = passed[place]
                 else:
-                    image, box = float(row), passed[row].tolist()
-                label = "" if passed is not None or regions.labels is None else f", label {int(regions.labels[place])}"
-                box_text = ", ".join(f"{v:g}" for v in box)
-                lines[row] = f"row {row} (image {image:g}, box [{box_text}]{label}): {why}"
-        return f"{len(lines)} of {len(status)} regions cannot be computed: " + "; ".join(
-            lines[k] for k in sorted(lines)
-        )
+                    image, box = place, passed[place]
+                label = "" if passed or regions.labels is None else f", label {int(regions.labels[row])}"
+                sides = ", ".join(f"{side:g}" for side in box)
+                lines[place] = f"row {place} (image {image:g}, box [{sides}]{label}): {why}"
+        found = "; ".join(lines[place] for place in sorted(lines))
+        return f"{len(lines)} of {len(status)} regions cannot be computed: {found}"
 
 
 def make_groups(
@@ -97,38 +93,36 @@ def make_groups(
         if masks is not None and not isinstance(masks, Tensor):
             raise TypeError(f"masks must be a torch.Tensor as the images are, got {type(masks).__name__}")
         regions = make_regions(images, boxes, masks, spacing, labels=labels, check_values=check_values)
-        rows = None if boxes is None else check_boxes(boxes, len(images), images.device, regions.dimensions)
-        return Groups([Group(limit_size(regions, settings.max_region), None, None)], len(images), rows)
+        return Groups([limit_size(regions, settings.max_region)], None, None, len(images), boxes)
     if not isinstance(images, Sequence) or isinstance(images, str):
         raise TypeError(f"images must be a torch.Tensor or a list of them, got {type(images).__name__}")
     volumes, dimensions = check_image_list(images, "images")
     maps = None if masks is None else _check_mask_list(masks, volumes, dimensions)
     if boxes is None and maps is None:
         raise ValueError("neither boxes nor masks given: pass boxes, masks or both")
-    device = volumes[0].device
-    rows = None if boxes is None else check_boxes(boxes, len(volumes), device, dimensions)
-    of_images, voxel = check_spacing(spacing, len(volumes), device, dimensions, check_values)
-    members = [*range(len(volumes))]
-    parts = [members] if not check_values else [*_batches(volumes, settings.memory_limit // 8)]
-    places = None if len(parts) == 1 or rows is None else _places(rows, len(volumes))
-    groups = []
+    count, device = len(volumes), volumes[0].device
+    rows = None if boxes is None else check_boxes(boxes, count, device, dimensions)
+    if isinstance(labels, Tensor):
+        labels = check_label_rows(labels, count if rows is None else len(rows), device, check_values)
+    of_images, voxel = check_spacing(spacing, count, device, dimensions, check_values)
+    parts = [*_batches(volumes, settings.memory_limit // 8)] if check_values else [[*range(count)]]
+    places = [] if len(parts) == 1 else _places(rows, count)
+    groups, keys = [], []
     for part in parts:
         batch, size = _stack([volumes[b] for b in part])
         batch_masks = None if maps is None else _stack([maps[b] for b in part])[0]
-        own_rows, own_labels, keys = rows, labels, None
+        own_rows, own_labels, own_spacing = rows, labels, of_images
         if len(parts) > 1:
-            index = torch.tensor(part, device=device)
-            if places is not None:
-                keys, own_rows = _rows_of(part, places, rows, is_first=part is parts[0])
-                if isinstance(labels, Tensor) and labels.shape == (len(places),):
-                    own_labels = labels[keys]
-        own_spacing = of_images if of_images is None or len(parts) == 1 else of_images[part]
-        regions = locate(*(batch, own_rows, batch_masks, own_spacing, size), dimensions=dimensions, voxel=voxel)
+            key, own_rows = _rows_of(part, places, rows, device, takes_unknown=part is parts[0])
+            own_labels = labels[key] if isinstance(labels, Tensor) else labels
+            own_spacing = None if of_images is None else of_images[part]
+        regions = locate(batch, own_rows, batch_masks, own_spacing, size, dimensions=dimensions, voxel=voxel)
         regions = limit_size(cut_to_labels(regions, own_rows, own_labels, check_values), settings.max_region)
-        if len(parts) > 1 and keys is None:
-            keys = index[regions.image_index]
-        groups.append(Group(regions, tuple(part), keys))
-    return Groups(groups, len(volumes), rows)
+        groups.append(regions)
+        if len(parts) > 1:  # without boxes a map may hold several of the labels
+            keys.append(key if rows is not None else torch.tensor(part, device=device)[regions.image_index])
+    order = torch.argsort(torch.cat(keys), stable=True) if keys else None
+    return Groups(groups, parts, order, count, boxes)
 
 
 def _check_mask_list(masks: Images, volumes: Sequence[Tensor], dimensions: int) -> list[Tensor]:
@@ -190,23 +184,30 @@ def _sizes_on(sizes: tuple[tuple[int, ...], ...], device: torch.device) -> Tenso
     return rows
 
 
-def _places(rows: Tensor, count: int) -> list[int]:
-    """Return the image of each row of boxes, -1 for an index that is none."""
-    if rows.shape[1] % 2 == 0:
-        return [*range(len(rows))]
+def _places(rows: Tensor | None, count: int) -> list[int]:
+    """Return the image of each row of boxes, -1 for an index that is none; without boxes, of each whole image."""
+    if rows is None or rows.shape[1] % 2 == 0:
+        return [*range(count)]
     index = rows[:, 0].to(torch.float64).tolist()
     return [int(b) if 0 <= b < count and b == int(b) else -1 for b in index]
 
 
-def _rows_of(part: list[int], places: list[int], rows: Tensor | None, *, is_first: bool) -> tuple[Tensor, Tensor]:
-    """Return which rows of boxes are those of these images, and the rows with the image's number among them.
+def _rows_of(
+    part: list[int], places: list[int], rows: Tensor | None, device: torch.device, *, takes_unknown: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return which rows are those of these images, and their boxes, if any, with the image's number in the part.
 
-    Rows whose image does not exist belong to the first part.
+    Args:
+        part: the numbers of the images.
+        places: the image of each row, -1 where it does not exist.
+        rows, device: boxes as checked, and where images and boxes are.
+        takes_unknown: rows whose image does not exist belong to this part.
     """
-    assert rows is not None
-    number = {image: n for n, image in enumerate(part)} | ({-1: -1} if is_first else {})
+    number = {image: n for n, image in enumerate(part)} | ({-1: -1} if takes_unknown else {})
     chosen = [row for row, image in enumerate(places) if image in number]
-    keys = torch.tensor(chosen, dtype=torch.int64, device=rows.device)
-    corners = rows[keys][:, rows.shape[1] % 2 :].to(torch.float64)
-    index = torch.tensor([number[places[row]] for row in chosen], dtype=torch.float64, device=rows.device)
-    return keys, torch.cat([index[:, None], corners], 1)
+    key = torch.tensor(chosen, dtype=torch.int64, device=device)
+    if rows is None:
+        return key, None
+    corners = rows[key][:, rows.shape[1] % 2 :].to(torch.float64)
+    index = torch.tensor([number[places[row]] for row in chosen], dtype=torch.float64, device=device)
+    return key, torch.cat([index[:, None], corners], 1)

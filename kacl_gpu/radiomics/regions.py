@@ -86,10 +86,8 @@ def find_labels(masks: Tensor, labels: Sequence[int] | Literal["all"] = "all") -
     whole_maps = locate(masks, None, masks, None, None, dimensions=dimensions, voxel=(1.0, 1.0, 1.0))
     regions = _split_labels(whole_maps, labels)
     assert regions.labels is not None
-    z = [regions.box[:, BOX.z0], regions.box[:, BOX.z1]] if dimensions == 3 else [None, None]
-    sides = regions.box[:, BOX.x0], regions.box[:, BOX.y0], z[0], regions.box[:, BOX.x1], regions.box[:, BOX.y1], z[1]
-    corners = [regions.image_index, *(side for side in sides if side is not None)]
-    return LabelRegions(torch.stack(corners, 1), regions.labels)
+    near, far = (BOX.x0, BOX.y0, BOX.z0)[:dimensions], (BOX.x1, BOX.y1, BOX.z1)[:dimensions]
+    return LabelRegions(torch.cat([regions.image_index[:, None], regions.box[:, [*near, *far]]], 1), regions.labels)
 
 
 def make_regions(
@@ -164,7 +162,7 @@ def cut_to_labels(regions: Regions, rows: Tensor | None, labels: Labels | None, 
             )
         return _split_labels(regions, labels)
     if isinstance(labels, Tensor):
-        labels = _check_label_rows(labels, regions, check_values)
+        labels = check_label_rows(labels, len(regions), regions.images.device, check_values)
     else:
         labels = regions.image_index.new_full((len(regions),), _check_label(labels))
     return _cut(regions, labels)
@@ -175,7 +173,7 @@ def limit_size(regions: Regions, max_region: tuple[int, ...] | None) -> Regions:
     if max_region is None:
         return regions
     too_large = torch.zeros_like(regions.status, dtype=torch.bool)
-    for axis, side in enumerate((1, *max_region)[-3:]):
+    for axis, side in enumerate(max_region):
         too_large |= regions.size[:, axis] > side
     too_large &= regions.status == Status.OK
     return replace(
@@ -255,13 +253,18 @@ def _check_label_list(labels: Sequence[int] | str) -> list[int]:
     return sorted({_check_label(label) for label in labels})
 
 
-def _check_label_rows(labels: Tensor, regions: Regions, check_values: bool) -> Tensor:
-    if labels.shape != (len(regions),):
+def check_label_rows(labels: Tensor, count: int, device: torch.device, check_values: bool) -> Tensor:
+    """Return labels (K,), one for each of ``count`` regions on this device, as int64.
+
+    Raises:
+        TypeError, ValueError: another dtype, number or device; with ``check_values`` a label below 1.
+    """
+    if labels.shape != (count,):
         raise ValueError(
-            f"labels of shape {tuple(labels.shape)} for {len(regions)} regions: give one per region, or a list of "
+            f"labels of shape {tuple(labels.shape)} for {count} regions: give one per region, or a list of "
             "labels to look for in each"
         )
-    check_tensor("labels", labels, "integer", (len(regions),), regions.images.device)
+    check_tensor("labels", labels, "integer", (count,), device)
     labels = labels.to(torch.int64)
     if check_values and bool((wrong := labels < 1).any()):
         row = int(wrong.nonzero()[0])
@@ -281,13 +284,14 @@ def reasons(
         last_image: the highest index of an image; None: that of the regions' images.
     """
     facts: dict[str, object] = {"last_image": len(regions.images) - 1 if last_image is None else last_image}
-    facts |= {"s": settings, "and_z": " and z2 > z1" * (regions.dimensions == 3)}
+    in_space = regions.dimensions == 3
+    facts |= {"s": settings, "and_z": " and z2 > z1" * in_space, "sides": "depth x " * in_space + "height x width"}
     facts["max_levels"] = max_levels(regions, settings)
     words = {}
     present: dict[int, list[float]] = {}  # per image, for many regions may lack their label
     for row in status.nonzero().flatten().tolist():
         code, image = Status(int(status[row])), int(regions.image_index[row])
-        facts["extent"] = _extent(regions, image)
+        facts["extent"] = " x ".join(map(str, size_of_image(regions, image)))
         if code == Status.EMPTY and regions.masks is not None and regions.labels is not None:
             label = int(regions.labels[row])
             if image not in present:
@@ -297,11 +301,10 @@ def reasons(
     return words
 
 
-def _extent(regions: Regions, image: int) -> str:
-    """Return the size of an image in words."""
+def size_of_image(regions: Regions, image: int) -> list[int]:
+    """Return height and width of an image, of a volume depth before them."""
     size = [*regions.images.shape[1:]] if regions.image_size is None else regions.image_size[image].tolist()
-    names = ("depth", "height", "width")[-regions.dimensions :]
-    return f"{' x '.join(str(side) for side in size[-regions.dimensions :])} ({' x '.join(names)})"
+    return size[-regions.dimensions :]
 
 
 def _other_labels(present: Sequence[float], label: int) -> str:

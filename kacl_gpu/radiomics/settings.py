@@ -73,9 +73,10 @@ class RadiomicsSettings:
             deprecates, are computed only where they are named.
         max_levels: upper bound on the grey levels of a region, 1 to 32767; a region that needs more is invalid. None by
             default: as many as fit. (Not in PyRadiomics.)
-        max_region: upper bound on the box of a region in voxels, (depth, height, width), or (height, width) of images;
-            a larger region is invalid. Volumes on a GPU need it where a call must not wait for the device, for blocks
-            of that size are then laid out for each region. None by default: any size. (Not in PyRadiomics.)
+        max_region: upper bound on the box of a region in voxels, (depth, height, width), or (height, width) of images,
+            stored with depth 1; a larger region is invalid. Volumes on a GPU need it where a call must not wait for the
+            device, for blocks of that size are then laid out for each region. None by default: any size. (Not in
+            PyRadiomics.)
         memory_limit: bytes of working memory that one call may take, at least 1, whatever the number of regions; 2 GiB
             by default. Beside it, on the CPU each thread takes some 60 bytes per pixel of its region, and bfloat16
             images are copied whole, as float32. (Not in PyRadiomics.)
@@ -306,11 +307,12 @@ def _distances(name: str, value: object) -> tuple[int, ...]:
 
 
 def _extent(name: str, value: object) -> tuple[int, ...]:
+    """Return depth, height and width; of two numbers the depth is 1."""
     expected = "two or three integers of at least 1, (height, width) or (depth, height, width)"
     sides = tuple(_integer(name, item, 1) for item in _sequence(name, value, expected))
     if len(sides) not in (2, 3):
         raise _wrong(ValueError, name, expected, value)
-    return sides
+    return (1, *sides)[-3:]
 
 
 def _thresholds(name: str, value: object) -> tuple[float, ...]:

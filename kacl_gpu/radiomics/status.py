@@ -51,7 +51,7 @@ _TEMPLATES = {
     Status.IMAGE_INDEX: "the image index is not one of 0 ...[ {last_image}]",
     Status.BOX_NOT_FINITE: "the box is not finite",
     Status.BOX_INVERTED: "the box is empty or inverted, expected x2 > x1 and y2 > y1[{and_z}]",
-    Status.BOX_OUTSIDE: "the box lies outside its image[ of {extent}]",
+    Status.BOX_OUTSIDE: "the box lies outside its image[ of {extent} ({sides})]",
     Status.EMPTY: "no pixel of label[ {label}] in it[{others}]",
     Status.SINGLE_PIXEL: "it is a single pixel",
     Status.TOO_FEW_DIMENSIONS: "it extends over fewer than minimum_roi_dimensions[ = {s.minimum_roi_dimensions}]",

@@ -107,7 +107,7 @@ def largest_region(regions: Regions, settings: RadiomicsSettings) -> tuple[int, 
     sides = regions.images.shape[1:]
     if settings.max_region is None:
         return tuple(sides)
-    return tuple(min(side, bound) for side, bound in zip(sides, (1, *settings.max_region)[-3:]))
+    return tuple(min(side, bound) for side, bound in zip(sides, settings.max_region))
 
 
 def flat_axis(dimensions: int, settings: RadiomicsSettings) -> int:

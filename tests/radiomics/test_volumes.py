@@ -353,6 +353,17 @@ def test_a_ragged_list_has_the_same_bits_as_its_images_one_by_one(dtype: torch.d
     # and both
     each = [single(n, boxes=whole[n] * 0.9, masks=masks[n][None, None]) for n in range(len(images))]
     assert equal_bits(table(images, [box * 0.9 for box in whole], masks=masks, **options), torch.cat(each))
+    # one label per image, or per box
+    own = torch.arange(len(images)) % 3 + 1
+    each = [single(n, masks=masks[n][None, None], labels=int(own[n])) for n in range(len(images))]
+    assert equal_bits(table(images, masks=masks, labels=own, **options), torch.cat(each))
+    turned = torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
+    rows = torch.cat([torch.cat([torch.tensor([[float(n)]]), whole[n]], 1) for n in turned])
+    by_row = table(images, rows, masks=masks, labels=own[turned], **options)
+    assert equal_bits(by_row, torch.cat([each[n] for n in turned]))
+    for wrong in (own[:3], own.repeat(2)):
+        with pytest.raises(ValueError, match=rf"labels of shape \({len(wrong)},\) for 8 regions"):
+            table(images, masks=masks, labels=wrong, **options)
 
 
 def test_a_list_of_images_is_a_batch_of_images() -> None:
